@@ -1,0 +1,139 @@
+package resource
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+)
+
+// Kind is everything that the platform knows of one kind. All but the functions come
+// from the proto's (kind) option.
+type Kind struct {
+	Name          string // App
+	Plural        string // apps
+	ShortNames    []string
+	Namespaced    bool
+	Columns       []*v1alpha1.PrinterColumn
+	Immutable     []string // JSON paths of fields that cannot change once set
+	ImmutableSpec bool
+	Categories    []string // e.g. all
+	System        bool     // only the daemon creates and changes objects
+	ApplyOrder    int      // creation order within a set; deletion is the reverse
+
+	// Default fills unset fields in place; nil: nothing to do. It sees the object alone.
+	Default func(Object)
+	// Validate returns the field errors of an object after defaulting; it sees the object
+	// alone and does no I/O.
+	Validate func(Object) FieldErrors
+
+	typ protoreflect.MessageType
+}
+
+// New returns an empty object of the kind with apiVersion and kind set.
+func (k *Kind) New() Object {
+	m := k.typ.New()
+	fields := m.Descriptor().Fields()
+	m.Set(fields.ByName("api_version"), protoreflect.ValueOfString(APIVersion))
+	m.Set(fields.ByName("kind"), protoreflect.ValueOfString(k.Name))
+	m.Set(fields.ByName("metadata"), protoreflect.ValueOfMessage((&v1alpha1.ObjectMeta{}).ProtoReflect()))
+	return m.Interface().(Object)
+}
+
+// Descriptor returns the message descriptor of the kind.
+func (k *Kind) Descriptor() protoreflect.MessageDescriptor { return k.typ.Descriptor() }
+
+// Registry is an immutable list of kinds. It is passed explicitly; there is no global one.
+type Registry struct {
+	kinds  []*Kind
+	byName map[string]*Kind // lower-case name, plural, short names
+}
+
+// Definition registers one kind: a message and, if it has any, its functions.
+type Definition struct {
+	Message  Object
+	Default  func(Object)
+	Validate func(Object) FieldErrors
+}
+
+// NewRegistry builds a registry; it returns an error for a message without the (kind)
+// option or without the fields every kind has, and for names used twice.
+func NewRegistry(defs ...Definition) (*Registry, error) {
+	r := &Registry{byName: map[string]*Kind{}}
+	for _, d := range defs {
+		k, err := kindOf(d)
+		if err != nil {
+			return nil, err
+		}
+		r.kinds = append(r.kinds, k)
+		for _, n := range append([]string{k.Name, k.Plural}, k.ShortNames...) {
+			n = strings.ToLower(n)
+			if other := r.byName[n]; other != nil && other != k {
+				return nil, fmt.Errorf("kinds %s and %s both use the name %q", other.Name, k.Name, n)
+			}
+			r.byName[n] = k
+		}
+	}
+	slices.SortStableFunc(r.kinds, func(a, b *Kind) int { return a.ApplyOrder - b.ApplyOrder })
+	return r, nil
+}
+
+func kindOf(d Definition) (*Kind, error) {
+	md := d.Message.ProtoReflect().Descriptor()
+	opts, _ := proto.GetExtension(md.Options(), v1alpha1.E_Kind).(*v1alpha1.KindOptions)
+	if opts == nil || opts.GetPlural() == "" {
+		return nil, fmt.Errorf("message %s has no (kind) option with a plural", md.FullName())
+	}
+	for _, f := range []protoreflect.Name{"api_version", "kind", "metadata"} {
+		if md.Fields().ByName(f) == nil {
+			return nil, fmt.Errorf("message %s has no field %s", md.FullName(), f)
+		}
+	}
+	return &Kind{
+		Name: string(md.Name()), Plural: opts.GetPlural(), ShortNames: opts.GetShortNames(),
+		Namespaced: opts.GetNamespaced(), Columns: opts.GetColumns(), Immutable: opts.GetImmutable(),
+		ImmutableSpec: opts.GetImmutableSpec(), Categories: opts.GetCategories(), System: opts.GetSystem(),
+		ApplyOrder: int(opts.GetApplyOrder()), Default: d.Default, Validate: d.Validate,
+		typ: d.Message.ProtoReflect().Type(),
+	}, nil
+}
+
+// ErrUnknownKind: no kind has that name.
+var ErrUnknownKind = errors.New("unknown kind")
+
+// Lookup finds a kind by name, plural or short name, in any case.
+func (r *Registry) Lookup(name string) (*Kind, error) {
+	if k := r.byName[strings.ToLower(name)]; k != nil {
+		return k, nil
+	}
+	return nil, fmt.Errorf("%w %q, known are: %s", ErrUnknownKind, name, strings.Join(r.Plurals(), ", "))
+}
+
+// Get finds a kind by its exact name.
+func (r *Registry) Get(name string) (*Kind, bool) {
+	k := r.byName[strings.ToLower(name)]
+	return k, k != nil && k.Name == name
+}
+
+// ByPlural finds a kind by its exact plural, as REST paths name it.
+func (r *Registry) ByPlural(plural string) (*Kind, bool) {
+	k := r.byName[plural]
+	return k, k != nil && k.Plural == plural
+}
+
+// Kinds returns the kinds in apply order. The slice must not be changed.
+func (r *Registry) Kinds() []*Kind { return r.kinds }
+
+// Plurals returns the plurals in apply order.
+func (r *Registry) Plurals() []string {
+	names := make([]string, len(r.kinds))
+	for i, k := range r.kinds {
+		names[i] = k.Plural
+	}
+	return names
+}

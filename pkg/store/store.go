@@ -1,0 +1,186 @@
+// Package store is the contract of the database that holds desired and observed state.
+//
+// # Revision
+//
+// The store has one counter. Every committed change of an object takes the next
+// revision; an object's metadata.resourceVersion is the decimal revision of its last
+// change and a list's is the revision of its snapshot. Clients treat it as opaque; here
+// it is comparable. Revisions may have gaps.
+//
+// # Writes
+//
+// Writes happen in transactions (Update): all of their changes take effect or none.
+// Within one, later reads see earlier writes. The closure may be run in another goroutine
+// and must not block, do I/O or keep the Tx.
+//
+//   - Conflict: a change whose object carries a resourceVersion that is not the current
+//     one returns ErrConflict. An empty resourceVersion overwrites.
+//   - A change that changes nothing (apart from times in managedFields) bumps no revision
+//     and emits no event.
+//   - Create sets uid, creationTimestamp, generation 1. Update changes metadata (labels,
+//     annotations, finalizers, ownerReferences, managedFields) and everything outside
+//     metadata but status; it cannot change uid, creationTimestamp or deletionTimestamp.
+//     generation is bumped when spec changed. UpdateStatus changes status only.
+//   - Delete: with finalizers the object gets a deletionTimestamp (generation is bumped)
+//     and stays; no new finalizers can be added then. An Update that removes the last
+//     finalizer of such an object removes it. Without finalizers it is removed at once.
+//   - Preconditions (uid, resourceVersion) that do not hold return ErrConflict.
+//
+// # Durability
+//
+// Publish after durable: no reply, no event and no read shows a revision that a crash
+// could take back. One committer takes what queued during the last fsync, runs each
+// transaction against an overlay so that a failing one affects only itself, writes one
+// database transaction, swaps the index, publishes, answers. After a failed write or
+// fsync the store accepts no more writes (ErrReadOnly) and stays readable.
+//
+// # Reads and watches
+//
+// Reads come from an immutable index in memory. Objects that a read returns are shared:
+// they must not be changed (resource.Clone).
+//
+// Watch(from) delivers every event with a revision > from, in order, once, without a gap,
+// also across restarts: the event log is on disk. from = 0 begins with an Added event for
+// every object of a snapshot, then a Bookmark with the snapshot's revision, then changes.
+// A from below the compaction point returns ErrCompacted: list again. A watcher that
+// does not keep up is cut off with ErrSlow; it never delays a writer.
+package store
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/proximity-pve/proximity/pkg/resource"
+)
+
+// Errors of the contract. They are wrapped with the key they are about.
+var (
+	ErrNotFound      = errors.New("not found")
+	ErrAlreadyExists = errors.New("already exists")
+	ErrConflict      = errors.New("conflict")
+	// ErrCompacted: the wanted revision is no longer in the event log.
+	ErrCompacted = errors.New("revision has been compacted")
+	// ErrSlow: the watcher did not take its events in time and was cut off.
+	ErrSlow = errors.New("watcher was too slow")
+	// ErrReadOnly: an earlier write could not be made durable; the store only reads.
+	ErrReadOnly = errors.New("store is read-only after a failed write")
+	// ErrClosed: the store was closed.
+	ErrClosed = errors.New("store is closed")
+	// ErrTooLarge: an object or a transaction is larger than the store takes.
+	ErrTooLarge = errors.New("too large")
+	// ErrInvalid: the change breaks a rule of the contract (a new finalizer on a deleted object, a changed uid).
+	ErrInvalid = errors.New("invalid change")
+	// ErrLocked: another process has the database open.
+	ErrLocked = errors.New("database is in use by another process")
+)
+
+const (
+	// MaxObjectBytes bounds one encoded object.
+	MaxObjectBytes = 1 << 20
+	// MaxTxObjects bounds the changes of one transaction: a set of 20,000 documents.
+	MaxTxObjects = 20_000
+	// MaxTxBytes bounds the encoded changes of one transaction.
+	MaxTxBytes = 64 << 20
+)
+
+// Store is a database. All methods are safe for concurrent use.
+type Store interface {
+	// Get returns one object (shared, do not change) or ErrNotFound.
+	Get(ctx context.Context, key resource.Key) (resource.Object, error)
+	// List returns a snapshot of a kind, ordered by namespace and name.
+	List(ctx context.Context, kind string, opts ListOptions) (Snapshot, error)
+	// Watch streams events; see the package comment.
+	Watch(ctx context.Context, opts WatchOptions) (Watcher, error)
+	// Update runs fn in a transaction and returns the store's revision after it: that of
+	// its last change, or of the snapshot it saw when it changed nothing. An error of fn
+	// undoes the transaction and is returned as it is.
+	Update(ctx context.Context, fn func(tx Tx) error) (revision uint64, err error)
+	// Revision is the revision of the newest published change.
+	Revision() uint64
+	// Stats returns counters since the store was opened.
+	Stats() Stats
+	io.Closer
+}
+
+// Tx is a transaction. Objects that are passed in are copied; objects returned are shared.
+type Tx interface {
+	Get(key resource.Key) (resource.Object, error)
+	List(kind, namespace string) []resource.Object
+	Create(obj resource.Object) (resource.Object, error)
+	Update(obj resource.Object) (resource.Object, error)
+	UpdateStatus(obj resource.Object) (resource.Object, error)
+	// Delete returns the object as it is afterwards (still there while it has finalizers)
+	// or as it last was.
+	Delete(key resource.Key, pre Preconditions) (resource.Object, error)
+}
+
+// Preconditions that must hold for a deletion; empty fields are not checked.
+type Preconditions struct {
+	UID             string
+	ResourceVersion string
+}
+
+// ListOptions selects from a kind.
+type ListOptions struct {
+	Namespace string // empty: all
+	// Match, when set, must hold for an object to be listed (label selectors).
+	Match func(resource.Object) bool
+}
+
+// Snapshot is a consistent list.
+type Snapshot struct {
+	Items    []resource.Object
+	Revision uint64
+}
+
+// EventType is the type of a watch event.
+type EventType string
+
+// Types of watch events.
+const (
+	Added    EventType = "ADDED"
+	Modified EventType = "MODIFIED"
+	Deleted  EventType = "DELETED"
+	Bookmark EventType = "BOOKMARK"
+)
+
+// Event is one change. Object is the object after the change (before it, for Deleted;
+// nil for a Bookmark).
+type Event struct {
+	Type     EventType
+	Object   resource.Object
+	Revision uint64
+}
+
+// WatchOptions selects events.
+type WatchOptions struct {
+	From      uint64 // 0: begin with a snapshot
+	Kind      string // empty: all kinds
+	Namespace string // empty: all
+	Name      string // empty: all
+	Match     func(resource.Object) bool
+}
+
+// Watcher delivers events in order until it is stopped, its context ends, or it fails.
+type Watcher interface {
+	// Events is closed at the end; Err then says why.
+	Events() <-chan Event
+	// Err is nil after Stop or the end of the context, else ErrSlow, ErrClosed, ...
+	Err() error
+	Stop()
+}
+
+// Stats are counters since the store was opened.
+type Stats struct {
+	Revision    uint64
+	Compacted   uint64 // oldest revision that a watch can start from
+	Objects     int
+	Watchers    int
+	Commits     uint64 // durable database transactions with at least one change
+	Changes     uint64 // object changes
+	NoOps       uint64 // changes that changed nothing
+	Bytes       int64  // size of the database file
+	ReadOnly    bool
+	LastFailure string
+}
