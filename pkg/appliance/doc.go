@@ -1,0 +1,56 @@
+// Package appliance is the inside of the network appliance: the LXC guest that
+// gives a Bridge its DHCP, DNS, reverse proxy and NAT.
+//
+// It has three parts and touches nothing by itself:
+//
+//   - [Render] is a pure function from an [Input] (plain Go values) to a [Bundle],
+//     the complete set of files of the guest. Every value is validated again here,
+//     whatever was checked before: no field can add a line or a directive to a file.
+//     An invalid or conflicting Host, Vhost or Probe is left out and reported in
+//     [Bundle.Rejected]; the others are served. Only a bad appliance-level field
+//     makes Render fail.
+//   - The agent (agent.sh, embedded) is a POSIX sh program that goes with the bundle.
+//     It runs inside the guest, one call per reconcile, and tells what is there
+//     (observe) or makes it so (apply): check with the real tools, swap by rename,
+//     reload only what changed, probe, roll back.
+//   - [ParseObservation] reads what the agent saw, [Diff] says in words how the live
+//     set differs from a Bundle, and [Board] hands the latest observation of each
+//     appliance to whoever needs it, so that one call serves all controllers.
+//
+// # Files in the guest
+//
+//	/etc/proximity/dnsmasq.conf              DHCP range, options, DNS policy      restart
+//	/etc/proximity/dhcp-hosts.d/<ns>.<name>  one reservation by MAC per App       live
+//	/etc/proximity/hosts.d/app.<ns>.<name>   names of one App                     live
+//	/etc/proximity/hosts.d/vhost.<ns>.<name> names that lead to the proxy         live
+//	/etc/proximity/vhosts.json               Caddy's whole configuration          reload
+//	/etc/proximity/nat.nft                   firewall and masquerade, one table   atomic
+//	/etc/proximity/sysctl.conf               kernel settings of forwarding        with nat.nft
+//	/etc/proximity/probes                    what observe asks on the way         read each time
+//	/etc/proximity/dns-query.bin             the DNS question of the self-check   read each time
+//	/etc/proximity/manifest                  the list of all these, written last
+//	/etc/systemd/system/proximity-*.service  dnsmasq, caddy, nat                  daemon-reload
+//	/usr/local/lib/proximity/agent           the agent itself
+//	/var/lib/proximity/                      leases, certificates, stage, rollback (state, never pushed)
+//
+// # What the guest needs
+//
+// Debian with systemd, and the commands dnsmasq, nft, caddy, curl, ip and bash (for
+// its /dev/udp; everything else is POSIX sh). The distribution's own units of these
+// programs are masked: two owners of one port cannot both be right. Our units are
+// enabled, so that after a reboot of the guest everything is back with no daemon near.
+//
+// # DNS
+//
+// A name with a Vhost leads to the proxy; <hostname>.<zone> without one, to the
+// guest; <hostname>.lan.<zone> always to the guest, and so does the reverse zone.
+// Names that guests claim in their DHCP requests are ignored: no guest can take the
+// name of another.
+//
+// # Forwarding
+//
+// Default deny. With NAT, guests reach what is behind the WAN gateway, masqueraded;
+// never private, shared or link-local ranges, nor the WAN's own subnet (where the
+// Proxmox nodes usually are), unless listed in [Input.Allowed]. The forbidden list of
+// the Input wins over everything.
+package appliance

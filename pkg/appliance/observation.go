@@ -1,0 +1,121 @@
+package appliance
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Protocol is the version of the agent's verbs and output lines. An agent with
+// another number is replaced by the next apply before anything is believed.
+const Protocol = 1
+
+// AgentPath is where apply installs the agent in the guest.
+const AgentPath = "/usr/local/lib/proximity/agent"
+
+// Names of the units that the bundle brings.
+const (
+	UnitDNSMasq = "proximity-dnsmasq.service"
+	UnitCaddy   = "proximity-caddy.service"
+	UnitNAT     = "proximity-nat.service"
+)
+
+// NATState compares the live firewall with the one that was applied last.
+type NATState string
+
+// States of the live firewall table.
+const (
+	NATOK      NATState = "ok"
+	NATMissing NATState = "missing" // the table is not there
+	NATDiffers NATState = "differs" // someone changed it, or the WAN has another subnet now
+)
+
+// Observation is what the agent saw in one look. It changes nothing in the guest.
+type Observation struct {
+	Protocol  int
+	AgentHash string // hex SHA-256 of the running agent file
+	BootID    string // one word, changes with every boot of the guest
+
+	SetHash string // hex SHA-256 of the live managed files, see Bundle.Hash
+	// Files maps path to hex SHA-256 of every managed and every unknown file in the
+	// managed directories. It is nil when the caller named the expected hash and SetHash
+	// equals it: in the steady state an observation is short.
+	Files map[string]string
+
+	Services  map[string]Service // by unit name
+	Addresses []Address
+	Gateway   netip.Addr // invalid = no default route
+	Forward   bool       // net.ipv4.ip_forward
+	NAT       NATState
+	Leases    []Lease
+	DNS       Check // a query for a record that only the current dnsmasq.conf has
+	Proxy     Check // a request whose answer only the current vhosts.json gives
+	Probes    map[string]ProbeResult
+	DiskFree  int64    // KiB free on the root file system
+	Missing   []string // commands that the guest lacks
+}
+
+// Service is the state of one systemd unit.
+type Service struct {
+	Active   string // systemd's ActiveState: active, activating, failed, inactive...
+	Enabled  bool   // comes back after a reboot
+	MainPID  int    // 0 = none
+	Restarts int    // by systemd since the unit was started by hand
+}
+
+// Address is one IPv4 address of an interface.
+type Address struct {
+	Interface string
+	Prefix    netip.Prefix
+}
+
+// Lease is one line of dnsmasq's lease file.
+type Lease struct {
+	Expiry   time.Time // zero = never expires
+	MAC      string    // lower case
+	Address  netip.Addr
+	Hostname string // "" = unknown
+}
+
+// Check is the outcome of a self-check with the reason of a failure.
+type Check struct {
+	OK     bool
+	Reason string
+}
+
+// ProbeState is the outcome of one Probe.
+type ProbeState string
+
+// Probe outcomes.
+const (
+	ProbeOK      ProbeState = "ok"
+	ProbeFail    ProbeState = "fail"
+	ProbeUnknown ProbeState = "unknown" // not asked or not answered within the time of the whole observe
+)
+
+// ProbeResult is the answer to one Probe.
+type ProbeResult struct {
+	State    ProbeState
+	Code     int // HTTP status, 0 = none
+	Duration time.Duration
+}
+
+// Lease returns the lease of a MAC address (any case).
+func (o *Observation) Lease(mac string) (Lease, bool) {
+	mac = normalMAC(mac)
+	for _, l := range o.Leases {
+		if l.MAC == mac {
+			return l, true
+		}
+	}
+	return Lease{}, false
+}
+
+// AddressOf returns the first IPv4 address of an interface.
+func (o *Observation) AddressOf(iface string) (netip.Prefix, bool) {
+	for _, a := range o.Addresses {
+		if a.Interface == iface {
+			return a.Prefix, true
+		}
+	}
+	return netip.Prefix{}, false
+}
