@@ -1,0 +1,20 @@
+// Command proximity-caddy is the reverse proxy of the appliance: stock Caddy with
+// its standard modules and nothing else, at the version that go.mod pins.
+//
+// It is a module of its own so that Caddy's dependencies stay out of Proximity's.
+// hack/setup.sh builds it and packs it as the Debian package "caddy" of the
+// embedded node's repository. On a real Proxmox VE node the appliance runs the same
+// version, because other versions accept other configurations (2.6 refuses
+// persist_config, for one).
+package main
+
+import (
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	// The standard modules register themselves: HTTP server, TLS, internal CA, admin API.
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+)
+
+func main() {
+	caddycmd.Main()
+}
