@@ -1,0 +1,114 @@
+package proxmox
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// Content types of storages.
+const (
+	ContentRootDir  = "rootdir" // volumes of LXC guests
+	ContentTemplate = "vztmpl"  // container templates
+	ContentBackup   = "backup"
+)
+
+// Storage is a row of GET /nodes/{node}/storage. Sizes are in bytes; all are 0 while the
+// storage is offline (Active false).
+type Storage struct {
+	Storage string `json:"storage"`
+	Type    string `json:"type"`    // dir, zfspool, lvmthin, ...
+	Content string `json:"content"` // comma separated
+	Enabled Bool   `json:"enabled"`
+	Active  Bool   `json:"active"`
+	Shared  Bool   `json:"shared"`
+	Total   Int    `json:"total"`
+	Used    Int    `json:"used"`
+	Avail   Int    `json:"avail"`
+}
+
+// Holds reports whether the storage may hold that content type.
+func (s Storage) Holds(content string) bool {
+	return slices.Contains(strings.Split(s.Content, ","), content)
+}
+
+// ListStorage lists the node's enabled storages that may hold content ("" for any). What
+// the caller has no Datastore right for is left out.
+func (c *Client) ListStorage(ctx context.Context, node, content string) ([]Storage, error) {
+	if err := checkNode(node); err != nil {
+		return nil, err
+	}
+	r := route(http.MethodGet, "/nodes/{node}/storage", node).with("content", content).withBool("enabled", true)
+	return fetch[[]Storage](ctx, c, r)
+}
+
+// Volid is a row of GET /nodes/{node}/storage/{storage}/content.
+type Volid struct {
+	Volid     string `json:"volid"` // STORAGE:vztmpl/NAME, STORAGE:100/vm-100-disk-0.raw, ...
+	Content   string `json:"content"`
+	Format    string `json:"format"`
+	Size      Int    `json:"size"`
+	Used      Int    `json:"used"`
+	VMID      Int    `json:"vmid"`
+	Parent    string `json:"parent"`
+	CTime     Int    `json:"ctime"` // seconds of the epoch
+	Notes     string `json:"notes"`
+	Protected Bool   `json:"protected"`
+}
+
+// Name is the part of the volume id after storage and content type.
+func (v Volid) Name() string {
+	_, name, _ := strings.Cut(v.Volid, ":")
+	return name[strings.LastIndexByte(name, '/')+1:]
+}
+
+// StorageContent lists what is on a storage, of one content type or of all ("").
+func (c *Client) StorageContent(ctx context.Context, node, storage, content string) ([]Volid, error) {
+	if err := checkStorage(node, storage); err != nil {
+		return nil, err
+	}
+	r := route(http.MethodGet, "/nodes/{node}/storage/{storage}/content", node, storage)
+	return fetch[[]Volid](ctx, c, r.with("content", content))
+}
+
+// ApplianceTemplate is a row of GET /nodes/{node}/aplinfo: a container template that the
+// node's index offers for download.
+type ApplianceTemplate struct {
+	Template     string `json:"template"` // file name
+	Package      string `json:"package"`  // name without version, e.g. debian-12-standard
+	Version      string `json:"version"`
+	OS           string `json:"os"`
+	Section      string `json:"section"`
+	Architecture string `json:"architecture"`
+	Headline     string `json:"headline"`
+	SHA512       string `json:"sha512sum"`
+	Type         string `json:"type"`
+}
+
+// ListTemplates lists the node's cached index. It is refreshed daily or by pveam update
+// on the node; the API cannot. Old versions vanish: resolve by Package.
+func (c *Client) ListTemplates(ctx context.Context, node string) ([]ApplianceTemplate, error) {
+	if err := checkNode(node); err != nil {
+		return nil, err
+	}
+	return fetch[[]ApplianceTemplate](ctx, c, route(http.MethodGet, "/nodes/{node}/aplinfo", node))
+}
+
+// DownloadTemplate fetches a template of the index to a storage; it needs
+// Datastore.AllocateTemplate. A file that is there already and intact is a success.
+func (c *Client) DownloadTemplate(ctx context.Context, node, storage, template string) (UPID, error) {
+	if err := checkStorage(node, storage); err != nil {
+		return UPID{}, err
+	}
+	r := route(http.MethodPost, "/nodes/{node}/aplinfo", node).with("storage", storage).with("template", template)
+	return launch(ctx, c, r)
+}
+
+func checkStorage(node, storage string) error {
+	if !ValidStorageName(storage) {
+		return fmt.Errorf("proxmox: %.80q is not a storage name", storage)
+	}
+	return checkNode(node)
+}
