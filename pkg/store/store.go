@@ -69,7 +69,13 @@ var (
 	ErrClosed = errors.New("store is closed")
 	// ErrTooLarge: an object or a transaction is larger than the store takes.
 	ErrTooLarge = errors.New("too large")
-	// ErrInvalid: the change breaks a rule of the contract (a new finalizer on a deleted object, a changed uid).
+	// ErrUnknownOutcome: the context ended while the transaction was being made durable,
+	// and the disk did not answer for seconds: it may or may not have taken effect.
+	ErrUnknownOutcome = errors.New("outcome unknown")
+	// ErrTooMany: a bound on concurrent use (the number of watchers) was reached.
+	ErrTooMany = errors.New("too many")
+	// ErrInvalid: the change breaks a rule of the contract (a new finalizer on a deleted
+	// object, a changed uid), or names a kind that the registry does not have.
 	ErrInvalid = errors.New("invalid change")
 	// ErrLocked: another process has the database open.
 	ErrLocked = errors.New("database is in use by another process")

@@ -1,0 +1,263 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/store"
+)
+
+// InitialRevision is the revision of a new, empty store. It is not 0, so that a watch
+// from the revision of an empty list is told from a watch that begins with a snapshot.
+const InitialRevision = 1
+
+// Log makes changes durable and remembers them. Commit and Compact are called from one
+// goroutine, the others from any.
+type Log interface {
+	// Commit makes the changes durable, all or none. After nil a crash cannot take them
+	// back; after an error it is not called again.
+	Commit(events []Event) error
+	// Events returns up to limit events with after < revision <= upTo, in order, or
+	// store.ErrCompacted when the first of them is gone.
+	Events(after, upTo uint64, limit int) ([]Event, error)
+	// Compact removes the events up to that revision.
+	Compact(upTo uint64) error
+	// Compacted is the oldest revision that Events can start from.
+	Compacted() uint64
+	// Size is the size of the database file in bytes.
+	Size() int64
+	Close() error
+}
+
+// Options of an engine; zero values mean the defaults.
+type Options struct {
+	// RingEvents and RingBytes (of encoded objects) bound the events in memory. Without a
+	// Log they bound how far back a watch can start. Default 32,768 and 64 MiB.
+	RingEvents int
+	RingBytes  int64
+	// MaxWatchLag is the number of events that may be published without a watcher taking
+	// one before it is cut off. Default 32,768: more than the largest commit has.
+	MaxWatchLag uint64
+	// MaxWatchers bounds the watches that are open at a time. Default 4,096.
+	MaxWatchers int
+	// Logger gets the one line that matters: the store has become read-only.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.RingEvents, 32<<10)
+	setDefault(&o.RingBytes, 64<<20)
+	setDefault(&o.MaxWatchLag, 32<<10)
+	setDefault(&o.MaxWatchers, 4<<10)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Contents is what a log holds when the store is opened.
+type Contents struct {
+	Revision uint64
+	Objects  []resource.Object
+}
+
+// Engine is a store.Store.
+type Engine struct {
+	reg  *resource.Registry
+	log  Log // nil: in memory only
+	opts Options
+
+	current atomic.Pointer[view] // what readers see
+	ring    *ring
+
+	queue   chan *request
+	tasks   chan func() // other work for the committer
+	batch   []*request  // being committed; the committer's own
+	closing chan struct{}
+	stopped chan struct{} // the committer has ended
+	once    sync.Once
+
+	watchMu  sync.Mutex
+	watchers map[*watcher]struct{}
+	watching sync.WaitGroup
+
+	failure atomic.Pointer[string] // why the store is read-only
+	commits atomic.Uint64
+	changes atomic.Uint64
+	noOps   atomic.Uint64
+}
+
+var _ store.Store = (*Engine)(nil)
+
+// New starts an engine on what a log holds; a nil log makes a store in memory. It starts
+// one goroutine and one per watch; all end with Close.
+func New(reg *resource.Registry, log Log, contents Contents, opts Options) *Engine {
+	opts = opts.withDefaults()
+	e := &Engine{
+		reg: reg, log: log, opts: opts,
+		ring:     newRing(contents.Revision, opts.RingEvents, opts.RingBytes),
+		queue:    make(chan *request, queueLength),
+		tasks:    make(chan func()),
+		closing:  make(chan struct{}),
+		stopped:  make(chan struct{}),
+		watchers: map[*watcher]struct{}{},
+	}
+	e.current.Store(load(reg, contents))
+	go e.run()
+	return e
+}
+
+func load(reg *resource.Registry, contents Contents) *view {
+	empty := newView(reg, contents.Revision)
+	t := newTransaction(reg, empty, time.Time{})
+	for _, o := range contents.Objects {
+		key := resource.KeyOf(o)
+		t.txn(key.Kind).Insert(treeKey(key.Namespace, key.Name), o)
+	}
+	return empty.with(t.changed, contents.Revision)
+}
+
+// Get implements store.Store.
+func (e *Engine) Get(ctx context.Context, key resource.Key) (resource.Object, error) {
+	if err := e.readable(ctx, key.Kind); err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	if o, ok := e.current.Load().get(key); ok {
+		return o, nil
+	}
+	return nil, fmt.Errorf("%s: %w", key, store.ErrNotFound)
+}
+
+// List implements store.Store.
+func (e *Engine) List(ctx context.Context, kind string, opts store.ListOptions) (store.Snapshot, error) {
+	if err := e.readable(ctx, kind); err != nil {
+		return store.Snapshot{}, fmt.Errorf("list %s: %w", kind, err)
+	}
+	v := e.current.Load()
+	return store.Snapshot{
+		Items:    listTree(v.kinds[kind].Root(), opts.Namespace, opts.Match),
+		Revision: v.revision,
+	}, nil
+}
+
+func (e *Engine) readable(ctx context.Context, kind string) error {
+	if e.closed() {
+		return store.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	_, err := kindOf(e.reg, kind)
+	return err
+}
+
+// Revision implements store.Store.
+func (e *Engine) Revision() uint64 { return e.current.Load().revision }
+
+// Stats implements store.Store.
+func (e *Engine) Stats() store.Stats {
+	v := e.current.Load()
+	e.watchMu.Lock()
+	watchers := len(e.watchers)
+	e.watchMu.Unlock()
+	s := store.Stats{
+		Revision: v.revision, Compacted: e.compacted(), Objects: v.objects, Watchers: watchers,
+		Commits: e.commits.Load(), Changes: e.changes.Load(), NoOps: e.noOps.Load(),
+	}
+	if e.log != nil {
+		s.Bytes = e.log.Size()
+	}
+	if why := e.failure.Load(); why != nil {
+		s.ReadOnly, s.LastFailure = true, *why
+	}
+	return s
+}
+
+// compacted is the oldest revision that a watch can start from.
+func (e *Engine) compacted() uint64 {
+	if e.log != nil {
+		return e.log.Compacted()
+	}
+	floor, _ := e.ring.bounds()
+	return floor
+}
+
+// Compact removes the events up to and including a revision; a watch can then start
+// from that revision at the earliest. Objects stay.
+func (e *Engine) Compact(ctx context.Context, upTo uint64) error {
+	if head := e.Revision(); upTo > head {
+		return fmt.Errorf("%w: cannot compact up to revision %d, the store is at %d", store.ErrInvalid, upTo, head)
+	}
+	if why := e.failure.Load(); why != nil {
+		return readOnly(*why)
+	}
+	var err error
+	done := make(chan struct{})
+	task := func() {
+		defer close(done)
+		if e.log != nil {
+			err = e.log.Compact(upTo)
+		}
+		if err != nil {
+			e.fail(err)
+			return
+		}
+		e.ring.compact(upTo)
+	}
+	select {
+	case e.tasks <- task:
+		<-done // the committer has begun it; its length is bounded by the log's
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.closing:
+		return store.ErrClosed
+	}
+}
+
+// Close ends the watches with ErrClosed, refuses what is queued and, when the commit
+// that is under way has ended, closes the log. It may be called more than once.
+func (e *Engine) Close() error {
+	var err error
+	e.once.Do(func() {
+		e.watchMu.Lock()
+		close(e.closing)
+		for w := range e.watchers {
+			w.cancel(store.ErrClosed)
+		}
+		e.watchMu.Unlock()
+		<-e.stopped
+		e.watching.Wait()
+		if e.log != nil {
+			err = e.log.Close()
+		}
+	})
+	return err
+}
+
+func (e *Engine) closed() bool {
+	select {
+	case <-e.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+func revisionOf(o resource.Object) uint64 {
+	rev, _ := strconv.ParseUint(o.GetMetadata().GetResourceVersion(), 10, 64) // the store wrote it
+	return rev
+}

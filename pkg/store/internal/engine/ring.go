@@ -1,0 +1,108 @@
+package engine
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/store"
+)
+
+// Event is a change with what a log needs to know of it.
+type Event struct {
+	store.Event
+	Key  resource.Key
+	Size int       // bytes of the encoded object
+	Time time.Time // of the commit
+}
+
+// ring holds the newest events. Revisions in it have no gaps among the store's own.
+type ring struct {
+	maxEvents int
+	maxBytes  int64
+
+	mu     sync.RWMutex
+	events []Event
+	bytes  int64
+	floor  uint64 // all events with a revision above it are in the ring
+	head   uint64 // newest published revision
+	// advanced is closed when head moves, and replaced.
+	advanced chan struct{}
+}
+
+func newRing(head uint64, maxEvents int, maxBytes int64) *ring {
+	return &ring{maxEvents: maxEvents, maxBytes: maxBytes, floor: head, head: head, advanced: make(chan struct{})}
+}
+
+// append adds the events of a commit and lets the oldest go. The newest commit stays
+// whole, however large, so that a watcher who waits for it finds it.
+func (r *ring) append(events []Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := len(r.events)
+	r.events = append(r.events, events...)
+	for _, e := range events {
+		r.bytes += int64(e.Size)
+	}
+	drop := 0
+	for drop < before && (len(r.events)-drop > r.maxEvents || r.bytes > r.maxBytes) {
+		r.bytes -= int64(r.events[drop].Size)
+		drop++
+	}
+	r.discard(drop)
+	r.head = events[len(events)-1].Revision
+	close(r.advanced)
+	r.advanced = make(chan struct{})
+}
+
+// compact lets events up to that revision go.
+func (r *ring) compact(upTo uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.firstAfter(upTo)
+	for _, e := range r.events[:n] {
+		r.bytes -= int64(e.Size)
+	}
+	r.discard(n)
+	r.floor = max(r.floor, upTo)
+}
+
+// discard removes the n oldest events. The slots are cleared, so that the objects can be
+// collected; the slice moves to fresh memory when append next grows it.
+func (r *ring) discard(n int) {
+	if n == 0 {
+		return
+	}
+	r.floor = r.events[n-1].Revision
+	clear(r.events[:n])
+	r.events = r.events[n:]
+}
+
+// after returns a copy of up to limit events with a revision above from, and a channel
+// that is closed when there are more. It answers false when the ring starts later.
+func (r *ring) after(from uint64, limit int) (events []Event, advanced <-chan struct{}, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if from < r.floor {
+		return nil, nil, false
+	}
+	tail := r.events[r.firstAfter(from):]
+	return slices.Clone(tail[:min(limit, len(tail))]), r.advanced, true
+}
+
+func (r *ring) bounds() (floor, head uint64) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.floor, r.head
+}
+
+func (r *ring) firstAfter(revision uint64) int {
+	i, _ := slices.BinarySearchFunc(r.events, revision, func(e Event, rev uint64) int {
+		if e.Revision <= rev {
+			return -1
+		}
+		return 1
+	})
+	return i
+}

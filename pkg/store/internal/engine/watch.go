@@ -1,0 +1,229 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/store"
+)
+
+const (
+	// watchBuffer is the capacity of a watcher's channel: it saves switches between
+	// goroutines; what bounds a watcher is Options.MaxWatchLag.
+	watchBuffer = 64
+	// watchChunk bounds the events that a watcher takes at a time from ring or log.
+	watchChunk = 256
+)
+
+// watcher is a cursor in the event log with a goroutine that delivers from it.
+type watcher struct {
+	engine *Engine
+	opts   store.WatchOptions
+	start  *view // for a watch that begins with a snapshot
+
+	events chan store.Event
+	cursor uint64 // revision of the last event that was delivered or passed over
+	// pace is the store's revision when the watcher last took an event.
+	pace   atomic.Uint64
+	ctx    context.Context
+	cancel context.CancelCauseFunc // its cause is the watch's error
+}
+
+// errStopped is the cause of an end that the client wanted.
+var errStopped = errors.New("stopped")
+
+// Watch implements store.Store.
+func (e *Engine) Watch(ctx context.Context, opts store.WatchOptions) (store.Watcher, error) {
+	if opts.Kind != "" {
+		if _, err := kindOf(e.reg, opts.Kind); err != nil {
+			return nil, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	w := &watcher{engine: e, opts: opts, events: make(chan store.Event, watchBuffer)}
+	w.ctx, w.cancel = context.WithCancelCause(ctx)
+	if err := e.addWatcher(w); err != nil {
+		w.cancel(err)
+		return nil, err
+	}
+	go w.run()
+	return w, nil
+}
+
+// addWatcher registers a watcher and fixes where it starts. Both happen under the lock,
+// so that Close and the committer's check for slow watchers see it from then on.
+func (e *Engine) addWatcher(w *watcher) error {
+	e.watchMu.Lock()
+	defer e.watchMu.Unlock()
+	if e.closed() {
+		return store.ErrClosed
+	}
+	if len(e.watchers) >= e.opts.MaxWatchers {
+		return fmt.Errorf("%w: %d watchers are open", store.ErrTooMany, len(e.watchers))
+	}
+	now := e.current.Load()
+	from, oldest := w.opts.From, e.compacted()
+	switch {
+	case from == 0:
+		w.start, from = now, now.revision
+	case from < oldest:
+		return fmt.Errorf("%w: revision %d was asked for, %d is the oldest", store.ErrCompacted, from, oldest)
+	case from > now.revision:
+		return fmt.Errorf("%w: revision %d was asked for, the store is at %d (was it restored from a backup?)",
+			store.ErrCompacted, from, now.revision)
+	}
+	w.cursor = from
+	w.pace.Store(now.revision)
+	e.watchers[w] = struct{}{}
+	e.watching.Add(1)
+	return nil
+}
+
+func (e *Engine) removeWatcher(w *watcher) {
+	e.watchMu.Lock()
+	delete(e.watchers, w)
+	e.watchMu.Unlock()
+	e.watching.Done()
+}
+
+// cutSlowWatchers ends the watchers that have stopped taking events. It is called by the
+// committer after each publication and never waits for a watcher. One that takes them,
+// however slowly, goes on as long as the log has what it needs next.
+func (e *Engine) cutSlowWatchers(head uint64) {
+	e.watchMu.Lock()
+	defer e.watchMu.Unlock()
+	for w := range e.watchers {
+		if missed := head - w.pace.Load(); missed > e.opts.MaxWatchLag {
+			w.cancel(fmt.Errorf("%w: it took no event while %d were published", store.ErrSlow, missed))
+		}
+	}
+}
+
+func (w *watcher) Events() <-chan store.Event { return w.events }
+
+func (w *watcher) Stop() { w.cancel(errStopped) }
+
+// Err is meaningful once Events is closed; before that the watch is running.
+func (w *watcher) Err() error {
+	select {
+	case <-w.ctx.Done():
+	default:
+		return nil
+	}
+	return clientError(context.Cause(w.ctx))
+}
+
+// clientError hides the ends that the client brought about itself.
+func clientError(err error) error {
+	if errors.Is(err, store.ErrSlow) || errors.Is(err, store.ErrClosed) || errors.Is(err, errWatch) {
+		return err
+	}
+	return nil
+}
+
+// errWatch marks a failure of the watch itself, such as an unreadable log.
+var errWatch = errors.New("watch failed")
+
+func (w *watcher) run() {
+	defer w.engine.removeWatcher(w)
+	defer close(w.events)
+	if !w.deliverSnapshot() {
+		return
+	}
+	for {
+		events, advanced, err := w.engine.eventsAfter(w.cursor, watchChunk)
+		if err != nil {
+			w.cancel(err)
+			return
+		}
+		for _, ev := range events {
+			if w.selects(ev.Key, ev.Object) && !w.send(ev.Event) {
+				return
+			}
+			w.cursor = ev.Revision
+		}
+		w.keptPace()
+		if len(events) > 0 {
+			continue
+		}
+		select {
+		case <-advanced:
+		case <-w.ctx.Done():
+			return
+		}
+	}
+}
+
+// deliverSnapshot sends what there is, and the bookmark that ends it.
+func (w *watcher) deliverSnapshot() bool {
+	v := w.start
+	if v == nil {
+		return true
+	}
+	w.start = nil // the snapshot can be collected once it is delivered
+	for _, kind := range w.engine.reg.Kinds() {
+		if w.opts.Kind != "" && w.opts.Kind != kind.Name {
+			continue
+		}
+		for _, o := range listTree(v.kinds[kind.Name].Root(), w.opts.Namespace, nil) {
+			if w.selects(resource.KeyOf(o), o) && !w.send(store.Event{Type: store.Added, Object: o, Revision: revisionOf(o)}) {
+				return false
+			}
+		}
+	}
+	return w.send(store.Event{Type: store.Bookmark, Revision: v.revision})
+}
+
+func (w *watcher) selects(key resource.Key, o resource.Object) bool {
+	return (w.opts.Kind == "" || w.opts.Kind == key.Kind) &&
+		(w.opts.Namespace == "" || w.opts.Namespace == key.Namespace) &&
+		(w.opts.Name == "" || w.opts.Name == key.Name) &&
+		(w.opts.Match == nil || w.opts.Match(o))
+}
+
+// send delivers one event, or answers false when the watch has ended. An ended watch
+// delivers nothing more, even if there is room.
+func (w *watcher) send(ev store.Event) bool {
+	if w.ctx.Err() != nil {
+		return false
+	}
+	select {
+	case w.events <- ev:
+		w.keptPace()
+		return true
+	case <-w.ctx.Done():
+		return false
+	}
+}
+
+func (w *watcher) keptPace() { w.pace.Store(w.engine.current.Load().revision) }
+
+// eventsAfter returns events above a revision from the ring or, further back, from the
+// log. Without events it returns a channel that is closed when there are some.
+func (e *Engine) eventsAfter(from uint64, limit int) ([]Event, <-chan struct{}, error) {
+	events, advanced, ok := e.ring.after(from, limit)
+	if ok {
+		return events, advanced, nil
+	}
+	if e.log == nil {
+		return nil, nil, fmt.Errorf("%w: events after revision %d are gone", store.ErrSlow, from)
+	}
+	// The log may hold a commit that is not published yet, or whose commit is just
+	// failing: what is above the published revision does not exist for a watcher.
+	_, head := e.ring.bounds()
+	events, err := e.log.Events(from, head, limit)
+	switch {
+	case errors.Is(err, store.ErrCompacted): // it was there when the watch began
+		return nil, nil, fmt.Errorf("%w: events after revision %d were compacted meanwhile", store.ErrSlow, from)
+	case err != nil:
+		return nil, nil, fmt.Errorf("%w: %w", errWatch, err)
+	case len(events) == 0:
+		return nil, nil, fmt.Errorf("%w: the log has no events from revision %d to %d", errWatch, from, head)
+	}
+	return events, nil, nil
+}
