@@ -1,0 +1,166 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Mode is which program of the node enters a guest.
+type Mode string
+
+const (
+	// ModePct is `pct exec`: Proxmox's own way, half a second a run. It tells a guest
+	// that is elsewhere from one that does not run.
+	ModePct Mode = "pct"
+	// ModeAttach is `lxc-attach`, which pct itself ends in: 11 ms a run, but it skips
+	// pct's look at the configuration, so a guest that is not on the node at all is
+	// reported as ErrNotRunning.
+	ModeAttach Mode = "attach"
+)
+
+// NodeExec runs one program on a node as root. Implementations promise what [Runner]
+// promises; argv reaches the program as it is.
+type NodeExec interface {
+	Exec(ctx context.Context, node string, argv []string, stdin io.Reader, maxOutput int) (Result, error)
+}
+
+// OnNode enters guests from the node they are on, and edits the node's files. It
+// implements [Runner] and [Host].
+type OnNode struct {
+	exec NodeExec
+	mode Mode
+	// interfaces and lock are paths; tests use others.
+	interfaces, lock string
+}
+
+// Paths on a Proxmox VE node. The lock is the one its network API takes
+// (pve-common, PVE/INotify.pm).
+const (
+	interfacesPath = "/etc/network/interfaces"
+	interfacesLock = "/etc/network/.pve-interfaces.lock"
+)
+
+// NewOnNode returns the way into guests through exec.
+func NewOnNode(exec NodeExec, mode Mode) (*OnNode, error) {
+	if mode != ModePct && mode != ModeAttach {
+		return nil, fmt.Errorf("guest: unknown mode %q: want %q or %q", mode, ModePct, ModeAttach)
+	}
+	return &OnNode{exec: exec, mode: mode, interfaces: interfacesPath, lock: interfacesLock}, nil
+}
+
+// Run implements [Runner].
+func (o *OnNode) Run(ctx context.Context, t Target, c Command) (Result, error) {
+	argv, err := nodeArgv(o.mode, t.VMID, c)
+	if err != nil {
+		return Result{}, fmt.Errorf("run in guest %s: %w", t, err)
+	}
+	res, err := o.exec.Exec(ctx, t.Node, argv, c.Stdin, c.MaxOutput)
+	if err == nil {
+		err = entryError(o.mode, res)
+	}
+	if err != nil {
+		return Result{}, fmt.Errorf("run %s in guest %s: %w", c.Argv[0], t, err)
+	}
+	return res, nil
+}
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// nodeArgv is the command that enters the guest and runs c there.
+func nodeArgv(mode Mode, vmid int, c Command) ([]string, error) {
+	if vmid < 100 {
+		return nil, fmt.Errorf("%d is not a VMID", vmid)
+	}
+	if err := checkCommand(c); err != nil {
+		return nil, err
+	}
+	names := make([]string, 0, len(c.Env))
+	for name := range c.Env {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+
+	id := strconv.Itoa(vmid)
+	if mode == ModeAttach {
+		argv := []string{"lxc-attach", "-n", id, "--clear-env"}
+		for _, name := range names {
+			argv = append(argv, "-v", name+"="+c.Env[name])
+		}
+		return append(append(argv, "--"), c.Argv...), nil
+	}
+	// pct keeps its caller's environment unless told otherwise, and cannot set any: env in
+	// the guest does. The -- keeps pct from reading the command's options as its own.
+	argv := []string{"pct", "exec", id, "--keep-env", "0", "--"}
+	if len(names) > 0 {
+		argv = append(argv, "env")
+		for _, name := range names {
+			argv = append(argv, name+"="+c.Env[name])
+		}
+	}
+	return append(argv, c.Argv...), nil
+}
+
+func checkCommand(c Command) error {
+	if len(c.Argv) == 0 || c.Argv[0] == "" {
+		return errors.New("no program given")
+	}
+	// env would take NAME=VALUE for an assignment, and a leading dash for an option.
+	if strings.Contains(c.Argv[0], "=") || strings.HasPrefix(c.Argv[0], "-") {
+		return fmt.Errorf("%.40q cannot be a program's name", c.Argv[0])
+	}
+	for _, a := range c.Argv {
+		if strings.ContainsRune(a, 0) {
+			return errors.New("an argument contains a NUL byte")
+		}
+	}
+	for name, value := range c.Env {
+		if !envName.MatchString(name) || strings.ContainsRune(value, 0) {
+			return fmt.Errorf("environment variable %.40q has a bad name or a NUL byte", name)
+		}
+	}
+	return nil
+}
+
+// Messages of the programs that enter a guest. pct ends with 255 for all its own
+// failures (pve-container, PVE/CLI/pct.pm), lxc-attach with 1 (lxc, attach.c); a command
+// may use the same codes, so the message decides.
+var (
+	pctNotRunning    = regexp.MustCompile(`(?m)^container '\d+' not running!?$`)
+	pctNoGuest       = regexp.MustCompile(`(?m)^Configuration file '\S+' does not exist$`)
+	pctOldOption     = regexp.MustCompile(`(?m)^Unknown option: keep-env$`)
+	attachNotRunning = regexp.MustCompile(`(?m)^lxc-attach: .*(?:Failed to get init pid|Connection refused)`)
+)
+
+const (
+	pctFailed    = 255
+	attachFailed = 1
+	notFound     = 127
+)
+
+// entryError tells a failure to enter the guest from the command's own failure.
+func entryError(mode Mode, res Result) error {
+	switch {
+	case mode == ModePct && res.ExitCode == pctFailed && pctNotRunning.Match(res.Stderr),
+		mode == ModeAttach && res.ExitCode == attachFailed && attachNotRunning.Match(res.Stderr):
+		return ErrNotRunning
+	case mode == ModePct && res.ExitCode == pctFailed && pctNoGuest.Match(res.Stderr):
+		return ErrNoGuest
+	case mode == ModePct && res.ExitCode == pctFailed && pctOldOption.Match(res.Stderr):
+		return errors.New("pct on the node is too old: it lacks exec --keep-env (Proxmox VE 8.2)")
+	}
+	return nil
+}
+
+// firstLine is a command's complaint for an error's text, bounded.
+func firstLine(out []byte) string {
+	const bound = 300
+	s := strings.TrimSpace(string(out[:min(len(out), bound)]))
+	s, _, _ = strings.Cut(s, "\n")
+	return strings.ToValidUTF8(s, "?")
+}
