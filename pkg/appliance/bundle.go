@@ -37,4 +37,5 @@ type Bundle struct {
 	Rejected []Rejected
 
 	manifest []byte
+	forward  bool // what net.ipv4.ip_forward must be
 }

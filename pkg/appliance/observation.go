@@ -35,7 +35,9 @@ type Observation struct {
 	AgentHash string // hex SHA-256 of the running agent file
 	BootID    string // one word, changes with every boot of the guest
 
-	SetHash string // hex SHA-256 of the live managed files, see Bundle.Hash
+	// Manifest is the Bundle.Hash of the last apply that came to its end; "" = none did.
+	Manifest string
+	SetHash  string // hex SHA-256 of the live managed files, see Bundle.Hash
 	// Files maps path to hex SHA-256 of every managed and every unknown file in the
 	// managed directories. It is nil when the caller named the expected hash and SetHash
 	// equals it: in the steady state an observation is short.
@@ -91,6 +93,14 @@ const (
 	ProbeFail    ProbeState = "fail"
 	ProbeUnknown ProbeState = "unknown" // not asked or not answered within the time of the whole observe
 )
+
+// Probe returns the answer to a Probe; a probe without an answer is ProbeUnknown.
+func (o *Observation) Probe(key string) ProbeResult {
+	if r, ok := o.Probes[key]; ok {
+		return r
+	}
+	return ProbeResult{State: ProbeUnknown}
+}
 
 // ProbeResult is the answer to one Probe.
 type ProbeResult struct {

@@ -1,0 +1,117 @@
+#!/bin/sh
+# Proximity appliance agent: runs inside the network appliance's guest, one call per
+# reconcile. It keeps no state of its own beyond what apply leaves on disk.
+#
+#   observe [hash]         what is here; read-only, under 3 s; file lines are left out
+#                          when the live set has that hash. Ends with the line "end".
+#   apply <stage>|-        make the files of a stage live; - = a tar of it on stdin
+#   restart <service|all>  dnsmasq, caddy, nat
+#   logs <service> <n>     last n lines of the journal; service may also be "system"
+#   nat-test <host> <port> <forbidden ip>
+#   packages               which needed commands are missing
+#   install                install them with apt
+#   ca-root                the root certificate of the proxy's own CA
+#   nat-start              (proximity-nat.service) load the rules, then forward
+#
+# Exit codes: 0 done; 64 usage; 65 damaged stage; 66 commands missing; 70/71/72 the
+# staged file of dnsmasq/caddy/nft was refused by the tool, nothing changed; 75 another
+# apply is running; 76 a file or service could not be changed; 80/81/82 after the change
+# dnsmasq/caddy/nat did not work: rolled back if it had worked before.
+# Every failure prints lines "problem <what> <the tool's own words>".
+
+set -u
+umask 022
+LC_ALL=C
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL PATH
+unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY all_proxy
+
+PROTOCOL=1
+ETC=/etc/proximity
+STATE=/var/lib/proximity
+UNITS=/etc/systemd/system
+LIB=/usr/local/lib/proximity
+READY=/etc/.proximity-ready # same file system as ETC and UNITS, outside of both
+MANIFEST=$ETC/manifest
+CURRENT=$MANIFEST # whose settings and proofs count; apply points it at the staged one
+LEASES=$STATE/dnsmasq.leases
+NAT_RECORD=/run/proximity-nat.loaded
+LOCK=/run/proximity-agent.lock
+SOCKET=/run/proximity/caddy-admin.sock
+SERVICES='proximity-dnsmasq.service proximity-caddy.service proximity-nat.service'
+MASKED='dnsmasq.service caddy.service caddy-api.service nftables.service'
+SELF=$0
+
+# problem <what>: standard input, at most 20 lines, as problem lines.
+problem() {
+	what=$1
+	head -n 20 | cut -c1-500 | sed "s/^/problem $what /"
+}
+
+die() { # <exit code> <what> <text>
+	printf 'problem %s %s\n' "$2" "$3"
+	exit "$1"
+}
+
+# value <name> [manifest]: one setting of a manifest.
+value() {
+	sed -n "s/^$1 //p" "${2:-$CURRENT}" 2>/dev/null | head -n 1
+}
+
+hash_of() { sha256sum 2>/dev/null | cut -c1-64; }
+
+# live_list: "<sha256>  <path>" of all files in the managed directories, by path. The
+# manifest is not in it: it contains the hash of this very list.
+live_list() {
+	{
+		find "$ETC" "$LIB" \( -type f -o -type l \) ! -path "$MANIFEST" -print0
+		find "$UNITS" -maxdepth 1 -name 'proximity-*' \( -type f -o -type l \) -print0
+	} 2>/dev/null | sort -z | xargs -0 -r sha256sum 2>/dev/null
+}
+
+# --- Checks. Each prints one line, "<name> ok" or "<name> fail <reason>".
+
+# A question that only the dnsmasq.conf of this manifest answers, over UDP. The guest
+# has no DNS client, so the packet was made by the daemon, and bash's /dev/udp sends it.
+check_dns() {
+	proof=$(value dns-proof)
+	if [ -z "$proof" ]; then echo 'dns fail nothing was applied'; return 1; fi
+	# shellcheck disable=SC2016 # expanded by that bash
+	answer=$(timeout 1 bash -c 'exec 3<>"/dev/udp/$1/53" && cat "$2" >&3 && dd bs=2048 count=1 status=none <&3' \
+		dns "$(value address)" $ETC/dns-query.bin 2>/dev/null | od -An -v -tx1 | tr -d ' \n')
+	case $answer in
+	*"$proof"*) echo 'dns ok' ;;
+	'') echo 'dns fail no answer'; return 1 ;;
+	*) echo 'dns fail answers from another configuration'; return 1 ;;
+	esac
+}
+
+# A request that only the vhosts.json of this manifest answers so.
+check_proxy() {
+	proof=$(value proxy-proof)
+	if [ -z "$proof" ]; then echo 'proxy fail nothing was applied'; return 1; fi
+	answer=$(curl -q -s --noproxy '*' --max-time 1 --max-filesize 4096 -H 'Host: proximity-check.invalid' http://127.0.0.1:80/)
+	case $answer in
+	"$proof") echo 'proxy ok' ;;
+	'') echo 'proxy fail no answer'; return 1 ;;
+	*) echo 'proxy fail answers from another configuration'; return 1 ;;
+	esac
+}
+
+# wan_nets <interface>: the subnets it is in, sorted, separated by commas.
+wan_nets() {
+	ip -4 -o route show dev "$1" scope link 2>/dev/null |
+		awk '$1 ~ /^[0-9.]+(\/[0-9]+)?$/ {print $1}' | sort -u | paste -s -d, -
+}
+
+# nat_form: the rules that are loaded now, the file they should come from and the WAN's
+# subnets, as one hash. nat-start records it; any difference later is drift.
+nat_form() {
+	rules=$(timeout 2 nft -s list table inet proximity 2>/dev/null) || return 1
+	printf '%s\n%s\n%s\n' "$rules" "$(hash_of <$ETC/nat.nft)" "$(wan_nets "$(value wan)")" | hash_of
+}
+
+check_nat() {
+	if ! form=$(nat_form); then echo 'nat missing'; return 1; fi
+	if [ "$form" = "$(cat $NAT_RECORD 2>/dev/null)" ]; then echo 'nat ok'; else echo 'nat differs'; return 1; fi
+}

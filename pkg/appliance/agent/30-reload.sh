@@ -1,0 +1,120 @@
+
+# --- apply: from files on disk to running services
+
+# reservations <etc>: "<mac> <address>" of each guest.
+reservations() {
+	find "$1/dhcp-hosts.d" -type f -print0 2>/dev/null | xargs -0 -r cat | awk -F, 'NF == 3 && $1 !~ /^#/ { print $1, $2 }'
+}
+
+# stale_leases <stage>: "<mac> <address>" of leases that would keep a reserved address
+# from its owner, or that belong to a guest that goes with this apply. dnsmasq never
+# gives up a lease by itself before its time.
+stale_leases() {
+	[ -s $LEASES ] || return 0
+	{ reservations $ETC | sed 's/^/old /'; reservations "$1/files$ETC" | sed 's/^/new /'; sed 's/^/lease /' $LEASES; } | awk '
+		$1 == "old" { old[$2] = 1 }
+		$1 == "new" { new[$2] = 1; owner[$3] = $2 }
+		$1 == "lease" && NF >= 5 && (($4 in owner && owner[$4] != $3) || ($3 in old && !($3 in new))) { print $3, $4 }'
+}
+
+active() { [ "$(timeout 5 systemctl is-active "$1" 2>/dev/null)" = active ]; }
+
+# service <verb> <unit>: with the journal's last words when it fails.
+service() {
+	timeout 5 systemctl reset-failed "$2" 2>/dev/null
+	echo "action $1 $2"
+	out=$(timeout 60 systemctl "$1" "$2" 2>&1) && return 0
+	{ printf '%s\n' "$out"; timeout 5 journalctl -u "$2" -n 8 --no-pager -o cat 2>/dev/null; } | problem "$2"
+	return 1
+}
+
+drop_leases() { # <list of "mac address">
+	printf '%s\n' "$1" | awk -v leases=$LEASES '
+		{ drop[$1 " " $2] = 1 }
+		END { while ((getline line < leases) > 0) { split(line, f, " "); if (!((f[2] " " f[3]) in drop)) print line } }' >$LEASES.new &&
+		mv -f $LEASES.new $LEASES
+}
+
+reload_dnsmasq() {
+	unit=proximity-dnsmasq.service
+	if [ -n "$STALE" ]; then
+		service stop $unit && drop_leases "$STALE"
+	elif active $unit && ! changes dnsmasq && ! changes unit dnsmasq && ! pending dnsmasq && [ -z "$NEWDIRS" ] && check_dns >/dev/null; then
+		# Names are read as they come; a changed or removed reservation needs a signal.
+		if changes hosts dhcp-hosts || pending hosts; then
+			echo "action reload $unit"
+			kill -HUP "$(systemctl show -p MainPID --value $unit)"
+		fi
+		return 0
+	fi
+	service restart $unit
+}
+
+reload_caddy() {
+	unit=proximity-caddy.service
+	if ! active $unit || changes unit caddy; then service restart $unit; return; fi
+	if ! changes caddy && ! pending caddy && check_proxy >/dev/null; then return 0; fi
+	echo "action reload $unit"
+	out=$(curl -q -s --noproxy '*' --max-time 30 --unix-socket $SOCKET -H 'Host: proximity-admin' -H 'Content-Type: application/json' \
+		-w '\n%{http_code}' --data-binary @$ETC/vhosts.json http://proximity-admin/load)
+	code=$(printf '%s\n' "$out" | tail -n 1)
+	case $code in
+	200) return 0 ;;
+	000 | '') service restart $unit ;; # it runs, but its admin socket does not answer
+	*) printf '%s\n' "$out" | sed '$d' | problem caddy; return 1 ;;
+	esac
+}
+
+# nat_start: the rules in one transaction, then forwarding.
+nat_start() {
+	nets=$(wan_nets "$(value wan)")
+	out=$({ cat $ETC/nat.nft; if [ -n "$nets" ]; then echo "add element inet proximity wan { $nets }"; fi; } | timeout 10 nft -f - 2>&1) ||
+		{ printf '%s\n' "$out" | problem nat; return 1; }
+	nat_form >$NAT_RECORD
+	grep '^net\.ipv4\.' $ETC/sysctl.conf | while IFS='=' read -r key setting; do
+		out=$(printf '%s\n' "$setting" 2>&1 >"/proc/sys/$(printf %s "$key" | tr . /)") || { printf '%s\n' "$key: $out" | problem nat; exit 1; }
+	done
+}
+
+reload_nat() {
+	wanted=$(sed -n 's/^net\.ipv4\.ip_forward=//p' $ETC/sysctl.conf)
+	if changes nat || pending nat || ! check_nat >/dev/null || [ "$(cat /proc/sys/net/ipv4/ip_forward)" != "$wanted" ]; then
+		echo 'action load nat'
+		nat_start || return 1
+	fi
+	active proximity-nat.service || service start proximity-nat.service
+}
+
+# reload: every service as the files on disk say, touching only what has to change. The
+# order is the one in which guests need it.
+reload() {
+	if changes unit || pending unit; then timeout 30 systemctl daemon-reload; fi
+	for unit in $SERVICES; do
+		if [ "$(systemctl is-enabled "$unit" 2>/dev/null)" != enabled ]; then
+			echo "action enable $unit"
+			timeout 30 systemctl enable "$unit" 2>&1 | grep -v '^Created symlink' | problem "$unit"
+		fi
+	done
+	failed=
+	reload_nat || failed="$failed nat"
+	reload_dnsmasq || failed="$failed dns"
+	reload_caddy || failed="$failed proxy"
+	[ -z "$failed" ]
+}
+
+# wait_for <check> <tenths of a second>: its last line if it never comes true.
+wait_for() {
+	left=$2
+	until line=$($1); do
+		left=$((left - 1))
+		if [ $left -le 0 ]; then printf '%s\n' "$line"; return 1; fi
+		sleep 0.1
+	done
+}
+
+# verify: prints the failing checks. The times cover a start on a loaded node.
+verify() {
+	wait_for check_nat 3
+	wait_for check_dns 30
+	wait_for check_proxy 50
+}

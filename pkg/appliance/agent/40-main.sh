@@ -1,0 +1,161 @@
+
+# --- apply as a whole
+
+# worse <before> <failing>: did one of the failing checks work before the change?
+worse() {
+	printf '%s\n' "$2" | while read -r name _; do
+		if printf '%s\n' "$1" | grep -q "^$name ok"; then echo "$name"; fi
+	done | grep -q .
+}
+
+roll_back() { # <stage>
+	CURRENT=$MANIFEST
+	restore $STATE/rollback
+	PENDING='unit nat dnsmasq hosts caddy'
+	STALE=
+	reload
+	verify | problem after-rollback
+	echo rolled-back
+}
+
+# commit <stage>: the manifest comes last; with it the set counts as live.
+commit() {
+	if ! cmp -s "$1/manifest" $MANIFEST; then
+		{ rm -rf $READY && cp "$1/manifest" $READY && sync -f $READY && mv -f $READY $MANIFEST; } || die 76 manifest 'cannot be written'
+	fi
+	rm -f $STATE/pending
+	CURRENT=$MANIFEST
+	SELF=$LIB/agent
+	printf 'applied %s\n' "$(value hash)"
+}
+
+exit_code() { # <failing checks>
+	case $1 in *nat\ *) return 82 ;; *dns\ *) return 80 ;; *proxy\ *) return 81 ;; *) return 76 ;; esac
+}
+
+apply() { # <stage>|-
+	exec 9>$LOCK
+	flock -w 30 9 || die 75 busy 'another apply is running'
+	stage=$1
+	if [ "$stage" = - ]; then
+		stage=$(unpack) || die 65 stage 'not one stage in the archive'
+		cmp -s "$SELF" "$stage/agent" || exec /bin/sh "$stage/agent" apply "$stage"
+	fi
+	verify_stage "$stage"
+	missing=$(missing_commands)
+	if [ -n "$missing" ]; then printf '%s\n' "$missing" | problem packages; exit 66; fi
+
+	PLAN=$(plan "$stage")
+	PENDING=$(cat $STATE/pending 2>/dev/null)
+	printf '%s\n' "$PLAN" | head -n 50 | awk 'NF { print $1 == "put" ? "changed" : "removed", $4 }'
+	mkdir -p $STATE
+	prepare || exit 76
+	check_files "$stage" || exit $?
+
+	before=$(check_nat; check_dns; check_proxy)
+	STALE=$(stale_leases "$stage")
+	NEWDIRS= # dnsmasq watches directories; a new one of the same name is another
+	for dir in "$ETC/hosts.d" "$ETC/dhcp-hosts.d"; do
+		[ -d "$dir" ] || NEWDIRS="$NEWDIRS $dir"
+		mkdir -p "$dir"
+	done
+	if [ -n "$PLAN" ]; then
+		save $STATE/rollback || die 76 files 'the live files cannot be copied'
+		printf '%s %s\n' "$PENDING" "$(printf '%s\n' "$PLAN" | cut -d' ' -f2 | sort -u | tr '\n' ' ')" >$STATE/pending
+		swap "$stage" || { restore $STATE/rollback; die 76 files 'cannot be replaced'; }
+	fi
+	CURRENT=$stage/manifest
+	reload
+	failing=$(verify)
+	if [ -n "$failing" ]; then
+		printf '%s\n' "$failing" | problem verify
+		# Back only to something that worked; else what is new stays for the next try.
+		if [ -n "$PLAN" ] && worse "$before" "$failing"; then roll_back "$stage"; fi
+		exit_code "$failing"
+		exit $?
+	fi
+	commit "$stage"
+	rm -rf $STATE/stage $STATE/rollback
+	observe "$(value hash)"
+}
+
+# --- the other verbs
+
+unit_of() {
+	case $1 in dnsmasq | caddy | nat) echo "proximity-$1.service" ;; *) die 64 usage 'service is dnsmasq, caddy or nat' ;; esac
+}
+
+restart() { # <service>|all
+	result=0
+	names=$1
+	if [ "$1" = all ]; then names='nat dnsmasq caddy'; fi
+	for name in $names; do
+		unit=$(unit_of "$name") || { echo "$unit"; exit 64; }
+		service restart "$unit" || result=76
+	done
+	return $result
+}
+
+logs() { # <service> <lines>
+	case $2 in '' | *[!0-9]* | ?????*) die 64 usage 'lines from 1 to 9999' ;; esac
+	if [ "$1" = system ]; then
+		timeout 10 journalctl --no-pager -o short-iso -n "$2"
+	else
+		unit=$(unit_of "$1") || { echo "$unit"; exit 64; }
+		timeout 10 journalctl --no-pager -o short-iso -n "$2" -u "$unit"
+	fi
+}
+
+in_set() { nft get element inet proximity "$1" "{ $2 }" >/dev/null 2>&1; }
+
+# What the rules say of a destination; the appliance itself is not bound by them, so it
+# cannot try it from a guest's place.
+rule_for() {
+	if in_set forbidden "$1"; then echo refused; elif in_set allowed "$1"; then echo allowed
+	elif in_set closed "$1" || in_set wan "$1"; then echo refused; else echo allowed; fi
+}
+
+nat_test() { # <host> <port> <forbidden ip>
+	case $1$3 in *[!A-Za-z0-9.-]*) die 64 usage 'a host name and an address' ;; esac
+	case $2 in '' | *[!0-9]*) die 64 usage 'a port' ;; esac
+	ip=$(timeout 5 getent ahostsv4 "$1" | awk 'NR == 1 { print $1 }')
+	if [ -n "$ip" ]; then echo "nat-test dns ok $ip"; else echo "nat-test dns fail no address for $1"; fi
+	# shellcheck disable=SC2016 # expanded by that bash
+	if out=$(timeout 5 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "${ip:-$1}" "$2" 2>&1); then
+		echo "nat-test tcp ok"
+	else
+		echo "nat-test tcp fail $(printf '%s' "${out:-no answer in 5 s}" | tail -n 1 | cut -c1-200)"
+	fi
+	if ! line=$(check_nat); then echo "nat-test forbidden fail $line"; return; fi
+	if [ "$(rule_for "$3")" = refused ]; then echo "nat-test forbidden ok refused by rule"; else echo "nat-test forbidden fail the rules let it through"; fi
+}
+
+# install: our units own the ports, so the distribution's are masked before they come.
+install_packages() {
+	packages=$(missing_commands | cut -d' ' -f3)
+	[ -n "$packages" ] || return 0
+	for unit in $MASKED; do timeout 20 systemctl mask "$unit" >/dev/null 2>&1; done
+	export DEBIAN_FRONTEND=noninteractive
+	out=$(timeout 120 apt-get -q update 2>&1) || { printf '%s\n' "$out" | tail -n 10 | problem apt; return 66; }
+	# shellcheck disable=SC2086 # a list
+	out=$(timeout 600 apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=60 \
+		install $packages 2>&1) || { printf '%s\n' "$out" | tail -n 10 | problem apt; return 66; }
+	printf '%s\n' "$packages" | sed 's/^/installed /'
+}
+
+main() {
+	case ${1:-}/$# in
+	observe/[12]) observe "${2:-}" ;;
+	apply/2) apply "$2" ;;
+	restart/2) restart "$2" ;;
+	logs/3) logs "$2" "$3" ;;
+	nat-test/4) nat_test "$2" "$3" "$4" && echo end ;;
+	packages/1) missing_commands && echo end ;;
+	install/1) install_packages && echo end ;;
+	ca-root/1) cat $STATE/caddy/pki/authorities/local/root.crt ;;
+	nat-start/1) nat_start ;;
+	*) die 64 usage 'see the head of this file' ;;
+	esac
+}
+
+main "$@"; exit $?

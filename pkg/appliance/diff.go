@@ -1,0 +1,90 @@
+package appliance
+
+import (
+	"fmt"
+	"slices"
+)
+
+// maxDiffLines bounds how many files Diff names one by one.
+const maxDiffLines = 20
+
+// Diff tells in words why what is live is not the bundle: missing, changed and extra
+// files, dead services, missing rules. An empty result means that apply would change
+// nothing. What apply cannot repair (the addresses of the interfaces) is not looked at.
+func Diff(b Bundle, o Observation) []string {
+	var out []string
+	if len(o.Missing) > 0 {
+		out = append(out, fmt.Sprintf("commands are missing: %v", o.Missing))
+	}
+	out = append(out, diffFiles(b, o)...)
+	if o.Manifest != b.Hash {
+		out = append(out, "the last apply of this set did not come to its end")
+	}
+	for _, unit := range []string{UnitNAT, UnitDNSMasq, UnitCaddy} {
+		s, known := o.Services[unit]
+		switch {
+		case !known:
+			out = append(out, unit+" is unknown to systemd")
+		case s.Active != "active":
+			out = append(out, unit+" is "+s.Active)
+		case !s.Enabled:
+			out = append(out, unit+" does not start at boot")
+		}
+	}
+	if o.NAT != NATOK {
+		out = append(out, "the firewall table "+map[NATState]string{NATMissing: "is missing", NATDiffers: "was changed"}[o.NAT])
+	}
+	if o.Forward != b.forward {
+		out = append(out, fmt.Sprintf("forwarding is %t, not %t", o.Forward, b.forward))
+	}
+	if !o.DNS.OK {
+		out = append(out, "DNS: "+o.DNS.Reason)
+	}
+	if !o.Proxy.OK {
+		out = append(out, "proxy: "+o.Proxy.Reason)
+	}
+	return out
+}
+
+// diffFiles compares the sets of files.
+func diffFiles(b Bundle, o Observation) []string {
+	if o.SetHash == b.Hash {
+		return nil
+	}
+	if o.Files == nil {
+		return []string{"the live files are another set"}
+	}
+	var out []string
+	wanted := make(map[string]bool, len(b.Files))
+	for _, f := range b.Files {
+		wanted[f.Path] = true
+		switch hash, there := o.Files[f.Path]; {
+		case !there:
+			out = append(out, f.Path+" is missing")
+		case hash != contentHash(f.Content):
+			out = append(out, f.Path+" differs")
+		}
+	}
+	var extra []string
+	for path := range o.Files {
+		if !wanted[path] {
+			extra = append(extra, quotedIfWild(path)+" is not ours")
+		}
+	}
+	slices.Sort(extra)
+	out = append(out, extra...)
+	if len(out) > maxDiffLines {
+		out = append(out[:maxDiffLines:maxDiffLines], fmt.Sprintf("%d more files", len(out)-maxDiffLines))
+	}
+	if len(out) == 0 { // only the order or the spelling of a path can do this
+		out = []string{"the live files are another set"}
+	}
+	return out
+}
+
+func quotedIfWild(path string) string {
+	if wordRE.MatchString(path) {
+		return path
+	}
+	return quoted(path)
+}

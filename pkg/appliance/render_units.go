@@ -1,0 +1,80 @@
+package appliance
+
+// renderUnits makes the three services. Program names are bare: systemd looks them up
+// in its own search path, and packages differ in where they put them. There is no start
+// limit: a service that cannot start now is tried again every second for ever, because
+// nobody may be near to ask for it.
+func renderUnits(a *accepted) []File {
+	unit := func(name, what, body string) File {
+		return File{Path: unitDir + "/" + name, Mode: 0o644, Part: PartUnit, Content: []byte(header(a, what) + body)}
+	}
+	return []File{
+		unit(UnitDNSMasq, "DHCP and DNS of the LAN.", dnsmasqUnit),
+		unit(UnitCaddy, "The reverse proxy.", caddyUnit),
+		unit(UnitNAT, "Firewall, masquerade and forwarding.", natUnit),
+	}
+}
+
+// dnsmasq waits for nothing: it binds interfaces as they come.
+const dnsmasqUnit = `[Unit]
+Description=Proximity DHCP and DNS
+StartLimitIntervalSec=0
+
+[Service]
+StateDirectory=proximity
+ExecStart=dnsmasq --keep-in-foreground --conf-file=/etc/proximity/dnsmasq.conf
+Restart=always
+RestartSec=1
+TimeoutStopSec=5
+
+[Install]
+WantedBy=multi-user.target
+`
+
+// Caddy tells systemd when it serves (notify), so that a start that is over is a start
+// that worked. It is not root: ports below 1024 come with one capability.
+const caddyUnit = `[Unit]
+Description=Proximity reverse proxy
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+User=caddy
+Group=caddy
+AmbientCapabilities=CAP_NET_BIND_SERVICE
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+NoNewPrivileges=true
+RuntimeDirectory=proximity
+RuntimeDirectoryMode=0750
+StateDirectory=proximity/caddy
+StateDirectoryMode=0700
+Environment=HOME=/var/lib/proximity/caddy XDG_DATA_HOME=/var/lib/proximity/caddy XDG_CONFIG_HOME=/var/lib/proximity/caddy
+ExecStart=caddy run --config /etc/proximity/vhosts.json
+Restart=always
+RestartSec=1
+TimeoutStartSec=30
+TimeoutStopSec=10
+LimitNOFILE=65536
+
+[Install]
+WantedBy=multi-user.target
+`
+
+// The rules need the WAN's subnets, so they come after the network; forwarding is
+// switched on by the same step and not before.
+const natUnit = `[Unit]
+Description=Proximity firewall and NAT
+Wants=network-online.target
+After=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh /usr/local/lib/proximity/agent nat-start
+Restart=on-failure
+RestartSec=2
+
+[Install]
+WantedBy=multi-user.target
+`
