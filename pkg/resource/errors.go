@@ -2,6 +2,7 @@ package resource
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -26,8 +27,12 @@ type FieldError struct {
 	Document int    // index in the set, from 0
 	Path     string // spec.dhcp.start, spec.rules[0].path
 	Reason   string // one of the Reason constants
-	Found    string // what was found, shortened to 80 characters; empty for missing or sensitive values
-	Allowed  string // what is allowed, as a phrase: `an IPv4 address inside 10.20.0.0/24`
+	// Found is what was found, shortened to 80 characters: the value, or a phrase when
+	// Reason is ReasonType (`the string "abc"`). Sensitive values are never put here.
+	Found string
+	// Allowed is what is allowed, as a phrase: `an IPv4 address inside 10.20.0.0/24`. For
+	// ReasonSyntax and ReasonForbidden it is the whole sentence.
+	Allowed string
 }
 
 // Error is the form of the command line: file:line: field: found "x"; allowed is y.
@@ -48,19 +53,25 @@ func (e *FieldError) Error() string {
 
 // Text is the error without its place in a file.
 func (e *FieldError) Text() string {
-	path := e.Path
-	if path == "" {
-		path = "document"
+	text := e.Allowed
+	switch e.Reason {
+	case ReasonRequired:
+		text = "missing; allowed is " + e.Allowed
+	case ReasonUnknown:
+		text = "unknown field; " + e.Allowed
+	case ReasonType:
+		text = fmt.Sprintf("found %s; allowed is %s", e.Found, e.Allowed)
+	case ReasonSyntax, ReasonForbidden:
+		if e.Found != "" {
+			text = fmt.Sprintf("found %q; %s", e.Found, e.Allowed)
+		}
+	default:
+		text = fmt.Sprintf("found %q; allowed is %s", e.Found, e.Allowed)
 	}
-	switch {
-	case e.Reason == ReasonRequired:
-		return fmt.Sprintf("%s: missing; allowed is %s", path, e.Allowed)
-	case e.Reason == ReasonUnknown:
-		return fmt.Sprintf("%s: unknown field; allowed is %s", path, e.Allowed)
-	case e.Found == "":
-		return fmt.Sprintf("%s: %s", path, e.Allowed)
+	if e.Path == "" {
+		return text
 	}
-	return fmt.Sprintf("%s: found %q; allowed is %s", path, e.Found, e.Allowed)
+	return e.Path + ": " + text
 }
 
 // FieldErrors is a list of them; an empty list is no error.
@@ -73,6 +84,22 @@ func (e FieldErrors) Error() string {
 		lines[i] = fe.Error()
 	}
 	return strings.Join(lines, "\n")
+}
+
+// MaxFieldErrors bounds a list of field errors: nobody reads more, and a set of 20,000
+// documents with one mistake in each would otherwise answer with megabytes.
+const MaxFieldErrors = 100
+
+// Bounded returns the list cut to MaxFieldErrors, the last one saying how many were cut.
+func (e FieldErrors) Bounded() FieldErrors {
+	if len(e) <= MaxFieldErrors {
+		return e
+	}
+	kept := slices.Clone(e[:MaxFieldErrors-1])
+	return append(kept, &FieldError{
+		Reason:  ReasonForbidden,
+		Allowed: fmt.Sprintf("and %d more errors", len(e)-len(kept)),
+	})
 }
 
 // OrNil returns nil for an empty list, so that it can be returned as an error.
@@ -99,6 +126,12 @@ func Required(path, allowed string) *FieldError {
 // NotSupported is a FieldError for a value outside a fixed set.
 func NotSupported(path, found string, allowed []string) *FieldError {
 	return &FieldError{Path: path, Reason: ReasonNotSupported, Found: shorten(found), Allowed: "one of " + strings.Join(allowed, ", ")}
+}
+
+// Forbidden is a FieldError for a field or value that this version or this surface does
+// not take; why is a sentence without a full stop.
+func Forbidden(path, found, why string) *FieldError {
+	return &FieldError{Path: path, Reason: ReasonForbidden, Found: shorten(found), Allowed: why}
 }
 
 // Duplicate is a FieldError for a value that may occur once only.

@@ -29,10 +29,36 @@ type Kind struct {
 	// Default fills unset fields in place; nil: nothing to do. It sees the object alone.
 	Default func(Object)
 	// Validate returns the field errors of an object after defaulting; it sees the object
-	// alone and does no I/O.
+	// alone and does no I/O. Check runs it together with the rules that every kind has.
 	Validate func(Object) FieldErrors
+	// Relate returns the field errors of an object among others: it sees them as they are
+	// going to be after the write. What does not exist (yet) is no error. nil: nothing.
+	Relate func(Object, View) FieldErrors
+	// Claims returns what one document of a set takes for itself; nil: nothing.
+	Claims func(Object) []Claim
 
 	typ protoreflect.MessageType
+}
+
+// View reads objects inside the transaction of a write, including those that the same
+// write already made. Objects are shared and must not be changed.
+type View interface {
+	// Get returns the object, or false when there is none.
+	Get(Key) (Object, bool)
+	// List returns the objects of a kind in a namespace, or in all when it is empty.
+	List(kind, namespace string) []Object
+	// Writing tells whether the same write also makes or changes the object; its own
+	// errors are then reported there.
+	Writing(Key) bool
+}
+
+// Claim is a value that two documents of one set must not both have, for example a host
+// name. Among live objects nothing is claimed at admission: there the older one wins, and
+// the controllers say so in a condition.
+type Claim struct {
+	Path  string // of the field
+	Space string // what the value is unique among: "host name"
+	Value string
 }
 
 // New returns an empty object of the kind with apiVersion and kind set.
@@ -59,10 +85,13 @@ type Definition struct {
 	Message  Object
 	Default  func(Object)
 	Validate func(Object) FieldErrors
+	Relate   func(Object, View) FieldErrors
+	Claims   func(Object) []Claim
 }
 
 // NewRegistry builds a registry; it returns an error for a message without the (kind)
-// option or without the fields every kind has, and for names used twice.
+// option or without the fields every kind has, with fields of a type that the codec does
+// not know, and for names used twice.
 func NewRegistry(defs ...Definition) (*Registry, error) {
 	r := &Registry{byName: map[string]*Kind{}}
 	for _, d := range defs {
@@ -94,13 +123,52 @@ func kindOf(d Definition) (*Kind, error) {
 			return nil, fmt.Errorf("message %s has no field %s", md.FullName(), f)
 		}
 	}
+	if err := checkFieldTypes(md, map[protoreflect.FullName]bool{}); err != nil {
+		return nil, err
+	}
 	return &Kind{
 		Name: string(md.Name()), Plural: opts.GetPlural(), ShortNames: opts.GetShortNames(),
 		Namespaced: opts.GetNamespaced(), Columns: opts.GetColumns(), Immutable: opts.GetImmutable(),
 		ImmutableSpec: opts.GetImmutableSpec(), Categories: opts.GetCategories(), System: opts.GetSystem(),
 		ApplyOrder: int(opts.GetApplyOrder()), Default: d.Default, Validate: d.Validate,
+		Relate: d.Relate, Claims: d.Claims,
 		typ: d.Message.ProtoReflect().Type(),
 	}, nil
+}
+
+// checkFieldTypes refuses fields that have no exact counterpart in JSON and YAML as every
+// reader understands them: 64-bit numbers, floats, bytes, enums, maps of messages.
+func checkFieldTypes(md protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool) error {
+	if seen[md.FullName()] {
+		return nil
+	}
+	seen[md.FullName()] = true
+	for i := range md.Fields().Len() {
+		fd := md.Fields().Get(i)
+		value := fd
+		keys, _ := proto.GetExtension(fd.Options(), v1alpha1.E_ListKeys).(string)
+		for key := range strings.SplitSeq(keys, ",") {
+			if keys != "" && (!fd.IsList() || fd.Message() == nil || fd.Message().Fields().ByJSONName(key) == nil) {
+				return fmt.Errorf("field %s: (list_keys) %q names no field of its items", fd.FullName(), key)
+			}
+		}
+		if fd.IsMap() {
+			value = fd.MapValue()
+			if fd.MapKey().Kind() != protoreflect.StringKind || value.Message() != nil {
+				return fmt.Errorf("field %s: maps are of text to a scalar", fd.FullName())
+			}
+		}
+		switch value.Kind() {
+		case protoreflect.StringKind, protoreflect.BoolKind, protoreflect.Int32Kind:
+		case protoreflect.MessageKind:
+			if err := checkFieldTypes(value.Message(), seen); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("field %s: type %s is not supported; use string, bool or int32", fd.FullName(), fd.Kind())
+		}
+	}
+	return nil
 }
 
 // ErrUnknownKind: no kind has that name.

@@ -1,0 +1,259 @@
+package resource
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Document is one decoded document: the object exactly as it was written (no defaults),
+// and where it was written.
+type Document struct {
+	Object Object
+	Source string // file name, "" for a request body
+	Index  int    // position in the set, from 0
+	Line   int    // first line of the document, from 1
+
+	lines lineTree
+}
+
+// Locate returns the line of the field at path (spec.rules[0].path) or, when the document
+// does not have it, of the nearest field around it. Errors that are found after decoding
+// (validation, checks across documents) get their line this way.
+func (d Document) Locate(path string) int {
+	if d.lines.line == 0 { // made without a text
+		return d.Line
+	}
+	return d.lines.locate(path)
+}
+
+// Place fills in where the errors' fields stand, and returns the errors.
+func (d Document) Place(errs FieldErrors) FieldErrors {
+	for _, e := range errs {
+		e.Source, e.Document = d.Source, d.Index
+		if e.Line == 0 {
+			e.Line = d.Locate(e.Path)
+		}
+	}
+	return errs
+}
+
+// DecodeDocuments reads all documents of a file or body: YAML with `---` between
+// documents, JSON, or a `kind: List` of objects in either. Blank documents are skipped.
+//
+// It is strict: unknown and duplicate fields, wrong types (also a number where text is
+// wanted), wrong apiVersion or kind and a missing name are errors. status and
+// metadata set by the server are decoded and checked like the rest, so that what `get -o
+// yaml` prints can be read again; whoever applies the document ignores them.
+//
+// The error is FieldErrors over all documents, at most MaxFieldErrors. A null value is a
+// field that was not written. YAML merge keys are refused, aliases are bounded.
+func DecodeDocuments(reg *Registry, source string, data []byte) ([]Document, error) {
+	if err := checkText(source, data); err != nil {
+		return nil, FieldErrors{err}
+	}
+	d := &decoder{reg: reg, source: source}
+	tree := newTreeReader(data)
+	for len(d.errs) <= MaxFieldErrors {
+		node, err := tree.next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			d.syntax(err)
+			break
+		}
+		if !isNull(node) {
+			d.document(node)
+		}
+		if d.index > MaxDocuments {
+			d.errs = append(d.errs, sourceError(source, node.Line, ReasonTooLong, "").withFound(
+				fmt.Sprintf("more than %d documents", MaxDocuments), "a smaller set: split the file"))
+			break
+		}
+	}
+	if len(d.errs) > 0 {
+		return nil, d.errs.Bounded()
+	}
+	if len(d.docs) == 0 {
+		return nil, FieldErrors{noDocuments(source, data)}
+	}
+	return d.docs, nil
+}
+
+// DecodeJSON reads one object from JSON (or YAML), as strict as DecodeDocuments except
+// that the name may be missing: a request can carry it elsewhere.
+func DecodeJSON(reg *Registry, data []byte) (Object, error) {
+	if err := checkText("", data); err != nil {
+		return nil, FieldErrors{err}
+	}
+	d := &decoder{reg: reg, nameOptional: true}
+	tree := newTreeReader(data)
+	node, err := tree.next()
+	if errors.Is(err, io.EOF) || err == nil && isNull(node) {
+		return nil, FieldErrors{noDocuments("", data)}
+	}
+	if err != nil {
+		d.syntax(err)
+		return nil, d.errs
+	}
+	d.document(node)
+	if _, err := tree.next(); !errors.Is(err, io.EOF) {
+		d.errs = append(d.errs, sourceError("", 0, ReasonSyntax, "more than one document; allowed is one object"))
+	}
+	if len(d.errs) > 0 {
+		return nil, d.errs.Bounded()
+	}
+	if len(d.docs) != 1 {
+		return nil, FieldErrors{sourceError("", 0, ReasonSyntax, "a list of %d objects; allowed is one object", len(d.docs))}
+	}
+	return d.docs[0].Object, nil
+}
+
+func noDocuments(source string, data []byte) *FieldError {
+	what := "nothing but blank lines and comments"
+	if len(data) == 0 {
+		what = "it is empty"
+	}
+	name := source
+	if name == "" {
+		name = "the input"
+	}
+	return sourceError(source, 0, ReasonSyntax,
+		"no documents in %s: %s; allowed are documents with apiVersion, kind and metadata.name", name, what)
+}
+
+func isNull(n *yaml.Node) bool {
+	return n.Kind == 0 || n.Kind == yaml.ScalarNode && n.ShortTag() == tagNull
+}
+
+// decoder turns the nodes of one source into documents and errors.
+type decoder struct {
+	reg          *Registry
+	source       string
+	nameOptional bool
+	docs         []Document
+	errs         FieldErrors
+	index        int // of the document being read
+	aliasCost    int // spent so far, see maxAliasCost
+	inAlias      int // depth of aliases being expanded
+}
+
+func (d *decoder) syntax(err error) {
+	e := sourceError(d.source, 0, ReasonSyntax, "%s", err.Error())
+	var bad *syntaxError
+	if errors.As(err, &bad) {
+		e.Line = bad.line
+	}
+	e.Document = d.index
+	d.errs = append(d.errs, e)
+}
+
+// fail records an error at a node of the document being read.
+func (d *decoder) fail(n *yaml.Node, e *FieldError) {
+	e.Source, e.Line, e.Document = d.source, n.Line, d.index
+	d.errs = append(d.errs, e)
+}
+
+// document decodes one document, or each item of a List.
+func (d *decoder) document(n *yaml.Node) {
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, wrongType("", n, "a mapping with apiVersion, kind and metadata"))
+		d.index++
+		return
+	}
+	if items := listItems(n); items != nil {
+		for _, item := range items.Content {
+			d.object(item)
+		}
+		return
+	}
+	d.object(n)
+}
+
+// listItems returns the items node when n is a List of objects.
+func listItems(n *yaml.Node) *yaml.Node {
+	if kind := child(n, "kind"); kind == nil || !strings.HasSuffix(kind.Value, "List") {
+		return nil
+	}
+	if items := child(n, "items"); items != nil && items.Kind == yaml.SequenceNode {
+		return items
+	}
+	return nil
+}
+
+// child returns the value of a key of a mapping, or nil.
+func child(n *yaml.Node, key string) *yaml.Node {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// object decodes one object and adds it to the documents when nothing is wrong with it.
+func (d *decoder) object(n *yaml.Node) {
+	before := len(d.errs)
+	defer func() { d.index++ }()
+	n, done := d.resolve(n, "")
+	defer done()
+	if n == nil {
+		return
+	}
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, wrongType("", n, "a mapping with apiVersion, kind and metadata"))
+		return
+	}
+	kind := d.kindOf(n)
+	if kind == nil {
+		return
+	}
+	obj := kind.New()
+	lines := d.message(obj.ProtoReflect(), n, "", 0)
+	lines.line = n.Line
+	if obj.GetMetadata().GetName() == "" && !d.nameOptional {
+		at := n
+		if meta := child(n, "metadata"); meta != nil {
+			at = meta
+		}
+		d.fail(at, Required("metadata.name", nameRule))
+		d.errs[len(d.errs)-1].Line = lines.locate("metadata.name")
+	}
+	if len(d.errs) > before {
+		return
+	}
+	d.docs = append(d.docs, Document{Object: obj, Source: d.source, Index: d.index, Line: n.Line, lines: lines})
+}
+
+// kindOf finds the kind that a document names, or records why it cannot.
+func (d *decoder) kindOf(n *yaml.Node) *Kind {
+	names := make([]string, len(d.reg.kinds))
+	for i, k := range d.reg.kinds {
+		names[i] = k.Name
+	}
+	version, kind := child(n, "apiVersion"), child(n, "kind")
+	switch {
+	case version == nil || isNull(version):
+		d.fail(n, Required("apiVersion", APIVersion))
+	case version.Value != APIVersion:
+		d.fail(version, NotSupported("apiVersion", version.Value, []string{APIVersion}))
+	}
+	if kind == nil || isNull(kind) {
+		d.fail(n, Required("kind", "one of "+strings.Join(names, ", ")))
+		return nil
+	}
+	k, ok := d.reg.Get(kind.Value)
+	if !ok {
+		e := NotSupported("kind", kind.Value, names)
+		if best := closest(kind.Value, names); best != "" {
+			e.Allowed += fmt.Sprintf(" (did you mean %s?)", best)
+		}
+		d.fail(kind, e)
+		return nil
+	}
+	return k
+}
