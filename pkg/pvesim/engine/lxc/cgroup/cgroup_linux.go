@@ -60,15 +60,12 @@ func Of(h Hierarchy, pid int) (string, error) {
 	return dir, nil
 }
 
-// Enter makes the group /<name>/init.scope in every hierarchy but cpuset and moves the
-// calling process there, so that everything it starts lives below /<name>. Hierarchies
-// that refuse are named in the error; the others are entered all the same.
+// Enter makes the group /<name>/init.scope in every hierarchy and moves the calling
+// process there, so that everything it starts lives below /<name>. Hierarchies that
+// refuse are named in the error; the others are entered all the same.
 func Enter(all []Hierarchy, name string) error {
 	var failed []error
 	for _, h := range all {
-		if h.Has("cpuset") && h.Version == 1 {
-			continue // a new cpuset has no CPUs; LXC fills its own ones in
-		}
 		if h.Version == 2 && len(h.Controllers) > 0 {
 			delegate(h.Path(h.Root), h.Controllers)
 		}
@@ -77,6 +74,10 @@ func Enter(all []Hierarchy, name string) error {
 		if err := os.MkdirAll(leaf, 0o755); err != nil {
 			failed = append(failed, err)
 			continue
+		}
+		if h.Has("cpuset") && h.Version == 1 {
+			inheritCPUs(h.Mount, top)
+			inheritCPUs(top, leaf)
 		}
 		if err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
 			failed = append(failed, err)
@@ -87,6 +88,16 @@ func Enter(all []Hierarchy, name string) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// inheritCPUs gives a new version 1 cpuset, which is made empty, what its parent has.
+// Best effort: a cpuset without CPUs refuses processes, which Enter reports.
+func inheritCPUs(parent, child string) {
+	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
+		if text, err := os.ReadFile(filepath.Join(parent, name)); err == nil {
+			_ = os.WriteFile(filepath.Join(child, name), text, 0)
+		}
+	}
 }
 
 // delegate lets the children of a version 2 group use its controllers. Best effort: the
