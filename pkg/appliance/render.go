@@ -96,8 +96,6 @@ func renderManifest(a *accepted, b Bundle, dnsProof, proxyProof string) []byte {
 	m.WriteString(header(a, "The live set of files, written last by every apply."))
 	fmt.Fprintf(&m, "protocol %d\n", Protocol)
 	fmt.Fprintf(&m, "hash %s\n", b.Hash)
-	fmt.Fprintf(&m, "lan %s\n", a.lanIf)
-	fmt.Fprintf(&m, "wan %s\n", a.wanIf)
 	fmt.Fprintf(&m, "address %s\n", a.lan.Addr())
 	fmt.Fprintf(&m, "dns-proof %s\n", hex.EncodeToString([]byte(dnsProof)))
 	fmt.Fprintf(&m, "proxy-proof %s\n", proxyProof)

@@ -21,6 +21,7 @@ var closedByDefault = []string{
 func renderNAT(a *accepted) []byte {
 	var w bytes.Buffer
 	w.WriteString(header(a, "Firewall and masquerade; loaded by proximity-nat.service."))
+	fmt.Fprintf(&w, "# wan=%s\n", a.wanIf) // read by the agent
 	// Declaring the table makes deleting it safe when it is not there.
 	w.WriteString("table inet proximity\ndelete table inet proximity\ntable inet proximity {\n")
 	writeSet(&w, "forbidden", a.forbidden)

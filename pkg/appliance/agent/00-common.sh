@@ -98,17 +98,17 @@ check_proxy() {
 	esac
 }
 
-# wan_nets <interface>: the subnets it is in, sorted, separated by commas.
+# wan_nets: the subnets that the WAN interface is in, sorted, separated by commas.
 wan_nets() {
-	ip -4 -o route show dev "$1" scope link 2>/dev/null |
+	ip -4 -o route show dev "$(sed -n 's/^# wan=//p' $ETC/nat.nft)" scope link 2>/dev/null |
 		awk '$1 ~ /^[0-9.]+(\/[0-9]+)?$/ {print $1}' | sort -u | paste -s -d, -
 }
 
 # nat_form: the rules that are loaded now, the file they should come from and the WAN's
 # subnets, as one hash. nat-start records it; any difference later is drift.
 nat_form() {
-	rules=$(timeout 2 nft -s list table inet proximity 2>/dev/null) || return 1
-	printf '%s\n%s\n%s\n' "$rules" "$(hash_of <$ETC/nat.nft)" "$(wan_nets "$(value wan)")" | hash_of
+	[ -r $ETC/nat.nft ] && rules=$(timeout 2 nft -s list table inet proximity 2>/dev/null) || return 1
+	printf '%s\n%s\n%s\n' "$rules" "$(hash_of <$ETC/nat.nft)" "$(wan_nets)" | hash_of
 }
 
 check_nat() {

@@ -67,7 +67,7 @@ reload_caddy() {
 
 # nat_start: the rules in one transaction, then forwarding.
 nat_start() {
-	nets=$(wan_nets "$(value wan)")
+	nets=$(wan_nets)
 	out=$({ cat $ETC/nat.nft; if [ -n "$nets" ]; then echo "add element inet proximity wan { $nets }"; fi; } | timeout 10 nft -f - 2>&1) ||
 		{ printf '%s\n' "$out" | problem nat; return 1; }
 	nat_form >$NAT_RECORD
@@ -89,12 +89,11 @@ reload_nat() {
 # order is the one in which guests need it.
 reload() {
 	if changes unit || pending unit; then timeout 30 systemctl daemon-reload; fi
-	for unit in $SERVICES; do
-		if [ "$(systemctl is-enabled "$unit" 2>/dev/null)" != enabled ]; then
-			echo "action enable $unit"
-			timeout 30 systemctl enable "$unit" 2>&1 | grep -v '^Created symlink' | problem "$unit"
-		fi
-	done
+	# shellcheck disable=SC2086 # a list
+	if timeout 5 systemctl is-enabled $SERVICES 2>/dev/null | grep -qvx enabled; then
+		echo 'action enable services'
+		timeout 30 systemctl enable $SERVICES 2>&1 | grep -v '^Created symlink' | problem enable
+	fi
 	failed=
 	reload_nat || failed="$failed nat"
 	reload_dnsmasq || failed="$failed dns"
