@@ -32,8 +32,8 @@ why_not_real() {
 		echo "this is not Debian 12 (bookworm), the only system that the set-up knows"
 	elif [ "$(uname -m)" != x86_64 ]; then
 		echo "guest templates are made for amd64 only, this machine is $(uname -m)"
-	elif ! unshare --net --mount --pid --fork true 2>/dev/null; then
-		echo "this machine does not allow new namespaces (a container without CAP_SYS_ADMIN?)"
+	elif ! unshare --user --net --mount --pid --fork true 2>/dev/null; then
+		echo "no new namespaces are allowed here (in a container or a chroot?)"
 	fi
 }
 

@@ -43,7 +43,7 @@ leave() {
 	trap - EXIT
 	set +e
 	if [[ $status -ne 0 && -n $WORK && -s $WORK/log ]]; then
-		printf 'setup: the step failed; the end of its output:\n' >&2
+		printf '\nsetup: this step failed; the end of its output:\n' >&2
 		tail -n 40 -- "$WORK/log" | sed 's/^/    /' >&2
 	fi
 	remove_stale_policy
