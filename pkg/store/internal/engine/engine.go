@@ -24,7 +24,8 @@ type Log interface {
 	// back; after an error it is not called again.
 	Commit(events []Event) error
 	// Events returns up to limit events with after < revision <= upTo, in order, or
-	// store.ErrCompacted when the first of them is gone.
+	// store.ErrCompacted when the first of them is gone. The Object of an event is nil
+	// when the registry does not know its kind.
 	Events(after, upTo uint64, limit int) ([]Event, error)
 	// Compact removes the events up to that revision.
 	Compact(upTo uint64) error

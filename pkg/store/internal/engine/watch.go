@@ -180,7 +180,8 @@ func (w *watcher) deliverSnapshot() bool {
 }
 
 func (w *watcher) selects(key resource.Key, o resource.Object) bool {
-	return (w.opts.Kind == "" || w.opts.Kind == key.Kind) &&
+	return o != nil && // nil: of a kind that this registry does not know
+		(w.opts.Kind == "" || w.opts.Kind == key.Kind) &&
 		(w.opts.Namespace == "" || w.opts.Namespace == key.Namespace) &&
 		(w.opts.Name == "" || w.opts.Name == key.Name) &&
 		(w.opts.Match == nil || w.opts.Match(o))

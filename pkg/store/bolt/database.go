@@ -1,0 +1,204 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/store"
+	"github.com/proximity-pve/proximity/pkg/store/internal/engine"
+)
+
+const (
+	// compactSlack is how many more records a commit removes than it adds, so that a log
+	// above its bounds shrinks.
+	compactSlack = 64
+	// compactChunk bounds the records that one transaction of Compact removes.
+	compactChunk = 1024
+)
+
+// database is the engine.Log on a bbolt file.
+type database struct {
+	db   *bbolt.DB
+	reg  *resource.Registry
+	opts Options
+	id   string
+
+	counters  counters      // of the last commit; the committer's own
+	compacted atomic.Uint64 // counters.compacted, for everybody
+}
+
+var _ engine.Log = (*database)(nil)
+
+// Commit implements engine.Log.
+func (d *database) Commit(events []engine.Event) error {
+	c := d.counters
+	err := d.db.Update(func(tx *bbolt.Tx) error {
+		log := tx.Bucket(logBucket)
+		log.FillPercent = 1 // keys only grow: no page is split to make room inside it
+		for _, ev := range events {
+			record, object, err := encodeRecord(ev)
+			if err != nil {
+				return err
+			}
+			if err := log.Put(number(ev.Revision), record); err != nil {
+				return err
+			}
+			if err := putObject(tx, ev, object); err != nil {
+				return err
+			}
+			c.logBytes += uint64(len(record))
+		}
+		c.revision = events[len(events)-1].Revision
+		if err := d.trim(log, &c, len(events)+compactSlack); err != nil {
+			return err
+		}
+		if err := c.write(tx); err != nil {
+			return err
+		}
+		return d.opts.seams.beforeCommit()
+	})
+	if err == nil {
+		err = d.opts.seams.afterCommit()
+	}
+	if err != nil {
+		return fmt.Errorf("commit %d changes: %w", len(events), err)
+	}
+	d.settle(c)
+	return nil
+}
+
+func putObject(tx *bbolt.Tx, ev engine.Event, object []byte) error {
+	b := tx.Bucket(objBucket(ev.Key.Kind))
+	if ev.Type == store.Deleted {
+		return b.Delete(objKey(ev.Key))
+	}
+	return b.Put(objKey(ev.Key), object)
+}
+
+func (d *database) settle(c counters) {
+	d.counters = c
+	d.compacted.Store(c.compacted)
+}
+
+// trim removes up to limit of the oldest records, as long as the log is above its bounds.
+func (d *database) trim(log *bbolt.Bucket, c *counters, limit int) error {
+	now := time.Now()
+	return removeOldest(log, c, limit, func(record []byte) bool {
+		if c.logBytes > d.opts.LogMaxBytes {
+			return true
+		}
+		return c.events() > d.opts.LogMinEvents && len(record) >= recordHeader && now.Sub(recordTime(record)) > d.opts.LogMaxAge
+	})
+}
+
+// removeOldest removes records from the front of the log while due says so. The newest
+// record stays, whatever its size.
+func removeOldest(log *bbolt.Bucket, c *counters, limit int, due func(record []byte) bool) error {
+	// Keys are collected first: a bbolt cursor does not survive a deletion.
+	var keys [][]byte
+	cursor := log.Cursor()
+	for k, v := cursor.First(); k != nil && len(keys) < limit && due(v); k, v = cursor.Next() {
+		keys = append(keys, k)
+		c.logBytes -= uint64(len(v))
+		c.compacted++
+		if c.compacted >= c.revision {
+			break
+		}
+	}
+	for _, k := range keys {
+		if err := log.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Compact implements engine.Log.
+func (d *database) Compact(upTo uint64) error {
+	for d.counters.compacted < upTo {
+		c := d.counters
+		err := d.db.Update(func(tx *bbolt.Tx) error {
+			due := func([]byte) bool { return c.compacted < upTo }
+			if err := removeOldest(tx.Bucket(logBucket), &c, compactChunk, due); err != nil {
+				return err
+			}
+			return c.write(tx)
+		})
+		if err != nil {
+			return fmt.Errorf("compact the log up to revision %d: %w", upTo, err)
+		}
+		d.settle(c)
+	}
+	return nil
+}
+
+// Events implements engine.Log.
+func (d *database) Events(after, upTo uint64, limit int) ([]engine.Event, error) {
+	var events []engine.Event
+	err := d.db.View(func(tx *bbolt.Tx) error {
+		cursor := tx.Bucket(logBucket).Cursor()
+		k, v := cursor.Seek(number(after + 1))
+		if k == nil || binary.BigEndian.Uint64(k) != after+1 {
+			return fmt.Errorf("%w: revision %d", store.ErrCompacted, after+1)
+		}
+		for ; k != nil && len(events) < limit; k, v = cursor.Next() {
+			revision := binary.BigEndian.Uint64(k)
+			if revision > upTo {
+				return nil
+			}
+			ev, err := decodeRecord(d.reg, revision, v)
+			if err != nil {
+				return fmt.Errorf("revision %d: %w", revision, err)
+			}
+			events = append(events, ev)
+		}
+		return nil
+	})
+	return events, err
+}
+
+// Compacted implements engine.Log.
+func (d *database) Compacted() uint64 { return d.compacted.Load() }
+
+// Size implements engine.Log. It is 0 when the file cannot be looked at.
+func (d *database) Size() int64 {
+	info, err := os.Stat(d.db.Path())
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// Close implements engine.Log.
+func (d *database) Close() error { return d.db.Close() }
+
+// load reads all objects of known kinds.
+func (d *database) load() (engine.Contents, error) {
+	contents := engine.Contents{Revision: d.counters.revision}
+	err := d.db.View(func(tx *bbolt.Tx) error {
+		for _, kind := range d.reg.Kinds() {
+			err := tx.Bucket(objBucket(kind.Name)).ForEach(func(k, v []byte) error {
+				obj, err := decodeObject(kind, v)
+				if err != nil {
+					return fmt.Errorf("%w: %s %q: %w", ErrDamaged, kind.Name, k, err)
+				}
+				if key := resource.KeyOf(obj); key.Kind != kind.Name || string(objKey(key)) != string(k) {
+					return fmt.Errorf("%w: %s %q holds %s", ErrDamaged, kind.Name, k, key)
+				}
+				contents.Objects = append(contents.Objects, obj)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return contents, err
+}

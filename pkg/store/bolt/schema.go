@@ -1,0 +1,146 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/store/internal/engine"
+)
+
+// schemaVersion is the layout that this package reads and writes; see the package comment.
+const schemaVersion = 1
+
+// ErrSchema: the file was written by a version whose layout this one does not know.
+var ErrSchema = errors.New("unsupported database schema")
+
+// ErrDamaged: the file is not a database of this store, or contradicts itself.
+var ErrDamaged = errors.New("not a usable database")
+
+var (
+	metaBucket = []byte("meta")
+	logBucket  = []byte("log")
+
+	keySchema    = []byte("schema")
+	keyStoreID   = []byte("store-id")
+	keyRevision  = []byte("revision")
+	keyCompacted = []byte("compacted")
+	keyLogBytes  = []byte("log-bytes")
+)
+
+func objBucket(kind string) []byte { return []byte("obj/" + kind) }
+
+func objKey(key resource.Key) []byte { return []byte(key.Namespace + "\x00" + key.Name) }
+
+// counters are the numbers in meta that change with every commit.
+type counters struct {
+	revision  uint64
+	compacted uint64
+	logBytes  uint64
+}
+
+// events is the number of records in the log: this backend leaves no gaps.
+func (c counters) events() uint64 { return c.revision - c.compacted }
+
+func (c counters) write(tx *bbolt.Tx) error {
+	meta := tx.Bucket(metaBucket)
+	return errors.Join(
+		meta.Put(keyRevision, number(c.revision)),
+		meta.Put(keyCompacted, number(c.compacted)),
+		meta.Put(keyLogBytes, number(c.logBytes)),
+	)
+}
+
+func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+func readNumber(meta *bbolt.Bucket, key []byte) (uint64, error) {
+	v := meta.Get(key)
+	if len(v) != 8 {
+		return 0, fmt.Errorf("%w: meta has no number %q", ErrDamaged, key)
+	}
+	return binary.BigEndian.Uint64(v), nil
+}
+
+// prepare makes the layout in an empty file and checks it in any other. It adds the
+// buckets of kinds that are new; a commit need not look whether they exist.
+func prepare(tx *bbolt.Tx, reg *resource.Registry) error {
+	if k, _ := tx.Cursor().First(); k == nil {
+		if err := create(tx); err != nil {
+			return err
+		}
+	}
+	if err := checkSchema(tx); err != nil {
+		return err
+	}
+	for _, kind := range reg.Kinds() {
+		if _, err := tx.CreateBucketIfNotExists(objBucket(kind.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func create(tx *bbolt.Tx) error {
+	meta, err := tx.CreateBucket(metaBucket)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.CreateBucket(logBucket); err != nil {
+		return err
+	}
+	return errors.Join(
+		meta.Put(keySchema, number(schemaVersion)),
+		meta.Put(keyStoreID, []byte(uuid.NewString())),
+		counters{revision: engine.InitialRevision, compacted: engine.InitialRevision}.write(tx),
+	)
+}
+
+func checkSchema(tx *bbolt.Tx) error {
+	meta := tx.Bucket(metaBucket)
+	if meta == nil {
+		return fmt.Errorf("%w: it is a bbolt file of something else", ErrDamaged)
+	}
+	version, err := readNumber(meta, keySchema)
+	switch {
+	case err != nil:
+		return err
+	case version > schemaVersion:
+		return fmt.Errorf("%w: it has schema %d, this version knows up to %d: use the version that wrote it, or a newer one",
+			ErrSchema, version, schemaVersion)
+	case version < schemaVersion: // there has been no older one
+		return fmt.Errorf("%w: it has schema %d", ErrSchema, version)
+	case tx.Bucket(logBucket) == nil:
+		return fmt.Errorf("%w: it has no log", ErrDamaged)
+	}
+	return nil
+}
+
+// readCounters reads meta and holds it against the log.
+func readCounters(tx *bbolt.Tx) (counters, error) {
+	meta := tx.Bucket(metaBucket)
+	var c counters
+	var err error
+	for key, field := range map[string]*uint64{
+		string(keyRevision): &c.revision, string(keyCompacted): &c.compacted, string(keyLogBytes): &c.logBytes,
+	} {
+		if *field, err = readNumber(meta, []byte(key)); err != nil {
+			return c, err
+		}
+	}
+	log := tx.Bucket(logBucket).Cursor()
+	first, _ := log.First()
+	last, _ := log.Last()
+	switch {
+	case first == nil && c.events() == 0:
+		return c, nil
+	case len(first) != 8 || len(last) != 8,
+		binary.BigEndian.Uint64(first) != c.compacted+1,
+		binary.BigEndian.Uint64(last) != c.revision:
+		return c, fmt.Errorf("%w: its log ends at %x, but its revision is %d", ErrDamaged, last, c.revision)
+	}
+	return c, nil
+}
