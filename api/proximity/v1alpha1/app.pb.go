@@ -714,7 +714,9 @@ type AppStatus struct {
 	// UPID of the Proxmox task that is awaited.
 	Task *string `protobuf:"bytes,11,opt,name=task" json:"task,omitempty"`
 	// What the awaited task is for: Create, Start, Stop, Destroy, ...
-	TaskPurpose   *string `protobuf:"bytes,12,opt,name=task_purpose,json=taskPurpose" json:"task_purpose,omitempty"`
+	TaskPurpose *string `protobuf:"bytes,12,opt,name=task_purpose,json=taskPurpose" json:"task_purpose,omitempty"`
+	// Cluster that the VMID is reserved on.
+	Cluster       *string `protobuf:"bytes,13,opt,name=cluster" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -833,6 +835,13 @@ func (x *AppStatus) GetTaskPurpose() string {
 	return ""
 }
 
+func (x *AppStatus) GetCluster() string {
+	if x != nil && x.Cluster != nil {
+		return *x.Cluster
+	}
+	return ""
+}
+
 var File_proximity_v1alpha1_app_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_app_proto_rawDesc = "" +
@@ -896,7 +905,7 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04argv\x18\x01 \x03(\tR\x04argv\"8\n" +
 	"\x0eAppHealthCheck\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\"\x88\x03\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\"\xa2\x03\n" +
 	"\tAppStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -912,7 +921,8 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x10provisioned_hash\x18\n" +
 	" \x01(\tR\x0fprovisionedHash\x12\x12\n" +
 	"\x04task\x18\v \x01(\tR\x04task\x12!\n" +
-	"\ftask_purpose\x18\f \x01(\tR\vtaskPurposeBDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
+	"\ftask_purpose\x18\f \x01(\tR\vtaskPurpose\x12\x18\n" +
+	"\acluster\x18\r \x01(\tR\aclusterBDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
 
 var (
 	file_proximity_v1alpha1_app_proto_rawDescOnce sync.Once

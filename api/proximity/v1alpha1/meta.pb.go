@@ -208,7 +208,7 @@ func (x *PrinterColumn) GetWide() bool {
 // ObjectMeta is what every object has; its shape is Kubernetes' own.
 type ObjectMeta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name, unique among the objects of a kind in a namespace: a DNS label of at most 63 characters.
+	// Name, unique among the objects of a kind in a namespace: DNS labels joined by dots, at most 253 characters.
 	Name string `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
 	// Namespace (a project); empty for cluster-scoped kinds.
 	Namespace string `protobuf:"bytes,2,opt,name=namespace" json:"namespace,omitempty"`

@@ -1,0 +1,234 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/common"
+	"github.com/proximity-pve/proximity/controllers/internal/live"
+	"github.com/proximity-pve/proximity/controllers/internal/lxc"
+	"github.com/proximity-pve/proximity/controllers/internal/routing"
+	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/ownership"
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/runtime"
+)
+
+const (
+	kind      = "App"
+	finalizer = "proximity/app"
+
+	// DefaultProbe is the period after which a guest is looked at again.
+	DefaultProbe = 5 * time.Second
+
+	stateRunning = "Running"
+	stateStopped = "Stopped"
+)
+
+// Condition types.
+const (
+	CondReserved    = "Reserved"
+	CondTemplate    = "TemplateReady"
+	CondCreated     = "GuestCreated"
+	CondRunning     = "GuestRunning"
+	CondNetwork     = "NetworkReady"
+	CondDNS         = "DNSReady"
+	CondProvisioned = "Provisioned"
+	CondProxy       = "ProxyReady"
+	CondHealthy     = "Healthy"
+)
+
+// The proxy is not part of Ready: an App is ready when it works, and its Vhosts wait for it.
+var readyTable = []string{
+	CondReserved, CondTemplate, CondCreated, CondRunning, CondNetwork, CondDNS, CondProvisioned, CondHealthy,
+}
+
+// Deps is what the controller needs.
+type Deps struct {
+	Clusters *cluster.Set
+	Board    *live.Board
+	Log      *slog.Logger
+	Probe    time.Duration // 0: DefaultProbe
+}
+
+type session = runtime.Session[*v1alpha1.App]
+
+type reconciler struct{ Deps }
+
+// New makes the controller.
+func New(d Deps) *runtime.Controller {
+	if d.Probe == 0 {
+		d.Probe = DefaultProbe
+	}
+	r := &reconciler{Deps: d}
+	return runtime.New(runtime.Options[*v1alpha1.App]{
+		Kind: kind, Finalizer: finalizer, Reconciler: r, Ready: readyTable, Resync: d.Probe, Workers: 8,
+		Watches: []runtime.Watch{
+			{Kind: "Appliance", Map: appsOfAppliance},
+			{Kind: "Vhost", Map: appsOfVhost},
+		},
+	})
+}
+
+// appsOfAppliance triggers the Apps that an appliance serves, or may serve.
+func appsOfAppliance(ctx context.Context, c runtime.Client, o resource.Object) []resource.Key {
+	apps, err := runtime.List[*v1alpha1.App](ctx, c, kind, "")
+	if err != nil {
+		return nil
+	}
+	var keys []resource.Key
+	for _, a := range apps {
+		if ref := a.GetSpec().GetNetwork().GetApplianceRef().GetName(); ref == "" || ref == o.GetMetadata().GetName() {
+			keys = append(keys, resource.KeyOf(a))
+		}
+	}
+	return keys
+}
+
+func appsOfVhost(_ context.Context, _ runtime.Client, o resource.Object) []resource.Key {
+	v := o.(*v1alpha1.Vhost)
+	var keys []resource.Key
+	for _, rule := range v.GetSpec().GetRules() {
+		for _, b := range rule.GetBackends() {
+			if n := b.GetAppRef().GetName(); n != "" {
+				keys = append(keys, resource.Key{Kind: kind, Namespace: v.GetMetadata().GetNamespace(), Name: n})
+			}
+		}
+	}
+	return keys
+}
+
+// Reconcile deploys the App step by step.
+func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result, error) {
+	net, err := r.network(ctx, s)
+	if err != nil {
+		return runtime.Result{}, err
+	}
+	conn, cl, err := common.Connect(ctx, s.Client, r.Clusters, net.appliance.GetSpec().GetClusterRef().GetName())
+	if err != nil {
+		return runtime.Result{}, err
+	}
+	if err := r.reserve(ctx, s, conn, cl, net); err != nil {
+		return runtime.Result{}, err
+	}
+	o, err := r.converge(ctx, s, conn, cl, net)
+	r.reportGuest(s, o, err)
+	if err != nil {
+		return runtime.Result{}, err
+	}
+	if s.Object.GetSpec().GetState() == stateStopped {
+		r.reportStopped(s)
+		return runtime.Result{}, nil
+	}
+	return runtime.Result{}, r.deploy(ctx, s, conn, o, net)
+}
+
+// Finalize destroys the guest.
+func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, error) {
+	st := s.Object.GetStatus()
+	if s.Object.GetSpec().GetDeletionPolicy() == "Orphan" || st.GetVmid() == 0 {
+		return runtime.Result{}, nil
+	}
+	conn, _, err := common.Connect(ctx, s.Client, r.Clusters, st.GetCluster())
+	if err != nil {
+		return runtime.Result{}, err
+	}
+	_, err = r.driver(s, conn).Converge(ctx, nil, mark(s.Object, conn), st.GetNode())
+	return runtime.Result{}, err
+}
+
+func (r *reconciler) driver(s *session, conn *cluster.Connection) *lxc.Driver {
+	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log}
+}
+
+// journal keeps the awaited task in the status.
+type journal struct{ s *session }
+
+func (j journal) Task() (string, string) {
+	st := j.s.Object.GetStatus()
+	return st.GetTask(), st.GetTaskPurpose()
+}
+
+func (j journal) SetTask(ctx context.Context, upid, purpose string) error {
+	st := status(j.s)
+	st.Task, st.TaskPurpose = nil, nil
+	if upid != "" {
+		st.Task, st.TaskPurpose = proto.String(upid), proto.String(purpose)
+	}
+	return j.s.SaveStatus(ctx)
+}
+
+func status(s *session) *v1alpha1.AppStatus {
+	if s.Object.Status == nil {
+		s.Object.Status = &v1alpha1.AppStatus{}
+	}
+	return s.Object.Status
+}
+
+func mark(a *v1alpha1.App, conn *cluster.Connection) ownership.Mark {
+	m := a.GetMetadata()
+	return ownership.Mark{
+		Installation: conn.Installation, Kind: kind, Namespace: m.GetNamespace(), Name: m.GetName(),
+		UID: m.GetUid(), VMID: int(a.GetStatus().GetVmid()),
+	}
+}
+
+// reportGuest sets the conditions of the guest from what the driver saw.
+func (r *reconciler) reportGuest(s *session, o lxc.Observed, err error) {
+	var stalled *runtime.StalledError
+	st := status(s)
+	switch {
+	case o.Present && o.Relation == ownership.Ours:
+		st.Node = proto.String(o.Node)
+		st.State = proto.String(stateStopped)
+		s.True(CondTemplate, "Present", "the guest has been made from %s", orTemplate(st.GetTemplate()))
+		s.True(CondCreated, "Created", "guest %d on node %s", st.GetVmid(), o.Node)
+		if o.Running {
+			st.State = proto.String(stateRunning)
+			s.True(CondRunning, "Running", "guest %d runs", st.GetVmid())
+		} else if err != nil {
+			s.False(CondRunning, "NotRunning", "guest %d is stopped", st.GetVmid())
+		}
+	case errors.As(err, &stalled):
+		s.False(CondCreated, stalled.Reason, "%s", stalled.Text)
+	}
+}
+
+func orTemplate(t string) string {
+	if t == "" {
+		return "its template"
+	}
+	return t
+}
+
+// reportStopped is the end of a reconcile for an App that should be stopped: it is ready when
+// it is.
+func (r *reconciler) reportStopped(s *session) {
+	for _, c := range []string{CondRunning, CondNetwork, CondDNS, CondProvisioned, CondHealthy} {
+		s.True(c, "Stopped", "spec.state is Stopped")
+	}
+	s.SetCondition(CondProxy, "Unknown", "Stopped", "spec.state is Stopped")
+}
+
+// vhostsOf lists the Vhosts that lead to the App.
+func vhostsOf(ctx context.Context, s *session) ([]*v1alpha1.Vhost, error) {
+	all, err := runtime.List[*v1alpha1.Vhost](ctx, s.Client, "Vhost", s.Object.GetMetadata().GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	key := routing.Key(s.Object.GetMetadata())
+	var mine []*v1alpha1.Vhost
+	for _, v := range all {
+		for _, k := range routing.AppKeys(v) {
+			if k == key {
+				mine = append(mine, v)
+			}
+		}
+	}
+	return mine, nil
+}

@@ -1,0 +1,26 @@
+// Package app reconciles kind App: an application in an unprivileged LXC guest on an
+// appliance's network.
+//
+// Reads: App, Appliance, Bridge, Cluster, Vhost.
+//
+// Owns outside: one LXC guest, by tags and the block in its description; inside the guest
+// the files that spec.files names and a marker below /var/lib/proximity.
+//
+// Finalizer: proximity/app. Deletion destroys the guest (deletionPolicy Delete); its lease
+// and DNS records go with the next configuration of the appliance.
+//
+// Conditions, in order, the steps of a deployment: Reserved (VMID, MAC and IP address),
+// TemplateReady, GuestCreated, GuestRunning, NetworkReady (the guest has its address by DHCP),
+// DNSReady (the appliance serves its names), Provisioned (packages, files, commands),
+// ProxyReady (its Vhosts, if any, are served), Healthy.
+//
+// Reasons: ApplianceNotFound, ApplianceNotChosen, ApplianceNotReady, AddressesExhausted,
+// AddressOutsideSubnet, AddressTaken, VMIDsExhausted, VMIDTaken, VMIDIsCopy, UIDElsewhere,
+// DiskCannotShrink, Reserved, Present, Missing, Created, Running, Stopped, NotRunning, Addressed,
+// NoAddress, WrongAddress, Served, NotServed, Provisioned, Installing, ProvisionFailed,
+// NotRequested, NotReady, Healthy, NoCheck, Unhealthy, GuestUnreachable.
+//
+// The guest is started only when the appliance serves DHCP and DNS. Provisioning runs
+// again when packages, files, environment or commands change; a crash between the last
+// command and the marker in the guest runs the commands again, so they must bear that.
+package app

@@ -1,0 +1,166 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/guest"
+	"github.com/proximity-pve/proximity/pkg/runtime"
+)
+
+const (
+	// markerPath holds, in the guest, the hash of what was last carried out there. It goes
+	// with the guest, so a guest that is made anew is provisioned anew.
+	markerPath = "/var/lib/proximity/provisioned"
+	// provisionRetry is the pause after a step failed in the guest.
+	provisionRetry = 10 * time.Second
+)
+
+// provision makes packages, files, environment and commands what the spec says.
+func (r *reconciler) provision(ctx context.Context, s *session, run guest.Runner, t guest.Target, zone string) error {
+	want := provisionHash(s.Object.GetSpec())
+	if status(s).GetProvisionedHash() == want {
+		s.True(CondProvisioned, "Provisioned", "packages, files and commands are as declared")
+		return nil
+	}
+	done, err := run.Run(ctx, t, guest.Command{Argv: []string{"cat", markerPath}})
+	if err != nil {
+		return unreachable(s, err)
+	}
+	if done.ExitCode != 0 || strings.TrimSpace(string(done.Stdout)) != want {
+		if err := r.carryOut(ctx, s, run, t); err != nil {
+			return err
+		}
+		marker := guest.File{Path: markerPath, Data: []byte(want + "\n"), Mode: 0o644}
+		if err := guest.WriteFiles(ctx, run, t, []guest.File{marker}); err != nil {
+			return unreachable(s, err)
+		}
+		s.Normal(ctx, "Provisioned", "packages, files and commands were carried out")
+	}
+	status(s).ProvisionedHash = proto.String(want)
+	s.True(CondProvisioned, "Provisioned", "packages, files and commands are as declared")
+	return nil
+}
+
+func unreachable(s *session, err error) error {
+	s.SetCondition(CondProvisioned, "Unknown", "GuestUnreachable", "%v", err)
+	return runtime.Waiting(recheck, "GuestUnreachable", "no command can be run in the guest: %v", err)
+}
+
+func (r *reconciler) carryOut(ctx context.Context, s *session, run guest.Runner, t guest.Target) error {
+	spec := s.Object.GetSpec()
+	s.False(CondProvisioned, "Installing", "%d packages, %d files, %d commands", len(spec.GetPackages()), len(spec.GetFiles()), len(spec.GetCommands()))
+	if err := s.SaveStatus(ctx); err != nil {
+		return err
+	}
+	if len(spec.GetPackages()) > 0 {
+		env := map[string]string{"DEBIAN_FRONTEND": "noninteractive"}
+		if err := r.do(ctx, s, run, t, env, "apt-get", "-q", "update"); err != nil {
+			return err
+		}
+		install := append([]string{"apt-get", "-q", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", "install", "--"}, spec.GetPackages()...)
+		if err := r.do(ctx, s, run, t, env, install...); err != nil {
+			return err
+		}
+	}
+	files, err := filesOf(spec)
+	if err != nil {
+		return runtime.Stalled("ProvisionFailed", "%v", err)
+	}
+	if len(files) > 0 {
+		if err := guest.WriteFiles(ctx, run, t, files); err != nil {
+			return unreachable(s, err)
+		}
+	}
+	for _, c := range spec.GetCommands() {
+		if err := r.do(ctx, s, run, t, environment(spec), c.GetArgv()...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// do runs one program; what it prints at its end is shown when it fails.
+func (r *reconciler) do(ctx context.Context, s *session, run guest.Runner, t guest.Target, env map[string]string, argv ...string) error {
+	res, err := run.Run(ctx, t, guest.Command{Argv: argv, Env: env})
+	if err != nil {
+		return unreachable(s, err)
+	}
+	if res.ExitCode == 0 {
+		return nil
+	}
+	tail := lastLines(string(res.Stdout)+"\n"+string(res.Stderr), 4)
+	s.False(CondProvisioned, "ProvisionFailed", "%s: exit code %d: %s", argv[0], res.ExitCode, tail)
+	s.Warning(ctx, "ProvisionFailed", "%s: exit code %d: %s", argv[0], res.ExitCode, tail)
+	return runtime.Waiting(provisionRetry, "ProvisionFailed", "%s ended with exit code %d: %s", argv[0], res.ExitCode, tail)
+}
+
+func environment(spec *v1alpha1.AppSpec) map[string]string {
+	env := make(map[string]string, len(spec.GetEnv()))
+	for _, e := range spec.GetEnv() {
+		env[e.GetName()] = e.GetValue()
+	}
+	return env
+}
+
+// filesOf lists the files to keep in the guest; the environment is one of them.
+func filesOf(spec *v1alpha1.AppSpec) ([]guest.File, error) {
+	var files []guest.File
+	for _, f := range spec.GetFiles() {
+		mode, err := strconv.ParseUint(cmp.Or(f.GetMode(), "0644"), 8, 12)
+		if err != nil {
+			return nil, fmt.Errorf("spec.files %s: mode %q is not octal", f.GetPath(), f.GetMode())
+		}
+		files = append(files, guest.File{Path: f.GetPath(), Data: []byte(f.GetContent()), Mode: fs.FileMode(mode), Owner: f.GetOwner()})
+	}
+	if len(spec.GetEnv()) > 0 {
+		var b strings.Builder
+		for _, e := range spec.GetEnv() {
+			// pam_env(8): a value in double quotes may hold blanks; the quotes themselves are escaped.
+			fmt.Fprintf(&b, "%s=\"%s\"\n", e.GetName(), strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(e.GetValue()))
+		}
+		files = append(files, guest.File{Path: "/etc/environment", Data: []byte(b.String()), Mode: 0o644})
+	}
+	return files, nil
+}
+
+// provisionHash identifies what has to be carried out. Every value is written with its
+// length, so that no two lists give the same text.
+func provisionHash(spec *v1alpha1.AppSpec) string {
+	h := sha256.New()
+	put := func(values ...string) {
+		for _, v := range values {
+			fmt.Fprintf(h, "%d:%s", len(v), v)
+		}
+		fmt.Fprint(h, ";")
+	}
+	packages := slices.Clone(spec.GetPackages())
+	slices.Sort(packages)
+	put(packages...)
+	for _, f := range spec.GetFiles() {
+		put("file", f.GetPath(), f.GetContent(), f.GetMode(), f.GetOwner())
+	}
+	for _, e := range spec.GetEnv() {
+		put("env", e.GetName(), e.GetValue())
+	}
+	for _, c := range spec.GetCommands() {
+		put(append([]string{"command"}, c.GetArgv()...)...)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func lastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], " | ")
+}

@@ -1,0 +1,194 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"google.golang.org/protobuf/proto"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/common"
+	"github.com/proximity-pve/proximity/controllers/internal/lxc"
+	"github.com/proximity-pve/proximity/controllers/internal/routing"
+	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/proxmox"
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/runtime"
+)
+
+// network is the App's place: its appliance and the subnet behind it.
+type network struct {
+	appliance  *v1alpha1.Appliance
+	bridge     string // interface name on the node
+	subnet     netip.Prefix
+	lan        netip.Addr
+	start, end netip.Addr
+}
+
+func (r *reconciler) network(ctx context.Context, s *session) (network, error) {
+	appliances, err := runtime.List[*v1alpha1.Appliance](ctx, s.Client, "Appliance", "")
+	if err != nil {
+		return network{}, err
+	}
+	name := routing.ApplianceOf(s.Object, appliances)
+	if name == "" {
+		if len(appliances) > 1 {
+			return network{}, runtime.Stalled("ApplianceNotChosen", "there are %d appliances; name one in spec.network.applianceRef", len(appliances))
+		}
+		return network{}, runtime.Waiting(common.DependencyRecheck, "ApplianceNotFound", "there is no Appliance yet")
+	}
+	a, err := runtime.Get[*v1alpha1.Appliance](ctx, s.Client, resource.Key{Kind: "Appliance", Name: name})
+	if errors.Is(err, runtime.ErrNotFound) {
+		return network{}, runtime.Waiting(common.DependencyRecheck, "ApplianceNotFound", "Appliance %s does not exist", name)
+	}
+	if err != nil {
+		return network{}, err
+	}
+	bridge := a.GetSpec().GetBridgeRef().GetName()
+	b, err := runtime.Get[*v1alpha1.Bridge](ctx, s.Client, resource.Key{Kind: "Bridge", Name: bridge})
+	if errors.Is(err, runtime.ErrNotFound) || err == nil && !resource.IsReady(b) {
+		return network{}, runtime.Waiting(common.DependencyRecheck, "ApplianceNotReady", "Bridge %s of Appliance %s is not ready", bridge, name)
+	}
+	if err != nil {
+		return network{}, err
+	}
+	n := network{appliance: a, bridge: b.GetStatus().GetInterfaceName()}
+	subnet, err1 := netip.ParsePrefix(b.GetSpec().GetSubnet())
+	lan, err2 := netip.ParseAddr(a.GetSpec().GetLan().GetAddress())
+	start, err3 := netip.ParseAddr(a.GetSpec().GetDhcp().GetStart())
+	end, err4 := netip.ParseAddr(a.GetSpec().GetDhcp().GetEnd())
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return network{}, runtime.Waiting(common.DependencyRecheck, "ApplianceNotReady", "Appliance %s has no usable addresses: %v", name, err)
+	}
+	n.subnet, n.lan, n.start, n.end = subnet, lan, start, end
+	return n, nil
+}
+
+// reserve writes VMID, MAC and address into the status before anything is made, in one
+// transaction: no two Apps can get the same.
+func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) error {
+	st := s.Object.GetStatus()
+	wanted := s.Object.GetSpec().GetNetwork().GetAddress()
+	if st.GetVmid() == 0 || st.GetAddress() == "" || wanted != "" && st.GetAddress() != wanted || !n.usable(st.GetAddress()) {
+		taken, err := guestsOnCluster(ctx, conn)
+		if err != nil {
+			return err
+		}
+		self := resource.KeyOf(s.Object)
+		err = s.Client.Transact(ctx, func(tx runtime.Tx) error {
+			return reserveIn(tx, self, cl, n, taken)
+		})
+		if err != nil {
+			return err
+		}
+		if err := s.Refresh(ctx); err != nil {
+			return err
+		}
+		st = s.Object.GetStatus()
+	}
+	s.True(CondReserved, "Reserved", "VMID %d, address %s, MAC address %s", st.GetVmid(), st.GetAddress(), st.GetMac())
+	return nil
+}
+
+// guestsOnCluster lists the VMIDs that guests have, whoever made them.
+func guestsOnCluster(ctx context.Context, conn *cluster.Connection) (map[int32]bool, error) {
+	rows, err := conn.API.ClusterResources(ctx, proxmox.GuestResources)
+	if err != nil {
+		return nil, lxc.Classify(fmt.Errorf("list guests: %w", err))
+	}
+	taken := make(map[int32]bool, len(rows))
+	for _, row := range rows {
+		taken[int32(row.VMID)] = true
+	}
+	return taken, nil
+}
+
+func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network, taken map[int32]bool) error {
+	cur, err := tx.Get(self)
+	if err != nil {
+		return err
+	}
+	app := resource.Clone(cur).(*v1alpha1.App)
+	if app.Status == nil {
+		app.Status = &v1alpha1.AppStatus{}
+	}
+	st := app.Status
+	if st.GetVmid() == 0 {
+		vmid, err := chooseVMID(app, cl, common.UsedVMIDs(tx, self), taken)
+		if err != nil {
+			return err
+		}
+		st.Vmid = proto.Int32(vmid)
+		st.Cluster = proto.String(cl.GetMetadata().GetName())
+		st.Mac = proto.String(common.MAC(app.GetMetadata().GetUid(), 0))
+	}
+	addr, err := chooseAddress(tx, app, n)
+	if err != nil {
+		return err
+	}
+	st.Address = proto.String(addr.String())
+	_, err = tx.UpdateStatus(app)
+	return err
+}
+
+// chooseVMID takes the one that the spec names, else the lowest of the cluster's range that
+// no object has reserved and no guest has.
+func chooseVMID(app *v1alpha1.App, cl *v1alpha1.Cluster, used map[int32]resource.Key, taken map[int32]bool) (int32, error) {
+	if want := app.GetSpec().GetVmid(); want != 0 {
+		if by, ok := used[want]; ok {
+			return 0, runtime.Stalled("VMIDTaken", "VMID %d is reserved for %s; use another one", want, by)
+		}
+		return want, nil
+	}
+	from, to := cl.GetSpec().GetVmidStart(), cl.GetSpec().GetVmidEnd()
+	for id := from; id <= to && id != 0; id++ {
+		if _, ok := used[id]; !ok && !taken[id] {
+			return id, nil
+		}
+	}
+	return 0, runtime.Stalled("VMIDsExhausted", "no VMID from %d to %d is free; widen the range of Cluster %s", from, to, cl.GetMetadata().GetName())
+}
+
+// usable tells whether an address can be an App's in this network.
+func (n network) usable(text string) bool {
+	addr, err := netip.ParseAddr(text)
+	return err == nil && n.subnet.Contains(addr) && addr != n.lan
+}
+
+// chooseAddress takes the one that the spec names, else keeps the one that was reserved,
+// else takes the lowest free one of the DHCP range.
+func chooseAddress(tx runtime.Tx, app *v1alpha1.App, n network) (netip.Addr, error) {
+	used := map[netip.Addr]string{n.lan: "the appliance"}
+	for _, o := range tx.List(kind, "") {
+		other := o.(*v1alpha1.App)
+		if routing.Key(other.GetMetadata()) == routing.Key(app.GetMetadata()) {
+			continue
+		}
+		if addr, err := netip.ParseAddr(other.GetStatus().GetAddress()); err == nil {
+			used[addr] = resource.KeyOf(other).String()
+		}
+	}
+	if want := app.GetSpec().GetNetwork().GetAddress(); want != "" {
+		addr, err := netip.ParseAddr(want)
+		if err != nil || !n.usable(want) {
+			return addr, runtime.Stalled("AddressOutsideSubnet", "spec.network.address %s is not a free address of the subnet %s", want, n.subnet)
+		}
+		if by, ok := used[addr]; ok {
+			return addr, runtime.Stalled("AddressTaken", "spec.network.address %s belongs to %s", want, by)
+		}
+		return addr, nil
+	}
+	if have := app.GetStatus().GetAddress(); n.usable(have) {
+		if addr := netip.MustParseAddr(have); used[addr] == "" {
+			return addr, nil
+		}
+	}
+	for addr := n.start; addr.IsValid() && !n.end.Less(addr); addr = addr.Next() {
+		if used[addr] == "" {
+			return addr, nil
+		}
+	}
+	return netip.Addr{}, runtime.Stalled("AddressesExhausted", "no address from %s to %s is free; widen the DHCP range of Appliance %s", n.start, n.end, n.appliance.GetMetadata().GetName())
+}

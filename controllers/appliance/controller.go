@@ -1,0 +1,272 @@
+package appliance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/common"
+	"github.com/proximity-pve/proximity/controllers/internal/live"
+	"github.com/proximity-pve/proximity/controllers/internal/lxc"
+	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/ownership"
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/runtime"
+)
+
+const (
+	kind      = "Appliance"
+	finalizer = "proximity/appliance"
+
+	// DefaultProbe is the period after which the inside of the guest is looked at.
+	DefaultProbe = 5 * time.Second
+)
+
+// Condition types.
+const (
+	CondReserved   = "Reserved"
+	CondTemplate   = "TemplateReady"
+	CondCreated    = "GuestCreated"
+	CondRunning    = "GuestRunning"
+	CondPackages   = "PackagesInstalled"
+	CondNetwork    = "NetworkReady"
+	CondConfigured = "ConfigurationApplied"
+	CondDNS        = "DNSReady"
+	CondProxy      = "ProxyReady"
+	CondNAT        = "NATReady"
+)
+
+var readyTable = []string{
+	CondReserved, CondTemplate, CondCreated, CondRunning, CondPackages,
+	CondNetwork, CondConfigured, CondDNS, CondProxy, CondNAT,
+}
+
+// Deps is what the controller needs.
+type Deps struct {
+	Clusters *cluster.Set
+	Board    *live.Board
+	Log      *slog.Logger
+	Probe    time.Duration // 0: DefaultProbe
+}
+
+type session = runtime.Session[*v1alpha1.Appliance]
+
+type reconciler struct {
+	Deps
+}
+
+// New makes the controller.
+func New(d Deps) *runtime.Controller {
+	if d.Probe == 0 {
+		d.Probe = DefaultProbe
+	}
+	r := &reconciler{Deps: d}
+	return runtime.New(runtime.Options[*v1alpha1.Appliance]{
+		Kind: kind, Finalizer: finalizer, Reconciler: r, Ready: readyTable, Resync: d.Probe,
+		Watches: []runtime.Watch{
+			{Kind: "Bridge", Map: everyAppliance},
+			{Kind: "App", Map: everyAppliance},
+			{Kind: "Vhost", Map: everyAppliance},
+		},
+	})
+}
+
+// everyAppliance triggers all appliances: there are few, and which one an App or Vhost
+// belongs to may just have changed.
+func everyAppliance(ctx context.Context, c runtime.Client, _ resource.Object) []resource.Key {
+	objs, err := c.List(ctx, kind, "")
+	if err != nil {
+		return nil
+	}
+	keys := make([]resource.Key, len(objs))
+	for i, o := range objs {
+		keys[i] = resource.KeyOf(o)
+	}
+	return keys
+}
+
+// Reconcile brings guest and services to what the spec says.
+func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result, error) {
+	conn, cl, err := common.Connect(ctx, s.Client, r.Clusters, s.Object.GetSpec().GetClusterRef().GetName())
+	if err != nil {
+		return runtime.Result{}, err
+	}
+	network, err := r.network(ctx, s)
+	if err != nil {
+		return runtime.Result{}, err
+	}
+	if err := r.reserve(ctx, s); err != nil {
+		return runtime.Result{}, err
+	}
+	o, err := r.converge(ctx, s, conn, cl, network)
+	r.reportGuest(s, o, err)
+	if err != nil {
+		r.Board.Publish(s.Object.GetMetadata().GetName(), nil)
+		return runtime.Result{}, err
+	}
+	return runtime.Result{}, r.serve(ctx, s, conn, o, network)
+}
+
+// Finalize destroys the guest when nothing uses it any more.
+func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, error) {
+	if user, err := r.user(ctx, s); err != nil {
+		return runtime.Result{}, err
+	} else if user != "" {
+		return runtime.Result{}, runtime.Waiting(common.DependencyRecheck, "InUse", "deletion waits: %s uses this appliance", user)
+	}
+	r.Board.Publish(s.Object.GetMetadata().GetName(), nil)
+	if s.Object.GetSpec().GetDeletionPolicy() == "Orphan" || s.Object.GetStatus().GetVmid() == 0 {
+		return runtime.Result{}, nil
+	}
+	conn, _, err := common.Connect(ctx, s.Client, r.Clusters, s.Object.GetSpec().GetClusterRef().GetName())
+	if err != nil {
+		return runtime.Result{}, err
+	}
+	_, err = r.driver(s, conn).Converge(ctx, nil, mark(s.Object, conn), s.Object.GetStatus().GetNode())
+	return runtime.Result{}, err
+}
+
+func (r *reconciler) driver(s *session, conn *cluster.Connection) *lxc.Driver {
+	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log}
+}
+
+// journal keeps the awaited task in the status.
+type journal struct{ s *session }
+
+func (j journal) Task() (string, string) { return j.s.Object.GetStatus().GetTask(), "Appliance" }
+
+func (j journal) SetTask(ctx context.Context, upid, _ string) error {
+	status(j.s).Task = optional(upid)
+	return j.s.SaveStatus(ctx)
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return proto.String(s)
+}
+
+func status(s *session) *v1alpha1.ApplianceStatus {
+	if s.Object.Status == nil {
+		s.Object.Status = &v1alpha1.ApplianceStatus{}
+	}
+	return s.Object.Status
+}
+
+func mark(a *v1alpha1.Appliance, conn *cluster.Connection) ownership.Mark {
+	return ownership.Mark{
+		Installation: conn.Installation, Kind: kind, Name: a.GetMetadata().GetName(),
+		UID: a.GetMetadata().GetUid(), VMID: int(a.GetStatus().GetVmid()),
+	}
+}
+
+// reserve writes the VMID and the MAC addresses into the status before anything is made.
+func (r *reconciler) reserve(ctx context.Context, s *session) error {
+	self := resource.KeyOf(s.Object)
+	st := status(s)
+	if st.GetVmid() == 0 || st.GetVmid() != s.Object.GetSpec().GetVmid() {
+		err := s.Client.Transact(ctx, func(tx runtime.Tx) error {
+			cur, err := tx.Get(self)
+			if err != nil {
+				return err
+			}
+			want := s.Object.GetSpec().GetVmid()
+			if by, taken := common.UsedVMIDs(tx, self)[want]; taken {
+				return runtime.Stalled("VMIDTaken", "VMID %d is reserved for %s; use another one", want, by)
+			}
+			next := resource.Clone(cur).(*v1alpha1.Appliance)
+			if next.Status == nil {
+				next.Status = &v1alpha1.ApplianceStatus{}
+			}
+			next.Status.Vmid = proto.Int32(want)
+			next.Status.WanMac = proto.String(common.MAC(next.GetMetadata().GetUid(), 0))
+			next.Status.LanMac = proto.String(common.MAC(next.GetMetadata().GetUid(), 1))
+			_, err = tx.UpdateStatus(next)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if err := s.Refresh(ctx); err != nil {
+			return err
+		}
+		st = status(s)
+	}
+	s.True(CondReserved, "Reserved", "VMID %d, MAC addresses %s and %s", st.GetVmid(), st.GetWanMac(), st.GetLanMac())
+	return nil
+}
+
+// reportGuest sets the conditions of the guest from what the driver saw.
+func (r *reconciler) reportGuest(s *session, o lxc.Observed, err error) {
+	var stalled *runtime.StalledError
+	switch {
+	case o.Present && o.Relation == ownership.Ours:
+		st := status(s)
+		st.Node = proto.String(o.Node)
+		s.True(CondTemplate, "Present", "the guest has been made from its template")
+		s.True(CondCreated, "Created", "guest %d on node %s", st.GetVmid(), o.Node)
+		if o.Running {
+			s.True(CondRunning, "Running", "guest %d runs", st.GetVmid())
+		} else {
+			s.False(CondRunning, "NotRunning", "guest %d is stopped", st.GetVmid())
+		}
+	case errors.As(err, &stalled):
+		s.False(CondCreated, stalled.Reason, "%s", stalled.Text)
+	case err != nil:
+		s.SetCondition(CondRunning, "Unknown", "NotObserved", "%v", err)
+	}
+}
+
+// user names an App or Vhost that still uses the appliance, "" for none.
+func (r *reconciler) user(ctx context.Context, s *session) (string, error) {
+	w, err := readWorld(ctx, s.Client)
+	if err != nil {
+		return "", err
+	}
+	name := s.Object.GetMetadata().GetName()
+	for _, a := range w.apps {
+		if w.applianceOf(a) == name {
+			return resource.KeyOf(a).String(), nil
+		}
+	}
+	for _, v := range w.vhosts {
+		if w.vhostAppliance(v) == name {
+			return resource.KeyOf(v).String(), nil
+		}
+	}
+	return "", nil
+}
+
+func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) (lxc.Observed, error) {
+	spec := s.Object.GetSpec()
+	node, err := common.Node(ctx, conn.API, spec.GetNode(), s.Object.GetStatus().GetNode(), cl.GetSpec().GetNode())
+	if err != nil {
+		return lxc.Observed{}, err
+	}
+	d := r.driver(s, conn)
+	desired, err := desiredGuest(s.Object, cl, mark(s.Object, conn), n)
+	if err != nil {
+		return lxc.Observed{}, err
+	}
+	desired.Node = node
+	desired.Template = func(ctx context.Context) (string, error) {
+		want := spec.GetTemplate()
+		if want == "" {
+			want = cl.GetSpec().GetApplianceTemplate()
+		}
+		volid, err := d.Template(ctx, node, want)
+		if err != nil {
+			s.False(CondTemplate, "Missing", "%v", err)
+			return "", fmt.Errorf("template: %w", err)
+		}
+		s.True(CondTemplate, "Present", "%s", volid)
+		return volid, nil
+	}
+	return d.Converge(ctx, desired, desired.Mark, node)
+}

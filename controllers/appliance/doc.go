@@ -1,0 +1,24 @@
+// Package appliance reconciles kind Appliance: the guest that serves a Bridge's network.
+//
+// Reads: Appliance, Bridge, Cluster, App and Vhost (all Apps and Vhosts that it serves are
+// rendered into its configuration).
+//
+// Owns outside: one LXC guest, by tags and the block in its description; inside the guest
+// everything below /etc/proximity and the units proximity-*, by the header of the files.
+//
+// Finalizer: proximity/appliance. Deletion waits until no App and no Vhost uses the
+// appliance, then destroys the guest.
+//
+// Conditions, in order: Reserved (VMID and MAC addresses), TemplateReady, GuestCreated,
+// GuestRunning, PackagesInstalled, NetworkReady (addresses on both sides), ConfigurationApplied,
+// DNSReady (DHCP and DNS), ProxyReady, NATReady.
+//
+// Reasons: BridgeNotFound, BridgeNotReady, AddressOutsideSubnet, RangeOutsideSubnet, VMIDTaken,
+// VMIDIsCopy, UIDElsewhere, DiskCannotShrink, Reserved, Present, Missing, Created, Running,
+// NotRunning, Installed, Installing, InstallFailed, Addressed, NoUplinkAddress, NoLANAddress,
+// Applied, ApplyFailed, RenderFailed, Serving, NotServing, Disabled, InUse, GuestUnreachable.
+//
+// One call into the guest per probe period observes everything; a second one changes it
+// when something differs. What was seen is published on the live.Board for the controllers
+// of Apps and Vhosts.
+package appliance

@@ -1,0 +1,323 @@
+package appliance
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/live"
+	"github.com/proximity-pve/proximity/controllers/internal/lxc"
+	"github.com/proximity-pve/proximity/pkg/appliance"
+	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/guest"
+	"github.com/proximity-pve/proximity/pkg/runtime"
+)
+
+const (
+	// bootRecheck is the pause while a guest boots or its addresses are missing.
+	bootRecheck = 500 * time.Millisecond
+	// applyRetry is the pause after a configuration was refused or rolled back.
+	applyRetry = 10 * time.Second
+)
+
+// serve observes the inside of the guest, changes what differs and publishes what is live.
+func (r *reconciler) serve(ctx context.Context, s *session, conn *cluster.Connection, o lxc.Observed, n network) error {
+	w, err := readWorld(ctx, s.Client)
+	if err != nil {
+		return err
+	}
+	in, err := w.input(s.Object, n, conn.Installation)
+	if err != nil {
+		return r.renderFailed(s, err)
+	}
+	bundle, err := appliance.Render(in)
+	if err != nil {
+		return r.renderFailed(s, err)
+	}
+	box := inside{runner: conn.Guests, target: guest.Target{Node: o.Node, VMID: int(s.Object.GetStatus().GetVmid())}}
+	name := s.Object.GetMetadata().GetName()
+	seen, err := box.observe(ctx, bundle)
+	if err != nil {
+		r.Board.Publish(name, nil)
+		return r.unreachable(s, err)
+	}
+	if seen == nil || len(seen.Missing) > 0 {
+		if seen, err = r.install(ctx, s, box, bundle); err != nil {
+			r.Board.Publish(name, nil)
+			return err
+		}
+	}
+	s.True(CondPackages, "Installed", "dnsmasq, caddy and nft are installed")
+	r.tellRestarts(ctx, s, name, *seen)
+	seen, err = r.apply(ctx, s, box, bundle, seen)
+	if err == nil {
+		r.Board.Publish(name, liveState(in, bundle, *seen, box.target))
+	}
+	if seen != nil {
+		r.reportInside(s, in, *seen)
+	}
+	if err != nil {
+		return err
+	}
+	return r.addressed(s, *seen)
+}
+
+func (r *reconciler) renderFailed(s *session, err error) error {
+	s.False(CondConfigured, "RenderFailed", "%v", err)
+	return runtime.Stalled("RenderFailed", "the configuration cannot be made: %v", err)
+}
+
+// unreachable: the guest runs as Proxmox says, but no command can be run in it. While it
+// boots that is normal.
+func (r *reconciler) unreachable(s *session, err error) error {
+	for _, c := range []string{CondPackages, CondNetwork, CondDNS, CondProxy, CondNAT} {
+		s.SetCondition(c, "Unknown", "GuestUnreachable", "%v", err)
+	}
+	if errors.Is(err, guest.ErrHostKey) || errors.Is(err, guest.ErrAuth) {
+		return runtime.Stalled("GuestUnreachable", "%v; check guestAccess in the daemon's configuration", err)
+	}
+	return runtime.Waiting(bootRecheck, "GuestUnreachable", "no command can be run in the guest: %v", err)
+}
+
+// install brings agent and packages into a guest that lacks them.
+func (r *reconciler) install(ctx context.Context, s *session, box inside, b appliance.Bundle) (*appliance.Observation, error) {
+	if err := box.stage(ctx, b); err != nil {
+		return nil, r.unreachable(s, err)
+	}
+	missing, err := box.staged(ctx, b, "packages")
+	if err != nil {
+		return nil, r.unreachable(s, err)
+	}
+	if text := strings.TrimSpace(string(missing.Stdout)); text != "" {
+		s.False(CondPackages, "Installing", "installing what is missing: %s", strings.ReplaceAll(text, "\n", ", "))
+		if err := s.SaveStatus(ctx); err != nil {
+			return nil, err
+		}
+		s.Normal(ctx, "Installing", "installing what is missing in guest %s: %s", box.target, strings.ReplaceAll(text, "\n", ", "))
+		res, err := box.staged(ctx, b, "install")
+		if err != nil {
+			return nil, r.unreachable(s, err)
+		}
+		if res.ExitCode != 0 {
+			tail := lastLines(string(res.Stdout)+string(res.Stderr), 5)
+			s.False(CondPackages, "InstallFailed", "%s", tail)
+			s.Warning(ctx, "InstallFailed", "packages could not be installed: %s", tail)
+			return nil, runtime.Waiting(applyRetry, "InstallFailed", "packages could not be installed in the guest: %s", tail)
+		}
+	}
+	res, err := box.staged(ctx, b, "apply", appliance.StageDir(b))
+	if err != nil {
+		return nil, r.unreachable(s, err)
+	}
+	return r.applied(ctx, s, res)
+}
+
+// apply makes the bundle live when something differs from it.
+func (r *reconciler) apply(ctx context.Context, s *session, box inside, b appliance.Bundle, seen *appliance.Observation) (*appliance.Observation, error) {
+	differs := appliance.Diff(b, *seen)
+	if len(differs) == 0 {
+		s.True(CondConfigured, "Applied", "configuration %.12s is live", b.Hash)
+		status(s).ConfigHash = proto.String(b.Hash)
+		return seen, nil
+	}
+	s.Log.Info("appliance differs", "what", differs)
+	res, err := box.apply(ctx, b)
+	if err != nil {
+		return nil, r.unreachable(s, err)
+	}
+	after, err := r.applied(ctx, s, res)
+	if err != nil {
+		return after, err
+	}
+	if left := appliance.Diff(b, *after); len(left) > 0 {
+		s.False(CondConfigured, "ApplyFailed", "still differs after apply: %s", strings.Join(left, "; "))
+		return after, runtime.Waiting(applyRetry, "ApplyFailed", "still differs after apply: %s", strings.Join(left, "; "))
+	}
+	if !onlyNews(differs) || status(s).GetConfigHash() == b.Hash {
+		// The spec asked for what was there before: somebody or something changed the guest.
+		s.Warning(ctx, "Repaired", "the guest differed and was repaired: %s", shorten(differs))
+	} else {
+		s.Normal(ctx, "Configured", "configuration %.12s is live: %s", b.Hash, shorten(differs))
+	}
+	s.True(CondConfigured, "Applied", "configuration %.12s is live", b.Hash)
+	status(s).ConfigHash = proto.String(b.Hash)
+	return after, nil
+}
+
+// applied reads what an apply did.
+func (r *reconciler) applied(ctx context.Context, s *session, res guest.Result) (*appliance.Observation, error) {
+	out, err := appliance.ParseApply(res.Stdout, res.ExitCode)
+	if err != nil {
+		verb := "was refused"
+		if out.RolledBack {
+			verb = "failed and was rolled back"
+		}
+		text := strings.Join(append([]string{err.Error()}, out.Problems...), "; ")
+		s.False(CondConfigured, "ApplyFailed", "the configuration %s: %s", verb, text)
+		s.Warning(ctx, "ApplyFailed", "the configuration %s: %s", verb, text)
+		return out.Observation, runtime.Waiting(applyRetry, "ApplyFailed", "the configuration %s: %s", verb, text)
+	}
+	if out.Observation == nil {
+		return nil, runtime.Waiting(bootRecheck, "ApplyFailed", "the agent did not look at the result")
+	}
+	return out.Observation, nil
+}
+
+// tellRestarts records what happened to services since the last look. The service manager
+// restarts them by itself; people want to know that it had to.
+func (r *reconciler) tellRestarts(ctx context.Context, s *session, name string, now appliance.Observation) {
+	last := r.Board.Get(name)
+	if last == nil {
+		return
+	}
+	if last.Observation.BootID != now.BootID {
+		s.Warning(ctx, "GuestRebooted", "the guest was booted again outside of our doing")
+		return
+	}
+	for unit, svc := range now.Services {
+		old := last.Observation.Services[unit]
+		if svc.Restarts > old.Restarts {
+			s.Warning(ctx, "ServiceRestarted", "%s had died and was restarted by the service manager (%d times since boot)", unit, svc.Restarts)
+		}
+	}
+}
+
+func liveState(in appliance.Input, b appliance.Bundle, o appliance.Observation, t guest.Target) *live.State {
+	st := &live.State{
+		Observation: o, InSync: len(appliance.Diff(b, o)) == 0, Input: in, Node: t.Node, VMID: t.VMID,
+		Rejected: map[string]appliance.Rejected{}, At: time.Now(),
+	}
+	for _, rej := range b.Rejected {
+		st.Rejected[live.RejectedKey(rej.Kind, rej.Key)] = rej
+	}
+	return st
+}
+
+// addressed sets NetworkReady from the addresses inside the guest.
+func (r *reconciler) addressed(s *session, o appliance.Observation) error {
+	wan, wanOK := o.AddressOf(wanInterface)
+	lan, lanOK := o.AddressOf(lanInterface)
+	switch {
+	case !lanOK:
+		s.False(CondNetwork, "NoLANAddress", "%s has no address yet", lanInterface)
+	case !wanOK:
+		status(s).WanAddress = nil
+		s.False(CondNetwork, "NoUplinkAddress", "%s has no address: no DHCP server answers on the uplink", wanInterface)
+	default:
+		status(s).WanAddress = proto.String(wan.String())
+		s.True(CondNetwork, "Addressed", "uplink %s, network %s", wan, lan)
+		return nil
+	}
+	return runtime.Waiting(bootRecheck, "NetworkNotReady", "the guest has not got its addresses yet")
+}
+
+// reportInside sets the conditions of the services.
+func (r *reconciler) reportInside(s *session, in appliance.Input, o appliance.Observation) {
+	st := status(s)
+	st.Services = nil
+	for unit, svc := range o.Services {
+		st.Services = append(st.Services, &v1alpha1.ServiceStatus{
+			Name: proto.String(unit), State: proto.String(svc.Active), Restarts: proto.Int32(int32(svc.Restarts)),
+		})
+	}
+	slices.SortFunc(st.Services, func(a, b *v1alpha1.ServiceStatus) int { return strings.Compare(a.GetName(), b.GetName()) })
+	st.LeaseCount = proto.Int32(int32(len(o.Leases)))
+	st.VhostCount = proto.Int32(int32(len(in.Vhosts)))
+	check(s, CondDNS, o.DNS.OK, o.DNS.Reason, fmt.Sprintf("DHCP and DNS serve %s on %s", in.Zone, in.LAN.Addr()))
+	check(s, CondProxy, o.Proxy.OK, o.Proxy.Reason, "the reverse proxy answers")
+	switch {
+	case !in.NAT:
+		s.True(CondNAT, "Disabled", "spec.nat.enabled is false: the network is isolated")
+	default:
+		check(s, CondNAT, o.Forward && o.NAT == appliance.NATOK, fmt.Sprintf("rules %s, forwarding %v", o.NAT, o.Forward), "guests reach the uplink through NAT")
+	}
+}
+
+func check(s *session, cond string, ok bool, why, good string) {
+	if ok {
+		s.True(cond, "Serving", "%s", good)
+		return
+	}
+	s.False(cond, "NotServing", "%s", why)
+}
+
+// onlyNews tells whether all differences are of files, as after a change of the spec; a
+// dead service or missing rule is damage.
+func onlyNews(differs []string) bool {
+	return !slices.ContainsFunc(differs, func(d string) bool { return !strings.Contains(d, "/") })
+}
+
+func shorten(differs []string) string {
+	const most = 5
+	if len(differs) > most {
+		return strings.Join(differs[:most], "; ") + fmt.Sprintf("; and %d more", len(differs)-most)
+	}
+	return strings.Join(differs, "; ")
+}
+
+func lastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], " | ")
+}
+
+// inside runs the agent in the guest.
+type inside struct {
+	runner guest.Runner
+	target guest.Target
+}
+
+// observe returns nil without an error when the guest has no usable agent.
+func (b inside) observe(ctx context.Context, bundle appliance.Bundle) (*appliance.Observation, error) {
+	res, err := b.run(ctx, nil, appliance.AgentPath, "observe", bundle.Hash)
+	if err != nil {
+		return nil, err
+	}
+	o, err := appliance.ParseObservation(res.Stdout)
+	if errors.Is(err, appliance.ErrProtocol) || err != nil && noAgent(res) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("agent's answer (exit code %d: %s): %w", res.ExitCode, lastLines(string(res.Stderr), 2), err)
+	}
+	return &o, nil
+}
+
+// noAgent: sh could not open the script.
+func noAgent(res guest.Result) bool {
+	return res.ExitCode == 127 || res.ExitCode == 2 || bytes.Contains(res.Stderr, []byte("No such file"))
+}
+
+func (b inside) apply(ctx context.Context, bundle appliance.Bundle) (guest.Result, error) {
+	return b.run(ctx, &bundle, appliance.AgentPath, "apply", "-")
+}
+
+// stage unpacks the bundle below its stage directory; nothing of it is live then.
+func (b inside) stage(ctx context.Context, bundle appliance.Bundle) error {
+	res, err := b.runner.Run(ctx, b.target, guest.Command{Argv: []string{"tar", "-x", "-o", "-C", "/", "-f", "-"}, Stdin: appliance.Stage(bundle)})
+	if err != nil {
+		return err
+	}
+	if res.ExitCode != 0 {
+		return fmt.Errorf("unpack in guest %s: exit code %d: %s", b.target, res.ExitCode, lastLines(string(res.Stderr), 3))
+	}
+	return nil
+}
+
+func (b inside) staged(ctx context.Context, bundle appliance.Bundle, args ...string) (guest.Result, error) {
+	return b.run(ctx, nil, append([]string{appliance.StageDir(bundle) + "/agent"}, args...)...)
+}
+
+func (b inside) run(ctx context.Context, stdin *appliance.Bundle, argv ...string) (guest.Result, error) {
+	c := guest.Command{Argv: append([]string{"/bin/sh"}, argv...), MaxOutput: appliance.MaxOutputBytes}
+	if stdin != nil {
+		c.Stdin = appliance.Stage(*stdin)
+	}
+	return b.runner.Run(ctx, b.target, c)
+}

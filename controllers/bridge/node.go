@@ -1,0 +1,131 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/guest"
+	"github.com/proximity-pve/proximity/pkg/ownership"
+	"github.com/proximity-pve/proximity/pkg/proxmox"
+	"github.com/proximity-pve/proximity/pkg/runtime"
+)
+
+// nodeBridge is one bridge on one node.
+type nodeBridge struct {
+	conn    *cluster.Connection
+	node    string
+	iface   string
+	mtu     int
+	comment string
+	mark    ownership.Mark
+}
+
+// blockMark identifies our block of /etc/network/interfaces.
+func (n nodeBridge) blockMark() string { return n.mark.Installation + "/" + n.mark.UID }
+
+func (n nodeBridge) block() guest.Block {
+	b := guest.Block{
+		Mark: n.blockMark(), Iface: n.iface, Method: "manual",
+		Options: []string{"bridge-ports none", "bridge-stp off", "bridge-fd 0"},
+	}
+	if n.mtu != 0 {
+		b.Options = append(b.Options, "mtu "+strconv.Itoa(n.mtu))
+	}
+	return b
+}
+
+func (n nodeBridge) spec() proxmox.InterfaceSpec {
+	comments := n.mark.Comment()
+	if n.comment != "" {
+		comments = n.comment + "\n" + comments
+	}
+	return proxmox.InterfaceSpec{Iface: n.iface, Type: "bridge", Autostart: true, MTU: n.mtu, Comments: comments}
+}
+
+func (n nodeBridge) observe(ctx context.Context) (observed, error) {
+	net, err := n.conn.API.ListNetwork(ctx, n.node)
+	if err != nil {
+		return observed{}, fmt.Errorf("list the network of %s: %w", n.node, err)
+	}
+	o := observed{node: n.node, pending: foreignChanges(net.Changes, n.iface, n.mark.UID)}
+	if i, ok := net.Find(n.iface); ok {
+		m := ownership.FromComment(i.Comments)
+		o.listed, o.active, o.mtu = true, bool(i.Active), int(i.MTU)
+		o.ours = m != nil && m.Installation == n.mark.Installation && m.UID == n.mark.UID
+	}
+	if methodFor(n.iface) == methodHost {
+		file, err := n.conn.Host.ReadInterfaces(ctx, n.node)
+		if err != nil {
+			return o, fmt.Errorf("read /etc/network/interfaces of %s: %w", n.node, err)
+		}
+		o.ours = guest.HasBlock(file, n.blockMark())
+		o.listed = o.listed || o.ours
+	}
+	return o, nil
+}
+
+// act takes one action; a reload by the API returns its UPID.
+func (n nodeBridge) act(ctx context.Context, a action) (upid string, err error) {
+	if methodFor(n.iface) == methodHost {
+		return "", n.actOnHost(ctx, a)
+	}
+	switch a {
+	case actionWrite:
+		net, err := n.conn.API.ListNetwork(ctx, n.node)
+		if err != nil {
+			return "", err
+		}
+		if _, ok := net.Find(n.iface); ok {
+			spec := n.spec()
+			if n.mtu == 0 {
+				spec.Delete = []string{"mtu"}
+			}
+			return "", n.conn.API.UpdateNetwork(ctx, n.node, spec)
+		}
+		return "", n.conn.API.CreateNetwork(ctx, n.node, n.spec())
+	case actionRemove:
+		return "", n.conn.API.DeleteNetwork(ctx, n.node, n.iface)
+	}
+	u, err := n.conn.API.ReloadNetwork(ctx, n.node)
+	if err != nil {
+		return "", err
+	}
+	return u.String(), nil
+}
+
+// actOnHost edits the file that the API reads too, where Proxmox lists and keeps the block.
+func (n nodeBridge) actOnHost(ctx context.Context, a action) error {
+	if a == actionReload {
+		return n.conn.Host.ReloadNetwork(ctx, n.node)
+	}
+	was, err := n.conn.Host.ReadInterfaces(ctx, n.node)
+	if err != nil {
+		return err
+	}
+	now := guest.RemoveBlock(was, n.blockMark())
+	if a == actionWrite {
+		if now, err = guest.SetBlock(was, n.block()); err != nil {
+			return err
+		}
+	}
+	return n.conn.Host.WriteInterfaces(ctx, n.node, was, now)
+}
+
+// verify looks whether the reload did what it should: Proxmox may call it a success with
+// an interface missing.
+func (n nodeBridge) verify(ctx context.Context, s *session, wanted bool) error {
+	o, err := n.observe(ctx)
+	if err != nil {
+		return err
+	}
+	if o.active == wanted {
+		if wanted {
+			s.Normal(ctx, "Active", "%s is up on node %s", n.iface, n.node)
+		}
+		return nil
+	}
+	s.False(CondActive, "NotActive", "the network of %s was reloaded, and %s is not as it should be (up: %v)", n.node, n.iface, o.active)
+	return runtime.Waiting(DefaultProbe, "NotActive", "the network of %s was reloaded, and %s is not as it should be (up: %v)", n.node, n.iface, o.active)
+}

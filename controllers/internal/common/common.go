@@ -1,0 +1,103 @@
+// Package common holds the small steps that the controllers of several kinds share:
+// finding the connection and the defaults of a cluster, choosing a node, reserving VMIDs
+// and MAC addresses.
+package common
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/lxc"
+	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/runtime"
+)
+
+// DependencyRecheck is how often something that is waited for is looked at again even if
+// no event announces it.
+const DependencyRecheck = 10 * time.Second
+
+// Connect returns the connection and the object of a cluster. Errors are of the runtime's
+// classes.
+func Connect(ctx context.Context, c runtime.Client, set *cluster.Set, name string) (*cluster.Connection, *v1alpha1.Cluster, error) {
+	if name == "" {
+		name = cluster.DefaultName
+	}
+	conn, err := set.Get(name)
+	if err != nil {
+		return nil, nil, runtime.Stalled("NotConnected", "%v", err)
+	}
+	obj, err := runtime.Get[*v1alpha1.Cluster](ctx, c, resource.Key{Kind: "Cluster", Name: name})
+	if errors.Is(err, runtime.ErrNotFound) {
+		return nil, nil, runtime.Waiting(DependencyRecheck, "ClusterNotFound", "Cluster %s does not exist", name)
+	}
+	return conn, obj, err
+}
+
+// Node chooses the node for a guest: the wanted one, else the cluster's default, else its
+// first online node. A node that is not online is waited for.
+func Node(ctx context.Context, api cluster.API, wanted ...string) (string, error) {
+	nodes, err := api.Nodes(ctx)
+	if err != nil {
+		return "", lxc.Classify(fmt.Errorf("list nodes: %w", err))
+	}
+	var names []string
+	for _, name := range wanted {
+		if name == "" {
+			continue
+		}
+		for _, n := range nodes {
+			names = append(names, n.Node)
+			if n.Node != name {
+				continue
+			}
+			if !n.Online() {
+				return "", runtime.Waiting(DependencyRecheck, "NodeOffline", "node %s is %s", name, n.Status)
+			}
+			return name, nil
+		}
+		return "", runtime.Stalled("NodeNotFound", "there is no node %s; nodes are: %s", name, strings.Join(names, ", "))
+	}
+	for _, n := range nodes {
+		if n.Online() {
+			return n.Node, nil
+		}
+	}
+	return "", runtime.Waiting(DependencyRecheck, "NodeOffline", "no node of the cluster is online")
+}
+
+// MAC makes the n-th fixed MAC address of an object, in Proxmox's own range BC:24:11
+// (datacenter.cfg mac_prefix, default since 8.1), from its uid.
+func MAC(uid string, n int) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%d", uid, n))
+	return fmt.Sprintf("BC:24:11:%02X:%02X:%02X", sum[0], sum[1], sum[2])
+}
+
+// UsedVMIDs lists the VMIDs that objects of a cluster have reserved, with the key of who
+// has it, leaving out the object itself.
+func UsedVMIDs(tx runtime.Tx, self resource.Key) map[int32]resource.Key {
+	used := map[int32]resource.Key{}
+	note := func(o resource.Object, ids ...int32) {
+		if key := resource.KeyOf(o); key != self {
+			for _, id := range ids {
+				if id != 0 {
+					used[id] = key
+				}
+			}
+		}
+	}
+	for _, o := range tx.List("Appliance", "") {
+		a := o.(*v1alpha1.Appliance)
+		note(o, a.GetStatus().GetVmid(), a.GetSpec().GetVmid())
+	}
+	for _, o := range tx.List("App", "") {
+		a := o.(*v1alpha1.App)
+		note(o, a.GetStatus().GetVmid(), a.GetSpec().GetVmid())
+	}
+	return used
+}

@@ -1,0 +1,94 @@
+// Package live is where the appliance controller publishes what each appliance serves
+// right now, once per probe, for the controllers of Apps and Vhosts: one call into the
+// guest serves all of them.
+//
+// It is memory only: after a restart of the daemon it is empty until the appliance
+// controller has looked, and readers must then leave their conditions as they are.
+package live
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/proximity-pve/proximity/pkg/appliance"
+)
+
+// State is what one appliance served when it was last looked at. A published State is not
+// changed any more.
+type State struct {
+	Observation appliance.Observation
+	// InSync: the live files are the ones that Input renders to.
+	InSync bool
+	Input  appliance.Input
+	// Rejected are the hosts and vhosts that were left out, by kind and key.
+	Rejected map[string]appliance.Rejected
+	// Target is the guest, for commands.
+	Node string
+	VMID int
+	At   time.Time
+}
+
+// Host returns the address that is served for an App.
+func (s *State) Host(key string) (netip.Addr, bool) {
+	for _, h := range s.Input.Hosts {
+		if h.Key == key {
+			return h.Address, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// Vhost returns the vhost that is served under a key.
+func (s *State) Vhost(key string) (appliance.Vhost, bool) {
+	for _, v := range s.Input.Vhosts {
+		if v.Key == key {
+			return v, true
+		}
+	}
+	return appliance.Vhost{}, false
+}
+
+// RejectedKey is the key of State.Rejected.
+func RejectedKey(kind, key string) string { return kind + " " + key }
+
+// Board holds one State per appliance. It is safe for concurrent use.
+type Board struct {
+	mu     sync.RWMutex
+	states map[string]*State
+	subs   []func(appliance string)
+}
+
+// NewBoard returns an empty board.
+func NewBoard() *Board { return &Board{states: map[string]*State{}} }
+
+// Publish replaces an appliance's state (nil: it serves nothing, or nothing is known) and
+// calls the subscribers.
+func (b *Board) Publish(appliance string, s *State) {
+	b.mu.Lock()
+	if s == nil {
+		delete(b.states, appliance)
+	} else {
+		b.states[appliance] = s
+	}
+	subs := b.subs
+	b.mu.Unlock()
+	for _, f := range subs {
+		f(appliance)
+	}
+}
+
+// Get returns an appliance's state, nil when there is none.
+func (b *Board) Get(appliance string) *State {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.states[appliance]
+}
+
+// Subscribe calls f, which must not block, with the appliance's name on every Publish.
+// Subscriptions last as long as the board.
+func (b *Board) Subscribe(f func(appliance string)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.subs = append(b.subs, f)
+}

@@ -1,0 +1,12 @@
+// Package lxc brings one LXC guest to a desired state: it is what the controllers of
+// Appliance and App have in common.
+//
+// Plan is pure: from what is wanted and what was observed it makes the list of steps, each
+// with its effect on what runs. A Driver observes, plans and takes one step after the
+// other until nothing is left to do. Steps that start a Proxmox task write its UPID into
+// the Journal, durably, before they wait for it; after a restart the Driver re-attaches.
+//
+// What the Driver never does: change or delete a guest without our mark; take a missing
+// row in a list for a missing guest; repeat a request whose outcome is not known. Such a
+// request ends the reconcile; the next one observes first.
+package lxc

@@ -1,0 +1,227 @@
+package lxc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/ownership"
+	"github.com/proximity-pve/proximity/pkg/proxmox"
+	"github.com/proximity-pve/proximity/pkg/runtime"
+)
+
+const (
+	// maxRounds bounds the observe-plan-act rounds of one call: the longest way
+	// (create, update, grow, start) and one look afterwards, twice.
+	maxRounds = 10
+	// taskPatience is how long a task is waited for at a stretch. A longer one is waited for
+	// by later reconciles.
+	taskPatience = 90 * time.Second
+	// taskRecheck is the pause before such a task is looked at again.
+	taskRecheck = time.Second
+	// lockRecheck is the pause when somebody else works on the guest (backup, migration).
+	lockRecheck = 3 * time.Second
+	// shutdownPatience is how long a guest may take to stop before it is killed.
+	shutdownPatience = 20 * time.Second
+)
+
+// Journal keeps the task that is under way, durably.
+type Journal interface {
+	// Task returns the UPID that is awaited and what it is for, "" for none.
+	Task() (upid, purpose string)
+	// SetTask writes them before it returns.
+	SetTask(ctx context.Context, upid, purpose string) error
+}
+
+// Reporter tells people what is done and why.
+type Reporter interface {
+	Normal(ctx context.Context, reason, format string, args ...any)
+	Warning(ctx context.Context, reason, format string, args ...any)
+}
+
+// Driver brings one guest to its desired state.
+type Driver struct {
+	API     cluster.API
+	Journal Journal
+	Report  Reporter
+	Log     *slog.Logger
+}
+
+// Converge observes the guest and takes steps until it is as desired (nil: gone), and
+// returns what it saw last. When it cannot go on now the error is of the runtime's
+// classes: Waiting for tasks and locks, Stalled for what a human must decide.
+func (d *Driver) Converge(ctx context.Context, desired *Desired, mark ownership.Mark, node string) (Observed, error) {
+	for range maxRounds {
+		if err := d.Settle(ctx); err != nil {
+			return Observed{}, err
+		}
+		o, err := d.Observe(ctx, mark, node)
+		if err != nil {
+			return o, err
+		}
+		steps, blocked := Plan(desired, mark, o)
+		if blocked != nil {
+			return o, runtime.Stalled(blocked.Reason, "%s", blocked.Text)
+		}
+		if len(steps) == 0 {
+			return o, nil
+		}
+		if err := d.act(ctx, desired, mark, o, steps[0]); err != nil {
+			return o, err
+		}
+	}
+	return Observed{}, runtime.Waiting(lockRecheck, "NotSettling", "guest %d keeps changing while it is worked on", mark.VMID)
+}
+
+// Settle waits for the task in the journal, if there is one.
+func (d *Driver) Settle(ctx context.Context) error {
+	text, purpose := d.Journal.Task()
+	if text == "" {
+		return nil
+	}
+	upid, err := proxmox.ParseUPID(text)
+	if err != nil {
+		d.Log.Warn("journal holds no UPID, dropping it", "upid", text)
+		return d.Journal.SetTask(ctx, "", "")
+	}
+	wctx, cancel := context.WithTimeout(ctx, taskPatience)
+	defer cancel()
+	status, err := d.API.WaitTask(wctx, upid.Node, upid)
+	var failed *proxmox.TaskError
+	var lost *proxmox.TaskLostError
+	switch {
+	case err == nil && status.Warnings() > 0:
+		d.Report.Normal(ctx, purpose+"Done", "task %s ended with %d warnings", upid, status.Warnings())
+	case err == nil:
+		d.Report.Normal(ctx, purpose+"Done", "task %s ended OK", upid)
+	case errors.As(err, &failed):
+		d.Report.Warning(ctx, purpose+"Failed", "%v", failed)
+		if cerr := d.Journal.SetTask(ctx, "", ""); cerr != nil {
+			return cerr
+		}
+		return fmt.Errorf("%s: %w", purpose, err)
+	case errors.As(err, &lost):
+		// What it did is seen by observing; it is not repeated blindly.
+		d.Report.Warning(ctx, purpose+"Lost", "%v", lost)
+	case ctx.Err() == nil && errors.Is(wctx.Err(), context.DeadlineExceeded):
+		return runtime.Waiting(taskRecheck, "TaskRunning", "task %s (%s) is still running", upid, purpose)
+	default:
+		return fmt.Errorf("wait for task %s: %w", upid, classify(err))
+	}
+	return d.Journal.SetTask(ctx, "", "")
+}
+
+// Observe looks at the guest where it is now: on the node that Proxmox's list names, which
+// may not be the one it was made on.
+func (d *Driver) Observe(ctx context.Context, mark ownership.Mark, node string) (Observed, error) {
+	o := Observed{Node: node}
+	rows, err := d.API.ClusterResources(ctx, proxmox.GuestResources)
+	if err != nil {
+		return o, classify(fmt.Errorf("list guests: %w", err))
+	}
+	tag := ownership.UIDTag(mark.UID)
+	for _, r := range rows {
+		switch {
+		case int(r.VMID) == mark.VMID && r.Type == "qemu":
+			return o, runtime.Stalled("VMIDTaken", "VMID %d is taken by a virtual machine; use another VMID", mark.VMID)
+		case int(r.VMID) == mark.VMID:
+			o.Node = r.Node
+		case slices.Contains(proxmox.SplitTags(r.Tags), tag):
+			o.Elsewhere = int(r.VMID)
+		}
+	}
+	cfg, err := d.API.LXCConfig(ctx, o.Node, mark.VMID)
+	if proxmox.IsNotExist(err) {
+		return o, nil
+	}
+	if err != nil {
+		return o, classify(fmt.Errorf("read configuration of guest %d: %w", mark.VMID, err))
+	}
+	if cfg.Lock != "" {
+		return o, runtime.Waiting(lockRecheck, "Locked", "guest %d is locked by Proxmox (%s)", mark.VMID, cfg.Lock)
+	}
+	status, err := d.API.LXCStatus(ctx, o.Node, mark.VMID)
+	if err != nil {
+		return o, classify(fmt.Errorf("read status of guest %d: %w", mark.VMID, err))
+	}
+	o.Present, o.Config, o.Running = true, cfg, status.Running()
+	o.Mark = ownership.FromDescription(cfg.Description())
+	o.Relation = ownership.Relate(o.Mark, mark)
+	return o, nil
+}
+
+// act takes one step. A step that starts a task leaves it in the journal.
+func (d *Driver) act(ctx context.Context, desired *Desired, mark ownership.Mark, o Observed, s Step) error {
+	d.Log.Info("step", "action", s.Action, "effect", s.Effect, "vmid", mark.VMID, "node", o.Node, "why", s.Why)
+	if s.Action == ActionUpdate {
+		if err := d.API.UpdateLXC(ctx, o.Node, mark.VMID, *s.Change); err != nil {
+			return d.refused(ctx, s, mark, err)
+		}
+		d.Report.Normal(ctx, "Updated", "guest %d: %s", mark.VMID, s.Why)
+		return nil
+	}
+	upid, err := d.launch(ctx, desired, mark, o, s)
+	if err != nil {
+		return d.refused(ctx, s, mark, err)
+	}
+	if err := d.Journal.SetTask(ctx, upid.String(), string(s.Action)); err != nil {
+		return err
+	}
+	d.Report.Normal(ctx, string(s.Action), "guest %d on %s: %s; task %s", mark.VMID, o.Node, s.Why, upid)
+	return nil
+}
+
+func (d *Driver) launch(ctx context.Context, desired *Desired, mark ownership.Mark, o Observed, s Step) (proxmox.UPID, error) {
+	switch s.Action {
+	case ActionCreate:
+		volid, err := desired.Template(ctx)
+		if err != nil {
+			return proxmox.UPID{}, err
+		}
+		return d.API.CreateLXC(ctx, desired.Node, createRequest(desired, volid))
+	case ActionGrowDisk:
+		return d.API.ResizeLXC(ctx, o.Node, mark.VMID, "rootfs", s.Size)
+	case ActionStart:
+		return d.API.StartLXC(ctx, o.Node, mark.VMID)
+	case ActionShutdown:
+		return d.API.ShutdownLXC(ctx, o.Node, mark.VMID, proxmox.Shutdown{Timeout: shutdownPatience, Force: true})
+	case ActionDestroy:
+		return d.API.DeleteLXC(ctx, o.Node, mark.VMID, proxmox.LXCDelete{Purge: true})
+	}
+	return proxmox.UPID{}, fmt.Errorf("no way to take step %s", s.Action)
+}
+
+// refused sorts the answers to a request that did not start its work: what is settled by
+// observing again ends the round without an error.
+func (d *Driver) refused(ctx context.Context, s Step, mark ownership.Mark, err error) error {
+	switch {
+	case proxmox.IsVMIDTaken(err), proxmox.IsAlreadyRunning(err), proxmox.IsNotRunning(err),
+		proxmox.IsDigestConflict(err), proxmox.IsNotExist(err):
+		return runtime.Waiting(taskRecheck, "ChangedMeanwhile", "guest %d changed while %s was requested: %v", mark.VMID, s.Action, err)
+	case proxmox.IsUnknownOutcome(err):
+		d.Report.Warning(ctx, "OutcomeUnknown", "%s of guest %d: %v", s.Action, mark.VMID, err)
+		return runtime.Waiting(lockRecheck, "OutcomeUnknown", "whether %s of guest %d happened is not known: %v; looking again", s.Action, mark.VMID, err)
+	}
+	return classify(fmt.Errorf("%s guest %d: %w", s.Action, mark.VMID, err))
+}
+
+func createRequest(d *Desired, volid string) proxmox.LXCCreate {
+	swap := d.SwapMiB
+	c := proxmox.LXCCreate{
+		VMID: d.Mark.VMID, Template: volid, Hostname: d.Hostname, Unprivileged: true,
+		RootFS: proxmox.NewVolume(d.Storage, float64(d.DiskGiB)), NICs: d.NICs,
+		Cores: d.Cores, MemoryMiB: d.MemoryMiB, SwapMiB: &swap,
+		Tags: ownership.Tags(nil, d.Mark.UID), Description: d.Mark.Describe(""),
+		Nameserver: d.Nameserver, SearchDomain: d.SearchDomain,
+		OnBoot: d.OnBoot, Startup: d.Startup,
+	}
+	if d.Nesting {
+		// Exactly the one key: any other feature is for root@pam only.
+		c.Features = proxmox.PropertyString{{Key: "nesting", Value: "1"}}
+	}
+	return c
+}

@@ -1,0 +1,200 @@
+// Package routing decides which appliance serves what: the App or Vhost of which appliance,
+// a Vhost's backends, and who keeps a host name that two Vhosts claim. It is pure, so that
+// the controllers of appliances, Apps and Vhosts come to the same answer.
+package routing
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/appliance"
+)
+
+// Key is the key of a namespaced object among an appliance's hosts and vhosts.
+func Key(m *v1alpha1.ObjectMeta) string { return m.GetNamespace() + "/" + m.GetName() }
+
+// ApplianceOf names the appliance that serves an App: the one it names, or the only one
+// there is; "" when that is not decided.
+func ApplianceOf(app *v1alpha1.App, appliances []*v1alpha1.Appliance) string {
+	if n := app.GetSpec().GetNetwork().GetApplianceRef().GetName(); n != "" {
+		return n
+	}
+	return only(appliances)
+}
+
+// VhostAppliance names the appliance that serves a Vhost: the one it names, else that of
+// the first App behind it, else the only one there is.
+func VhostAppliance(v *v1alpha1.Vhost, apps map[string]*v1alpha1.App, appliances []*v1alpha1.Appliance) string {
+	if n := v.GetSpec().GetApplianceRef().GetName(); n != "" {
+		return n
+	}
+	for _, key := range AppKeys(v) {
+		if app := apps[key]; app != nil {
+			if n := ApplianceOf(app, appliances); n != "" {
+				return n
+			}
+		}
+	}
+	return only(appliances)
+}
+
+func only(appliances []*v1alpha1.Appliance) string {
+	if len(appliances) == 1 {
+		return appliances[0].GetMetadata().GetName()
+	}
+	return ""
+}
+
+// AppKeys lists the Apps behind a Vhost, each once, in order.
+func AppKeys(v *v1alpha1.Vhost) []string {
+	var keys []string
+	for _, r := range v.GetSpec().GetRules() {
+		for _, b := range r.GetBackends() {
+			if n := b.GetAppRef().GetName(); n != "" {
+				if key := v.GetMetadata().GetNamespace() + "/" + n; !slices.Contains(keys, key) {
+					keys = append(keys, key)
+				}
+			}
+		}
+	}
+	return keys
+}
+
+// IndexApps maps Apps by key.
+func IndexApps(apps []*v1alpha1.App) map[string]*v1alpha1.App {
+	m := make(map[string]*v1alpha1.App, len(apps))
+	for _, a := range apps {
+		m[Key(a.GetMetadata())] = a
+	}
+	return m
+}
+
+// Backends resolves a Vhost's rules to addresses. Backends that cannot be resolved are left
+// out and named in unresolved, each with its reason.
+func Backends(v *v1alpha1.Vhost, apps map[string]*v1alpha1.App) (rules []appliance.Rule, unresolved []string) {
+	for _, r := range v.GetSpec().GetRules() {
+		rule := appliance.Rule{Path: r.GetPath()}
+		for _, b := range r.GetBackends() {
+			addr, why := backendAddress(v, b, apps)
+			if why != "" {
+				unresolved = append(unresolved, why)
+				continue
+			}
+			rule.Backends = append(rule.Backends, appliance.Backend{Address: addr, Weight: int(b.GetWeight())})
+		}
+		rules = append(rules, rule)
+	}
+	return rules, unresolved
+}
+
+func backendAddress(v *v1alpha1.Vhost, b *v1alpha1.VhostBackend, apps map[string]*v1alpha1.App) (addr, why string) {
+	if a := b.GetAddress(); a != "" {
+		return a, ""
+	}
+	name := b.GetAppRef().GetName()
+	app := apps[v.GetMetadata().GetNamespace()+"/"+name]
+	if app == nil {
+		return "", fmt.Sprintf("App %s does not exist in namespace %s", name, v.GetMetadata().GetNamespace())
+	}
+	port, ok := Port(app, b.GetAppRef().GetPort())
+	if !ok {
+		return "", fmt.Sprintf("App %s has no port %q; declare it in spec.ports", name, b.GetAppRef().GetPort())
+	}
+	ip := app.GetStatus().GetAddress()
+	if ip == "" {
+		return "", fmt.Sprintf("App %s has no address yet", name)
+	}
+	return net.JoinHostPort(ip, strconv.Itoa(int(port))), ""
+}
+
+// Port finds an App's port by name or number; "" is its web port.
+func Port(app *v1alpha1.App, want string) (int32, bool) {
+	if want == "" {
+		p := WebPort(app)
+		return p, p != 0
+	}
+	for _, p := range app.GetSpec().GetPorts() {
+		if p.GetName() == want {
+			return p.GetPort(), true
+		}
+	}
+	n, err := strconv.ParseUint(want, 10, 16)
+	return int32(n), err == nil && n > 0
+}
+
+// WebPort is the port that serves an App's web page: the one that spec.webPort names, else
+// the one named http, else the only one; 0 for none.
+func WebPort(app *v1alpha1.App) int32 {
+	ports := app.GetSpec().GetPorts()
+	want := app.GetSpec().GetWebPort()
+	if want == "" {
+		want = "http"
+		if len(ports) == 1 {
+			want = ports[0].GetName()
+		}
+	}
+	for _, p := range ports {
+		if p.GetName() == want {
+			return p.GetPort()
+		}
+	}
+	return 0
+}
+
+// Older orders objects by age, for conflicts that the older one wins; names decide between
+// objects of the same second.
+func Older(a, b *v1alpha1.ObjectMeta) int {
+	return cmp.Or(
+		strings.Compare(a.GetCreationTimestamp(), b.GetCreationTimestamp()),
+		strings.Compare(a.GetNamespace(), b.GetNamespace()),
+		strings.Compare(a.GetName(), b.GetName()),
+	)
+}
+
+// Claim is a host name that another, older Vhost on the same appliance has.
+type Claim struct {
+	Host string
+	By   string // key of the older one
+}
+
+// Conflict returns the first host name of v that an older one of the others has. Vhosts
+// that are being deleted claim nothing.
+func Conflict(v *v1alpha1.Vhost, others []*v1alpha1.Vhost) (Claim, bool) {
+	for _, host := range v.GetSpec().GetHosts() {
+		for _, o := range others {
+			if Key(o.GetMetadata()) == Key(v.GetMetadata()) || o.GetMetadata().GetDeletionTimestamp() != "" {
+				continue
+			}
+			if Older(o.GetMetadata(), v.GetMetadata()) < 0 && slices.ContainsFunc(o.GetSpec().GetHosts(), func(h string) bool { return strings.EqualFold(h, host) }) {
+				return Claim{Host: host, By: Key(o.GetMetadata())}, true
+			}
+		}
+	}
+	return Claim{}, false
+}
+
+// Render is a Vhost as the appliance serves it.
+func Render(v *v1alpha1.Vhost, apps map[string]*v1alpha1.App) appliance.Vhost {
+	rules, _ := Backends(v, apps)
+	return appliance.Vhost{
+		Key: Key(v.GetMetadata()), UID: v.GetMetadata().GetUid(), Hosts: v.GetSpec().GetHosts(), Rules: rules,
+		TLS: appliance.TLS{Mode: v.GetSpec().GetTls().GetMode(), Redirect: v.GetSpec().GetTls().GetRedirect()},
+	}
+}
+
+// HealthPort is the port and HTTP path that an App's health check asks; ok is false for an
+// App without any. Without a path a TCP connection is enough.
+func HealthPort(app *v1alpha1.App) (port int32, path string, ok bool) {
+	hc := app.GetSpec().GetHealthCheck()
+	if hc == nil {
+		port = WebPort(app)
+		return port, "", port != 0
+	}
+	port, ok = Port(app, hc.GetPort())
+	return port, hc.GetPath(), ok
+}

@@ -1,0 +1,295 @@
+// Package vhost reconciles kind Vhost: a name on an appliance's reverse proxy.
+//
+// Reads: Vhost, App, Appliance. Owns nothing outside by itself: the appliance controller
+// renders all accepted Vhosts into one configuration and publishes what is live on the
+// live.Board, where this controller reads whether the Vhost is part of it.
+//
+// Finalizer: proximity/vhost. Deletion ends when the appliance no longer serves the name.
+//
+// Conditions, in order: Accepted (no older Vhost has one of the host names), ResolvedRefs
+// (every backend has an address), Programmed (the proxy has it), Serving (a request through
+// the proxy reaches a backend).
+//
+// Reasons: ApplianceNotFound, ApplianceNotChosen, Conflict, Accepted, Refused, BackendsNotFound,
+// Resolved, Programmed, NotProgrammed, Serving, BackendFailed.
+package vhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/common"
+	"github.com/proximity-pve/proximity/controllers/internal/live"
+	"github.com/proximity-pve/proximity/controllers/internal/routing"
+	"github.com/proximity-pve/proximity/pkg/appliance"
+	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/guest"
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/runtime"
+
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	kind      = "Vhost"
+	finalizer = "proximity/vhost"
+
+	// DefaultProbe is the period after which a name is asked for again.
+	DefaultProbe = 5 * time.Second
+	// recheck is the pause while the proxy or a backend is waited for.
+	recheck = 300 * time.Millisecond
+)
+
+// Condition types.
+const (
+	CondAccepted   = "Accepted"
+	CondResolved   = "ResolvedRefs"
+	CondProgrammed = "Programmed"
+	CondServing    = "Serving"
+)
+
+// Deps is what the controller needs.
+type Deps struct {
+	Clusters *cluster.Set
+	Board    *live.Board
+	Log      *slog.Logger
+	Probe    time.Duration // 0: DefaultProbe
+}
+
+type session = runtime.Session[*v1alpha1.Vhost]
+
+type reconciler struct{ Deps }
+
+// New makes the controller.
+func New(d Deps) *runtime.Controller {
+	if d.Probe == 0 {
+		d.Probe = DefaultProbe
+	}
+	return runtime.New(runtime.Options[*v1alpha1.Vhost]{
+		Kind: kind, Finalizer: finalizer, Reconciler: &reconciler{d}, Resync: d.Probe,
+		Ready: []string{CondAccepted, CondResolved, CondProgrammed, CondServing},
+		Watches: []runtime.Watch{
+			{Kind: "App", Map: vhostsOfApp},
+			{Kind: "Appliance", Map: allVhosts},
+			{Kind: kind, Map: vhostsInDispute},
+		},
+	})
+}
+
+func vhostsOfApp(ctx context.Context, c runtime.Client, o resource.Object) []resource.Key {
+	key := routing.Key(o.GetMetadata())
+	return selectVhosts(ctx, c, func(v *v1alpha1.Vhost) bool { return slices.Contains(routing.AppKeys(v), key) })
+}
+
+func allVhosts(ctx context.Context, c runtime.Client, _ resource.Object) []resource.Key {
+	return selectVhosts(ctx, c, func(*v1alpha1.Vhost) bool { return true })
+}
+
+// vhostsInDispute triggers those that share a host name with a Vhost that changed or went.
+func vhostsInDispute(ctx context.Context, c runtime.Client, o resource.Object) []resource.Key {
+	hosts := o.(*v1alpha1.Vhost).GetSpec().GetHosts()
+	return selectVhosts(ctx, c, func(v *v1alpha1.Vhost) bool {
+		return resource.KeyOf(v) != resource.KeyOf(o) && slices.ContainsFunc(v.GetSpec().GetHosts(), func(h string) bool { return slices.Contains(hosts, h) })
+	})
+}
+
+func selectVhosts(ctx context.Context, c runtime.Client, want func(*v1alpha1.Vhost) bool) []resource.Key {
+	all, err := runtime.List[*v1alpha1.Vhost](ctx, c, kind, "")
+	if err != nil {
+		return nil
+	}
+	var keys []resource.Key
+	for _, v := range all {
+		if want(v) {
+			keys = append(keys, resource.KeyOf(v))
+		}
+	}
+	return keys
+}
+
+// Reconcile says how far the Vhost is on its way to being served.
+func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result, error) {
+	appliances, err := runtime.List[*v1alpha1.Appliance](ctx, s.Client, "Appliance", "")
+	if err != nil {
+		return runtime.Result{}, err
+	}
+	apps, err := runtime.List[*v1alpha1.App](ctx, s.Client, "App", "")
+	if err != nil {
+		return runtime.Result{}, err
+	}
+	index := routing.IndexApps(apps)
+	a, err := r.appliance(s, index, appliances)
+	if err != nil {
+		return runtime.Result{}, err
+	}
+	status(s).Appliance = proto.String(a.GetMetadata().GetName())
+	if err := r.accept(ctx, s, index, appliances); err != nil {
+		return runtime.Result{}, err
+	}
+	r.resolve(s, index)
+	if err := r.programmed(s, a, index); err != nil {
+		return runtime.Result{}, err
+	}
+	return runtime.Result{}, r.serving(ctx, s, a)
+}
+
+// Finalize waits until the proxy no longer serves the name. An appliance that is gone or
+// not known to serve anything serves it no more.
+func (r *reconciler) Finalize(_ context.Context, s *session) (runtime.Result, error) {
+	st := r.Board.Get(s.Object.GetStatus().GetAppliance())
+	if st == nil {
+		return runtime.Result{}, nil
+	}
+	if _, ok := st.Vhost(routing.Key(s.Object.GetMetadata())); ok {
+		return runtime.Result{}, runtime.Waiting(recheck, "StillServed", "the proxy still serves the name")
+	}
+	return runtime.Result{}, nil
+}
+
+func status(s *session) *v1alpha1.VhostStatus {
+	if s.Object.Status == nil {
+		s.Object.Status = &v1alpha1.VhostStatus{}
+	}
+	return s.Object.Status
+}
+
+func (r *reconciler) appliance(s *session, index map[string]*v1alpha1.App, all []*v1alpha1.Appliance) (*v1alpha1.Appliance, error) {
+	name := routing.VhostAppliance(s.Object, index, all)
+	for _, a := range all {
+		if a.GetMetadata().GetName() == name {
+			return a, nil
+		}
+	}
+	if name == "" && len(all) > 1 {
+		return nil, runtime.Stalled("ApplianceNotChosen", "there are %d appliances; name one in spec.applianceRef", len(all))
+	}
+	return nil, runtime.Waiting(common.DependencyRecheck, "ApplianceNotFound", "Appliance %s does not exist", name)
+}
+
+// accept lets the older Vhost keep a host name that two claim.
+func (r *reconciler) accept(ctx context.Context, s *session, index map[string]*v1alpha1.App, appliances []*v1alpha1.Appliance) error {
+	all, err := runtime.List[*v1alpha1.Vhost](ctx, s.Client, kind, "")
+	if err != nil {
+		return err
+	}
+	mine := routing.VhostAppliance(s.Object, index, appliances)
+	same := slices.DeleteFunc(slices.Clone(all), func(v *v1alpha1.Vhost) bool {
+		return routing.VhostAppliance(v, index, appliances) != mine
+	})
+	if claim, lost := routing.Conflict(s.Object, same); lost {
+		text := fmt.Sprintf("host name %s belongs to Vhost %s, which is older; use another name or delete that Vhost", claim.Host, claim.By)
+		s.False(CondAccepted, "Conflict", "%s", text)
+		s.SetCondition("Conflict", "True", "Conflict", "%s", text)
+		for _, c := range []string{CondProgrammed, CondServing} {
+			s.False(c, "Conflict", "%s", text)
+		}
+		return runtime.Stalled("Conflict", "%s", text)
+	}
+	resource.RemoveCondition(s.Object, "Conflict")
+	s.True(CondAccepted, "Accepted", "no other Vhost has the host names")
+	return nil
+}
+
+func (r *reconciler) resolve(s *session, index map[string]*v1alpha1.App) {
+	rules, unresolved := routing.Backends(s.Object, index)
+	var addrs []string
+	for _, rule := range rules {
+		for _, b := range rule.Backends {
+			if !slices.Contains(addrs, b.Address) {
+				addrs = append(addrs, b.Address)
+			}
+		}
+	}
+	status(s).Backends = addrs
+	if len(unresolved) > 0 {
+		s.False(CondResolved, "BackendsNotFound", "%s", strings.Join(unresolved, "; "))
+		return
+	}
+	s.True(CondResolved, "Resolved", "every backend has an address")
+}
+
+// programmed compares what the proxy serves with what the Vhost asks for now.
+func (r *reconciler) programmed(s *session, a *v1alpha1.Appliance, index map[string]*v1alpha1.App) error {
+	name, key := a.GetMetadata().GetName(), routing.Key(s.Object.GetMetadata())
+	st := r.Board.Get(name)
+	if st == nil {
+		// Nothing is known yet (the daemon has just started) or the appliance is away.
+		return runtime.Waiting(recheck, "ApplianceNotReady", "appliance %s is not ready", name)
+	}
+	if rej, ok := st.Rejected[live.RejectedKey("vhost", key)]; ok {
+		s.False(CondAccepted, "Refused", "%s", rej.Reason)
+		return runtime.Stalled("Refused", "the proxy's configuration leaves this Vhost out: %s", rej.Reason)
+	}
+	want := routing.Render(s.Object, index)
+	if got, ok := st.Vhost(key); !ok || !st.InSync || !reflect.DeepEqual(got, want) {
+		s.False(CondProgrammed, "NotProgrammed", "the proxy of appliance %s does not have it yet", name)
+		return runtime.Waiting(recheck, "NotProgrammed", "the proxy of appliance %s does not have it yet", name)
+	}
+	s.True(CondProgrammed, "Programmed", "the proxy of appliance %s has it", name)
+	status(s).Urls = urls(s.Object)
+	return nil
+}
+
+func urls(v *v1alpha1.Vhost) []string {
+	var out []string
+	for _, h := range v.GetSpec().GetHosts() {
+		if v.GetSpec().GetTls().GetMode() != "off" {
+			out = append(out, "https://"+h+"/")
+		}
+		if !v.GetSpec().GetTls().GetRedirect() {
+			out = append(out, "http://"+h+"/")
+		}
+	}
+	return out
+}
+
+// serving asks for the name through the proxy. The answer of the periodic look is used while
+// it is good; otherwise it is asked now.
+func (r *reconciler) serving(ctx context.Context, s *session, a *v1alpha1.Appliance) error {
+	if c := resource.FindCondition(s.Object, CondResolved); c.GetStatus() != "True" {
+		s.False(CondServing, c.GetReason(), "%s", c.GetMessage())
+		return nil
+	}
+	st := r.Board.Get(a.GetMetadata().GetName())
+	if st == nil {
+		return runtime.Waiting(recheck, "ApplianceNotReady", "appliance %s is not ready", a.GetMetadata().GetName())
+	}
+	host := strings.Replace(s.Object.GetSpec().GetHosts()[0], "*", "any", 1)
+	if p := st.Observation.Probes["vhost/"+routing.Key(s.Object.GetMetadata())]; p.State == appliance.ProbeOK {
+		s.True(CondServing, "Serving", "a request for %s reaches a backend", host)
+		return nil
+	}
+	conn, err := r.Clusters.Get(a.GetSpec().GetClusterRef().GetName())
+	if err != nil {
+		return runtime.Stalled("NotConnected", "%v", err)
+	}
+	res, err := conn.Guests.Run(ctx, guest.Target{Node: st.Node, VMID: st.VMID}, guest.Command{Argv: []string{
+		"curl", "-q", "-s", "-S", "--noproxy", "*", "--max-time", "3", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: " + host, "http://127.0.0.1:80/",
+	}})
+	if err != nil {
+		return runtime.Waiting(recheck, "GuestUnreachable", "the proxy cannot be asked: %v", err)
+	}
+	// The proxy itself answers 502 to 504 for a backend that does not answer it.
+	code := strings.TrimSpace(string(res.Stdout))
+	if res.ExitCode != 0 || code >= "502" && code <= "504" {
+		why := errors.Join(errors.New("HTTP status "+code), nonEmpty(string(res.Stderr)))
+		s.False(CondServing, "BackendFailed", "a request for %s fails: %v", host, why)
+		return runtime.Waiting(time.Second, "BackendFailed", "a request for %s fails: %v", host, why)
+	}
+	s.True(CondServing, "Serving", "a request for %s reaches a backend", host)
+	return nil
+}
+
+func nonEmpty(s string) error {
+	if s = strings.TrimSpace(s); s == "" {
+		return nil
+	}
+	return errors.New(s)
+}

@@ -1,0 +1,114 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/store"
+)
+
+// Tx is a store transaction, for reservations that must be atomic.
+type Tx = store.Tx
+
+// noPreconditions deletes whatever has the name.
+var noPreconditions = store.Preconditions{}
+
+// Client is what controllers see of the store. Objects from Get are private copies;
+// those from List are shared and must not be changed.
+type Client interface {
+	Get(ctx context.Context, key resource.Key) (resource.Object, error)
+	List(ctx context.Context, kind, namespace string) ([]resource.Object, error)
+	Create(ctx context.Context, obj resource.Object) (resource.Object, error)
+	Update(ctx context.Context, obj resource.Object) (resource.Object, error)
+	UpdateStatus(ctx context.Context, obj resource.Object) (resource.Object, error)
+	// Delete asks for deletion of the object with that uid (empty: whatever has the name).
+	Delete(ctx context.Context, key resource.Key, uid string) error
+	// Transact runs fn atomically; fn must not block.
+	Transact(ctx context.Context, fn func(tx Tx) error) error
+}
+
+// NewClient returns a Client of a store.
+func NewClient(st store.Store) Client { return storeClient{st} }
+
+type storeClient struct{ st store.Store }
+
+func (c storeClient) Get(ctx context.Context, key resource.Key) (resource.Object, error) {
+	obj, err := c.st.Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return resource.Clone(obj), nil
+}
+
+func (c storeClient) List(ctx context.Context, kind, namespace string) ([]resource.Object, error) {
+	snap, err := c.st.List(ctx, kind, store.ListOptions{Namespace: namespace})
+	return snap.Items, err
+}
+
+func (c storeClient) Create(ctx context.Context, obj resource.Object) (resource.Object, error) {
+	return c.one(ctx, func(tx Tx) (resource.Object, error) { return tx.Create(obj) })
+}
+
+func (c storeClient) Update(ctx context.Context, obj resource.Object) (resource.Object, error) {
+	return c.one(ctx, func(tx Tx) (resource.Object, error) { return tx.Update(obj) })
+}
+
+func (c storeClient) UpdateStatus(ctx context.Context, obj resource.Object) (resource.Object, error) {
+	return c.one(ctx, func(tx Tx) (resource.Object, error) { return tx.UpdateStatus(obj) })
+}
+
+func (c storeClient) Delete(ctx context.Context, key resource.Key, uid string) error {
+	_, err := c.one(ctx, func(tx Tx) (resource.Object, error) {
+		return tx.Delete(key, store.Preconditions{UID: uid})
+	})
+	return err
+}
+
+func (c storeClient) Transact(ctx context.Context, fn func(tx Tx) error) error {
+	_, err := c.st.Update(ctx, fn)
+	return err
+}
+
+func (c storeClient) one(ctx context.Context, change func(Tx) (resource.Object, error)) (resource.Object, error) {
+	var out resource.Object
+	_, err := c.st.Update(ctx, func(tx Tx) (err error) {
+		out, err = change(tx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resource.Clone(out), nil
+}
+
+// Get returns a private copy of an object of type T.
+func Get[T resource.Object](ctx context.Context, c Client, key resource.Key) (T, error) {
+	var zero T
+	obj, err := c.Get(ctx, key)
+	if err != nil {
+		return zero, err
+	}
+	t, ok := obj.(T)
+	if !ok {
+		return zero, fmt.Errorf("%s is a %T", key, obj)
+	}
+	return t, nil
+}
+
+// List returns the objects of a kind as type T; they are shared and must not be changed.
+func List[T resource.Object](ctx context.Context, c Client, kind, namespace string) ([]T, error) {
+	objs, err := c.List(ctx, kind, namespace)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]T, 0, len(objs))
+	for _, o := range objs {
+		t, ok := o.(T)
+		if !ok {
+			return nil, fmt.Errorf("a %s is a %T", kind, o)
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}

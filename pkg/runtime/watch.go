@@ -1,0 +1,76 @@
+package runtime
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/store"
+)
+
+// rewatchDelay is the pause before a watch that ended is opened again.
+const rewatchDelay = 100 * time.Millisecond
+
+// watchOwn queues the controller's own kind. Changes of the status and of bookkeeping
+// metadata do not count, or every status write would cause another reconcile.
+func (c *Controller) watchOwn(ctx context.Context, m *Manager) {
+	seen := map[resource.Key]*v1alpha1.ObjectMeta{}
+	m.follow(ctx, c.kind, func(ev store.Event) {
+		key := resource.KeyOf(ev.Object)
+		if ev.Type == store.Deleted {
+			delete(seen, key)
+			return
+		}
+		trigger := triggerMeta(ev.Object.GetMetadata())
+		if old, ok := seen[key]; ok && proto.Equal(old, trigger) {
+			return
+		}
+		seen[key] = trigger
+		c.queue.Add(key)
+	})
+}
+
+// triggerMeta is the part of the metadata whose change is a reason to reconcile.
+func triggerMeta(m *v1alpha1.ObjectMeta) *v1alpha1.ObjectMeta {
+	return &v1alpha1.ObjectMeta{
+		Uid: m.GetUid(), Generation: m.GetGeneration(), DeletionTimestamp: m.GetDeletionTimestamp(),
+		Labels: m.GetLabels(), Annotations: m.GetAnnotations(),
+	}
+}
+
+func (c *Controller) watchOther(ctx context.Context, m *Manager, w Watch) {
+	m.follow(ctx, w.Kind, func(ev store.Event) {
+		for _, key := range w.Map(ctx, m.client, ev.Object) {
+			c.queue.Add(key)
+		}
+	})
+}
+
+// follow calls fn for every event of a kind until ctx ends. A watch that fails (cut off as
+// too slow, compacted) is opened again with a snapshot, so that no object is missed; fn
+// sees objects again then.
+func (m *Manager) follow(ctx context.Context, kind string, fn func(store.Event)) {
+	for ctx.Err() == nil {
+		w, err := m.store.Watch(ctx, store.WatchOptions{Kind: kind})
+		if err == nil {
+			for ev := range w.Events() {
+				if ev.Type != store.Bookmark {
+					fn(ev)
+				}
+			}
+			err = w.Err()
+			w.Stop()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		m.log.Warn("watch ended, opening it again", "watched", kind, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(rewatchDelay):
+		}
+	}
+}
