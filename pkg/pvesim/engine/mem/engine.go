@@ -72,7 +72,7 @@ func New(cfg Config) (*Engine, error) {
 		packages: map[string]Package{},
 	}
 	e.nextPID.Store(firstPID)
-	e.bridges[cfg.Uplink] = engine.Bridge{Name: cfg.Uplink, Address: uplinkGateway + "/24"}
+	e.bridges[cfg.Uplink] = engine.Bridge{Name: cfg.Uplink, Address: nodeAddress + "/24"}
 	e.registerBuiltins()
 	if cfg.Dir != "" {
 		if err := e.load(); err != nil {

@@ -99,6 +99,7 @@ func (e *Engine) hasBridge(name string) bool {
 // The uplink's own DHCP server, as a home router has it.
 const (
 	uplinkGateway   = "192.168.50.1"
+	nodeAddress     = "192.168.50.2"
 	uplinkPoolFirst = 100
 	uplinkPoolSize  = 100 // .100 to .199
 )
@@ -234,7 +235,7 @@ func (e *Engine) Dial(ctx context.Context, network, address string) (net.Conn, e
 		}
 	}
 	e.mu.RUnlock()
-	return e.dial(ctx, network, address, netip.MustParseAddr(uplinkGateway), reach)
+	return e.dial(ctx, network, address, netip.MustParseAddr(nodeAddress), reach)
 }
 
 // Dial opens a connection from this guest, to itself (127.0.0.1), to guests with which
