@@ -7,8 +7,12 @@
 // condition.
 //
 // Defaults are stored when they depend on nothing that can change: fixed values and what
-// is derived from the object's own name. Others (the node, the template, the web port)
-// stay unset and are resolved late.
+// is derived from the object's own name. Others (the node, the template, the web port, the
+// fallback of an App) stay unset and are resolved late.
+//
+// Text in a spec is one line without control characters, because most of it ends up in
+// files made of lines; the fields that may hold more are listed in multiLine. So a new
+// field is on the safe side by being forgotten.
 package kinds
 
 import (
@@ -19,13 +23,13 @@ import (
 // definitions lists the kinds, one line each.
 func definitions() []resource.Definition {
 	return []resource.Definition{
-		{Message: &v1alpha1.Namespace{}},
-		{Message: &v1alpha1.Cluster{}},
-		{Message: &v1alpha1.Bridge{}},
-		{Message: &v1alpha1.Appliance{}},
-		{Message: &v1alpha1.App{}},
-		{Message: &v1alpha1.Vhost{}},
-		{Message: &v1alpha1.Operation{}},
+		{Message: &v1alpha1.Namespace{}, Validate: check(validateNamespace)},
+		{Message: &v1alpha1.Cluster{}, Validate: check(validateCluster)},
+		{Message: &v1alpha1.Bridge{}, Default: fill(defaultBridge), Validate: check(validateBridge), Relate: relate(relateBridge), Claims: claim(claimsOfBridge)},
+		{Message: &v1alpha1.Appliance{}, Default: fill(defaultAppliance), Validate: check(validateAppliance), Relate: relate(relateAppliance), Claims: claim(claimsOfAppliance)},
+		{Message: &v1alpha1.App{}, Default: fill(defaultApp), Validate: check(validateApp), Relate: relate(relateApp), Claims: claim(claimsOfApp)},
+		{Message: &v1alpha1.Vhost{}, Default: fill(defaultVhost), Validate: check(validateVhost), Claims: claim(claimsOfVhost)},
+		{Message: &v1alpha1.Operation{}, Default: fill(defaultOperation), Validate: check(validateOperation)},
 		{Message: &v1alpha1.Event{}},
 	}
 }
@@ -40,7 +44,38 @@ func Registry() *resource.Registry {
 	return reg
 }
 
-// New returns the registry of all kinds and those given, for tests with a kind of their own.
+// New returns the registry of all kinds and those given, for tests with a kind of their
+// own. The rule about text in one line holds for those too.
 func New(extra ...resource.Definition) (*resource.Registry, error) {
-	return resource.NewRegistry(append(definitions(), extra...)...)
+	defs := append(definitions(), extra...)
+	for i := range defs {
+		defs[i].Validate = withOneLineRule(defs[i].Validate)
+	}
+	return resource.NewRegistry(defs...)
+}
+
+// The adapters below let the files of the kinds work with their own type.
+
+func fill[T resource.Object](f func(T)) func(resource.Object) {
+	return func(o resource.Object) { f(o.(T)) }
+}
+
+func check[T resource.Object](f func(T, *problems)) func(resource.Object) resource.FieldErrors {
+	return func(o resource.Object) resource.FieldErrors {
+		var p problems
+		f(o.(T), &p)
+		return p.errs
+	}
+}
+
+func relate[T resource.Object](f func(T, resource.View, *problems)) func(resource.Object, resource.View) resource.FieldErrors {
+	return func(o resource.Object, v resource.View) resource.FieldErrors {
+		var p problems
+		f(o.(T), v, &p)
+		return p.errs
+	}
+}
+
+func claim[T resource.Object](f func(T) []resource.Claim) func(resource.Object) []resource.Claim {
+	return func(o resource.Object) []resource.Claim { return f(o.(T)) }
 }

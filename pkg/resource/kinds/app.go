@@ -1,0 +1,272 @@
+package kinds
+
+import (
+	"fmt"
+	"net/netip"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/resource"
+)
+
+// Bounds of an App. All of it travels into the guest in one go.
+const (
+	maxPorts        = 64
+	maxEnv          = 256
+	maxEnvValue     = 8 << 10
+	maxFiles        = 128
+	maxFileBytes    = 256 << 10
+	maxFilePath     = 1024
+	maxPackages     = 256
+	maxCommands     = 64
+	maxArgs         = 256
+	maxCommandBytes = 64 << 10
+)
+
+var (
+	envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+	// fileMode is what chmod takes as a number; the leading zero of three digits is usual.
+	fileMode  = regexp.MustCompile(`^0?[0-7]{3}$|^[0-7]{4}$`)
+	fileOwner = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}(:[a-z_][a-z0-9_-]{0,31})?$`)
+	// packageName is a Debian package with or without a version. apt reads a hyphen at the
+	// end as "remove" and one at the beginning as an option: both cannot match.
+	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{0,126}[a-z0-9+.](=[A-Za-z0-9][A-Za-z0-9.+:~-]{0,127})?$`)
+	urlPath     = regexp.MustCompile(`^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$`)
+)
+
+func defaultApp(a *v1alpha1.App) {
+	spec := sub(&a.Spec)
+	orText(&spec.Hostname, a.GetMetadata().GetName())
+	orText(&spec.State, "Running")
+	defaultResources(&spec.Resources, "8Gi")
+	for _, port := range spec.Ports {
+		orText(&port.Protocol, "TCP")
+	}
+	for _, file := range spec.Files {
+		orText(&file.Mode, "0644")
+		orText(&file.Owner, "root:root")
+	}
+	orText(&spec.DeletionPolicy, "Delete")
+}
+
+func validateApp(a *v1alpha1.App, p *problems) {
+	spec := orEmpty(a.Spec)
+	p.label("spec.hostname", spec.GetHostname())
+	validateSource(orEmpty(spec.Source), p)
+	p.number("spec.vmid", spec.Vmid, minVMID, maxVMID)
+	p.node("spec.node", spec.Node)
+	p.resources("spec.resources", spec.GetResources())
+	p.reference("spec.network.applianceRef", spec.GetNetwork().GetApplianceRef())
+	if address := orEmpty(spec.Network).Address; address != nil {
+		p.address("spec.network.address", *address, addressRule)
+	}
+	validatePorts(spec, p)
+	validateEnv(spec.GetEnv(), p)
+	validateFiles(spec.GetFiles(), p)
+	validatePackages(spec.GetPackages(), p)
+	validateCommands(spec.GetCommands(), p)
+	validateHealthCheck(spec, p)
+}
+
+func validateSource(source *v1alpha1.AppSource, p *problems) {
+	p.template("spec.source.template", source.Template)
+	switch {
+	case source.Image != nil && source.Template != nil:
+		p.unsupported("spec.source.image", source.GetImage(), "spec.source has either a template or an image; leave one out")
+	case source.Image != nil:
+		p.unsupported("spec.source.image", source.GetImage(), "images are not supported by this version; use spec.source.template, or leave the source out for the cluster's default template")
+	}
+}
+
+func validatePorts(spec *v1alpha1.AppSpec, p *problems) {
+	if n := len(spec.GetPorts()); n > maxPorts {
+		p.invalid("spec.ports", n, fmt.Sprintf("at most %d ports", maxPorts))
+	}
+	taken := map[string]int{}
+	for i, port := range spec.GetPorts() {
+		at := resource.IndexPath("spec.ports", i)
+		if port.GetName() != "" { // else said by the list's keys
+			p.label(at+".name", port.GetName())
+		}
+		if port.Port == nil {
+			p.required(at+".port", "a number from 1 to 65535")
+			continue
+		}
+		p.number(at+".port", port.Port, 1, 65535)
+		id := fmt.Sprintf("%d/%s", port.GetPort(), port.GetProtocol())
+		if first, dup := taken[id]; dup {
+			p.add(resource.Duplicate(at+".port", id, resource.IndexPath("spec.ports", first)))
+		} else {
+			taken[id] = i
+		}
+	}
+	if spec.WebPort != nil {
+		p.tcpPort("spec.webPort", spec.GetWebPort(), spec.GetPorts())
+	}
+}
+
+// tcpPort checks that a name is the one of a TCP port of the App.
+func (p *problems) tcpPort(at, name string, ports []*v1alpha1.AppPort) {
+	var names []string
+	for _, port := range ports {
+		if port.GetProtocol() != "UDP" {
+			names = append(names, port.GetName())
+		}
+	}
+	switch {
+	case slices.Contains(names, name):
+	case len(names) == 0:
+		p.invalid(at, name, "the name of a TCP port of spec.ports, which has none")
+	default:
+		p.invalid(at, name, "the name of a TCP port of spec.ports: "+strings.Join(names, ", "))
+	}
+}
+
+// WebPort returns the port that serves the App's web page: the one that spec.webPort names
+// or else the one named http; nil when there is none.
+func WebPort(spec *v1alpha1.AppSpec) *v1alpha1.AppPort {
+	name := "http"
+	if spec.GetWebPort() != "" {
+		name = spec.GetWebPort()
+	}
+	return PortNamed(spec, name)
+}
+
+// PortNamed returns the TCP port of an App by its name or number; nil when there is none.
+func PortNamed(spec *v1alpha1.AppSpec, name string) *v1alpha1.AppPort {
+	for _, port := range spec.GetPorts() {
+		if port.GetProtocol() != "UDP" && (port.GetName() == name || strconv.Itoa(int(port.GetPort())) == name) {
+			return port
+		}
+	}
+	return nil
+}
+
+func validateEnv(env []*v1alpha1.EnvVar, p *problems) {
+	if len(env) > maxEnv {
+		p.invalid("spec.env", len(env), fmt.Sprintf("at most %d variables", maxEnv))
+	}
+	for i, v := range env {
+		at := resource.IndexPath("spec.env", i)
+		if v.GetName() != "" && !envName.MatchString(v.GetName()) {
+			p.invalid(at+".name", v.GetName(), "letters, digits and _, not beginning with a digit")
+		}
+		if len(v.GetValue()) > maxEnvValue {
+			p.invalid(at+".value", fmt.Sprintf("%d bytes", len(v.GetValue())), fmt.Sprintf("at most %d bytes", maxEnvValue))
+		}
+	}
+}
+
+func validateFiles(files []*v1alpha1.AppFile, p *problems) {
+	if len(files) > maxFiles {
+		p.invalid("spec.files", len(files), fmt.Sprintf("at most %d files", maxFiles))
+	}
+	for i, f := range files {
+		at := resource.IndexPath("spec.files", i)
+		if name := f.GetPath(); name != "" && (!path.IsAbs(name) || path.Clean(name) != name || name == "/" || len(name) > maxFilePath) {
+			p.invalid(at+".path", name, "an absolute path of a file, without . or .. or doubled slashes in it")
+		}
+		if n := len(f.GetContent()); n > maxFileBytes {
+			p.invalid(at+".content", fmt.Sprintf("%d bytes", n), fmt.Sprintf("at most %d bytes", maxFileBytes))
+		}
+		if f.Mode != nil && !fileMode.MatchString(f.GetMode()) {
+			p.invalid(at+".mode", f.GetMode(), `a mode in octal, in quotes, e.g. "0644"`)
+		}
+		if f.Owner != nil && !fileOwner.MatchString(f.GetOwner()) {
+			p.invalid(at+".owner", f.GetOwner(), "user or user:group by name, e.g. root:root")
+		}
+	}
+}
+
+func validatePackages(packages []string, p *problems) {
+	if len(packages) > maxPackages {
+		p.invalid("spec.packages", len(packages), fmt.Sprintf("at most %d packages", maxPackages))
+	}
+	first := map[string]int{}
+	for i, name := range packages {
+		at := resource.IndexPath("spec.packages", i)
+		if !packageName.MatchString(name) {
+			p.invalid(at, name, "the name of a package, or name=version")
+		}
+		bare, _, _ := strings.Cut(name, "=")
+		if j, dup := first[bare]; dup {
+			p.add(resource.Duplicate(at, bare, resource.IndexPath("spec.packages", j)))
+		} else {
+			first[bare] = i
+		}
+	}
+}
+
+func validateCommands(commands []*v1alpha1.AppCommand, p *problems) {
+	if len(commands) > maxCommands {
+		p.invalid("spec.commands", len(commands), fmt.Sprintf("at most %d commands", maxCommands))
+	}
+	for i, c := range commands {
+		at := resource.IndexPath("spec.commands", i) + ".argv"
+		size := 0
+		for _, arg := range c.GetArgv() {
+			size += len(arg) + 1
+		}
+		switch argv := c.GetArgv(); {
+		case len(argv) == 0:
+			p.required(at, "a list with the program and its arguments")
+		case len(argv) > maxArgs || size > maxCommandBytes:
+			p.invalid(at, fmt.Sprintf("%d arguments, %d bytes", len(argv), size), fmt.Sprintf("at most %d arguments of %d bytes together", maxArgs, maxCommandBytes))
+		case strings.TrimSpace(argv[0]) == "":
+			p.invalid(at+"[0]", argv[0], "the name or path of a program")
+		}
+	}
+}
+
+func validateHealthCheck(spec *v1alpha1.AppSpec, p *problems) {
+	check := spec.GetHealthCheck()
+	if check == nil {
+		return
+	}
+	switch {
+	case check.Port != nil:
+		p.tcpPort("spec.healthCheck.port", check.GetPort(), spec.GetPorts())
+	case WebPort(spec) == nil:
+		p.required("spec.healthCheck.port", "the name of a TCP port of spec.ports, as the App has no web port")
+	}
+	if check.Path != nil && !urlPath.MatchString(check.GetPath()) {
+		p.invalid("spec.healthCheck.path", check.GetPath(), "a path that begins with /, of letters, digits and /._~+,:;=@&?-")
+	}
+}
+
+// relateApp checks a fixed address against the network that the App names.
+func relateApp(a *v1alpha1.App, view resource.View, p *problems) {
+	network := a.GetSpec().GetNetwork()
+	address, err := netip.ParseAddr(network.GetAddress())
+	if err != nil || network.GetApplianceRef().GetName() == "" {
+		return // the controller knows the appliance of an App that names none
+	}
+	o, _ := view.Get(resource.Key{Kind: "Appliance", Name: network.GetApplianceRef().GetName()})
+	appliance, _ := o.(*v1alpha1.Appliance)
+	o, _ = view.Get(resource.Key{Kind: "Bridge", Name: appliance.GetSpec().GetBridgeRef().GetName()})
+	bridge, _ := o.(*v1alpha1.Bridge)
+	subnet, err := netip.ParsePrefix(bridge.GetSpec().GetSubnet())
+	if err != nil {
+		return
+	}
+	if !usableIn(subnet, address) || address.String() == appliance.GetSpec().GetLan().GetAddress() {
+		p.invalid("spec.network.address", address, fmt.Sprintf("a host address inside %s, the subnet of Bridge %s, other than the appliance's %s",
+			subnet, bridge.GetMetadata().GetName(), appliance.GetSpec().GetLan().GetAddress()))
+	}
+}
+
+func claimsOfApp(a *v1alpha1.App) []resource.Claim {
+	var claims []resource.Claim
+	network := "appliance " + a.GetSpec().GetNetwork().GetApplianceRef().GetName()
+	if vmid := a.GetSpec().GetVmid(); vmid != 0 {
+		claims = append(claims, resource.Claim{Path: "spec.vmid", Space: "VMID of Apps on " + network, Value: fmt.Sprint(vmid)})
+	}
+	if address := a.GetSpec().GetNetwork().GetAddress(); address != "" {
+		claims = append(claims, resource.Claim{Path: "spec.network.address", Space: "address of Apps on " + network, Value: address})
+	}
+	return claims
+}
