@@ -1,0 +1,90 @@
+package openapi
+
+import (
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/resource"
+)
+
+// object is a JSON object; encoding/json sorts its keys.
+type object = map[string]any
+
+// schemas collects the components of a document.
+type schemas struct {
+	registry *resource.Registry
+	byName   object
+}
+
+// ref returns a reference to the message's schema and adds the schema when it is new.
+func (s *schemas) ref(md protoreflect.MessageDescriptor) object {
+	name := string(md.Name())
+	if _, known := s.byName[name]; !known {
+		s.byName[name] = object{} // ends the recursion of messages that contain themselves
+		s.byName[name] = s.message(md)
+	}
+	return refTo(name)
+}
+
+func refTo(name string) object { return object{"$ref": "#/components/schemas/" + name} }
+
+func (s *schemas) message(md protoreflect.MessageDescriptor) object {
+	properties := object{}
+	for i := range md.Fields().Len() {
+		fd := md.Fields().Get(i)
+		properties[fd.JSONName()] = s.field(fd)
+	}
+	schema := object{"type": "object", "properties": properties, "additionalProperties": false}
+	if k, ok := s.registry.Get(string(md.Name())); ok && k.Descriptor().FullName() == md.FullName() {
+		properties["apiVersion"] = object{"type": "string", "enum": []string{resource.APIVersion}}
+		properties["kind"] = object{"type": "string", "enum": []string{k.Name}}
+		schema["required"] = []string{"apiVersion", "kind", "metadata"}
+		schema["x-kubernetes-group-version-kind"] = []object{{"group": resource.Group, "version": resource.Version, "kind": k.Name}}
+	}
+	return schema
+}
+
+func (s *schemas) field(fd protoreflect.FieldDescriptor) object {
+	switch {
+	case fd.IsMap():
+		return object{"type": "object", "additionalProperties": s.value(fd.MapValue())}
+	case fd.IsList():
+		list := object{"type": "array", "items": s.value(fd)}
+		if keys := option[string](fd, v1alpha1.E_ListKeys); keys != "" {
+			list["x-kubernetes-list-type"] = "map"
+			list["x-kubernetes-list-map-keys"] = strings.Split(keys, ",")
+		}
+		return list
+	}
+	return s.value(fd)
+}
+
+func (s *schemas) value(fd protoreflect.FieldDescriptor) object {
+	schema := object{}
+	switch fd.Kind() {
+	case protoreflect.MessageKind:
+		return s.ref(fd.Message())
+	case protoreflect.BoolKind:
+		schema["type"] = "boolean"
+	case protoreflect.Int32Kind:
+		schema["type"], schema["format"] = "integer", "int32"
+	default:
+		schema["type"] = "string"
+	}
+	if allowed := option[string](fd, v1alpha1.E_Allowed); allowed != "" {
+		schema["enum"] = strings.Split(allowed, ",")
+	}
+	if option[bool](fd, v1alpha1.E_Sensitive) {
+		schema["writeOnly"] = true
+	}
+	return schema
+}
+
+// option reads one of our field options, its zero value when it is not set.
+func option[T any](fd protoreflect.FieldDescriptor, ext protoreflect.ExtensionType) T {
+	v, _ := proto.GetExtension(fd.Options(), ext).(T)
+	return v
+}
