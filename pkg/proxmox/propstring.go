@@ -45,7 +45,7 @@ func ParsePropertyString(s string) (PropertyString, error) {
 func nextProperty(s string) (key, value, rest string, err error) {
 	part, tail, _ := strings.Cut(s, ",")
 	k, v, hasKey := strings.Cut(part, "=")
-	if !hasKey {
+	if hasKey = hasKey && !strings.HasPrefix(s, `"`); !hasKey {
 		k, v = "", part
 	} else if k == "" {
 		return "", "", "", fmt.Errorf("no key before %.20q", part)

@@ -79,7 +79,7 @@ func (v Volume) String() string {
 	return p.String()
 }
 
-var sizePattern = regexp.MustCompile(`^(\d{1,15}(?:\.\d{1,15})?)([KMGT]?)$`)
+var sizePattern = regexp.MustCompile(`^(\d{1,16}(?:\.\d{1,15})?)([KMGT]?)$`)
 
 const sizeUnits = "KMGT"
 
