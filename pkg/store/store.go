@@ -82,6 +82,9 @@ var (
 )
 
 const (
+	// MaxNameBytes bounds a name and a namespace. Admission is stricter; this is what a
+	// database key can take.
+	MaxNameBytes = 253
 	// MaxObjectBytes bounds one encoded object.
 	MaxObjectBytes = 1 << 20
 	// MaxTxObjects bounds the changes of one transaction: a set of 20,000 documents.

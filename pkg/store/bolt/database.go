@@ -42,14 +42,11 @@ func (d *database) Commit(events []engine.Event) error {
 		log := tx.Bucket(logBucket)
 		log.FillPercent = 1 // keys only grow: no page is split to make room inside it
 		for _, ev := range events {
-			record, object, err := encodeRecord(ev)
-			if err != nil {
-				return err
-			}
+			record := encodeRecord(ev)
 			if err := log.Put(number(ev.Revision), record); err != nil {
 				return err
 			}
-			if err := putObject(tx, ev, object); err != nil {
+			if err := putObject(tx, ev); err != nil {
 				return err
 			}
 			c.logBytes += uint64(len(record))
@@ -73,12 +70,12 @@ func (d *database) Commit(events []engine.Event) error {
 	return nil
 }
 
-func putObject(tx *bbolt.Tx, ev engine.Event, object []byte) error {
+func putObject(tx *bbolt.Tx, ev engine.Event) error {
 	b := tx.Bucket(objBucket(ev.Key.Kind))
 	if ev.Type == store.Deleted {
 		return b.Delete(objKey(ev.Key))
 	}
-	return b.Put(objKey(ev.Key), object)
+	return b.Put(objKey(ev.Key), ev.Encoded)
 }
 
 func (d *database) settle(c counters) {

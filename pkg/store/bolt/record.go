@@ -16,7 +16,7 @@ import (
 // A record is one event in the log:
 //
 //	1 byte    'A' added, 'M' modified, 'D' deleted
-//	8 bytes   time of the commit, Unix nanoseconds, big-endian
+//	8 bytes   time of the change, Unix nanoseconds, big-endian
 //	3 times   uvarint length and bytes: kind, namespace, name
 //	the rest  the encoded object
 //
@@ -30,23 +30,17 @@ var eventCodes = map[store.EventType]byte{store.Added: 'A', store.Modified: 'M',
 
 var eventTypes = map[byte]store.EventType{'A': store.Added, 'M': store.Modified, 'D': store.Deleted}
 
-// encodeRecord returns the record and, as its tail, the encoded object.
-func encodeRecord(ev engine.Event) (record, object []byte, err error) {
+// encodeRecord returns the record of an event.
+func encodeRecord(ev engine.Event) []byte {
 	key := ev.Key
-	b := make([]byte, 0, recordHeader+3*binary.MaxVarintLen32+len(key.Kind)+len(key.Namespace)+len(key.Name)+ev.Size)
+	b := make([]byte, 0, recordHeader+3*binary.MaxVarintLen32+len(key.Kind)+len(key.Namespace)+len(key.Name)+len(ev.Encoded))
 	b = append(b, eventCodes[ev.Type])
 	b = binary.BigEndian.AppendUint64(b, uint64(ev.Time.UnixNano()))
 	for _, s := range []string{key.Kind, key.Namespace, key.Name} {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}
-	start := len(b)
-	// Deterministic, so that equal objects are equal bytes in every backup.
-	b, err = proto.MarshalOptions{Deterministic: true}.MarshalAppend(b, ev.Object)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: encode: %w", key, err)
-	}
-	return b, b[start:], nil
+	return append(b, ev.Encoded...)
 }
 
 // decodeRecord is the reverse. The result does not refer to the record's bytes.
@@ -85,7 +79,7 @@ func decodeRecord(reg *resource.Registry, revision uint64, record []byte) (engin
 	return ev, nil
 }
 
-// recordTime reads the commit time of a record that has a header.
+// recordTime reads the time of a record that has a header.
 func recordTime(record []byte) time.Time {
 	return time.Unix(0, int64(binary.BigEndian.Uint64(record[1:recordHeader])))
 }

@@ -117,6 +117,13 @@ var createCases = []testCase{
 		e.refused(store.ErrInvalid, creating(app("a\x00b")))
 		e.refused(store.ErrInvalid, creating(appIn("a\x00b", "c")))
 	}},
+	{"create/refuses a name that is too long", func(e *env) {
+		longest := strings.Repeat("a", store.MaxNameBytes)
+		create(e, appIn(longest, longest))
+		e.refused(store.ErrInvalid, creating(app(longest+"a")))
+		e.refused(store.ErrInvalid, creating(appIn(longest+"a", "a")))
+		e.refused(store.ErrInvalid, creating(app(strings.Repeat("a", 100_000))))
+	}},
 	{"create/refuses an object without metadata", func(e *env) {
 		e.refused(store.ErrInvalid, creating(&v1alpha1.App{Kind: proto.String("App")}))
 		e.refused(store.ErrInvalid, creating(nil))
@@ -134,6 +141,11 @@ var createCases = []testCase{
 		e.refused(store.ErrInvalid, creating(with(bridge("a"), func(b *v1alpha1.Bridge) {
 			b.Kind, b.Metadata.Namespace = proto.String("App"), "default"
 		})))
+	}},
+	{"create/refuses text that is not UTF-8 and goes on", func(e *env) {
+		e.refused(store.ErrInvalid, creating(with(app("a"), setNode("pve\xff"))))
+		e.refused(store.ErrInvalid, creating(app("a\xff")))
+		create(e, app("a"))
 	}},
 	{"create/refuses another apiVersion", func(e *env) {
 		e.refused(store.ErrInvalid, creating(with(app("a"), func(a *v1alpha1.App) { a.ApiVersion = proto.String("proximity/v9") })))

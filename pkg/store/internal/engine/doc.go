@@ -4,17 +4,19 @@
 //
 // # How a write goes
 //
-//	Update -> queue -> committer: run closures -> Log.Commit -> publish -> answer
+//	Update -> queue -> executor: run closures -> committer: Log.Commit -> publish -> answer
 //
-// One goroutine, the committer, owns all writing. It takes a transaction from the queue
-// and whatever else queued while it was busy with the last commit, runs each closure on
-// the result of the ones before it, hands all changes to the log as one commit, then
-// publishes the new view and the events, then answers. There is no timer: an idle
-// store commits one transaction at once, a busy one commits many for the price of one.
+// Two goroutines own all writing. The executor takes transactions from the queue and runs
+// their closures one after the other, each on the result of the ones before, durable or
+// not. What it has done since the last commit began is a batch; when the committer is free
+// it takes the batch, hands its changes to the log as one commit, then publishes the
+// new view and the events, then answers. There is no timer: an idle store commits one
+// transaction at once, a busy one commits many for the price of one, and the closures of
+// the next batch run while the disk works on this one.
 //
 // Answers wait for the commit even when a transaction changed nothing or failed, because
-// what it saw may have been the work of a transaction before it in the same commit, which
-// is not durable yet. When the commit fails, all of them fail.
+// what it saw may have been the work of a transaction that is not durable yet. When a
+// commit fails, all that was executed on top of it fails, and the store is read-only.
 //
 // # How a read goes
 //

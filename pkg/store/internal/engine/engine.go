@@ -84,11 +84,12 @@ type Engine struct {
 	current atomic.Pointer[view] // what readers see
 	ring    *ring
 
-	queue   chan *request
-	tasks   chan func() // other work for the committer
-	batch   []*request  // being committed; the committer's own
+	queue   chan *request // to the executor
+	pending *batch        // the executor's own
+	batches chan *batch   // to the committer
+	tasks   chan func()   // other work for the committer
 	closing chan struct{}
-	stopped chan struct{} // the committer has ended
+	stopped chan struct{} // the committer has ended, and the executor before it
 	once    sync.Once
 
 	watchMu  sync.Mutex
@@ -104,20 +105,24 @@ type Engine struct {
 var _ store.Store = (*Engine)(nil)
 
 // New starts an engine on what a log holds; a nil log makes a store in memory. It starts
-// one goroutine and one per watch; all end with Close.
+// two goroutines and one per watch; all end with Close.
 func New(reg *resource.Registry, log Log, contents Contents, opts Options) *Engine {
 	opts = opts.withDefaults()
 	e := &Engine{
 		reg: reg, log: log, opts: opts,
 		ring:     newRing(contents.Revision, opts.RingEvents, opts.RingBytes),
 		queue:    make(chan *request, queueLength),
+		batches:  make(chan *batch),
 		tasks:    make(chan func()),
 		closing:  make(chan struct{}),
 		stopped:  make(chan struct{}),
 		watchers: map[*watcher]struct{}{},
 	}
-	e.current.Store(load(reg, contents))
-	go e.run()
+	start := load(reg, contents)
+	e.current.Store(start)
+	e.pending = &batch{after: start}
+	go e.execute()
+	go e.commitAll()
 	return e
 }
 
@@ -229,8 +234,8 @@ func (e *Engine) Compact(ctx context.Context, upTo uint64) error {
 	}
 }
 
-// Close ends the watches with ErrClosed, refuses what is queued and, when the commit
-// that is under way has ended, closes the log. It may be called more than once.
+// Close ends the watches with ErrClosed, refuses what is queued, commits what has been
+// executed and closes the log. It may be called more than once.
 func (e *Engine) Close() error {
 	var err error
 	e.once.Do(func() {

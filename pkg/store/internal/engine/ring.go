@@ -12,9 +12,10 @@ import (
 // Event is a change with what a log needs to know of it.
 type Event struct {
 	store.Event
-	Key  resource.Key
-	Size int       // bytes of the encoded object
-	Time time.Time // of the commit
+	Key     resource.Key
+	Encoded []byte    // the object; only on the way to the log
+	Size    int       // bytes of the encoded object
+	Time    time.Time // of the transaction
 }
 
 // ring holds the newest events. Revisions in it have no gaps among the store's own.
@@ -41,8 +42,9 @@ func (r *ring) append(events []Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := len(r.events)
-	r.events = append(r.events, events...)
 	for _, e := range events {
+		e.Encoded = nil
+		r.events = append(r.events, e)
 		r.bytes += int64(e.Size)
 	}
 	drop := 0

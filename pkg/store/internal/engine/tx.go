@@ -201,7 +201,8 @@ func (t *transaction) check(obj resource.Object) (resource.Key, error) {
 	case obj.GetApiVersion() != resource.APIVersion:
 		return key, fmt.Errorf("%s: %w: apiVersion is %q, not %q", key, store.ErrInvalid, obj.GetApiVersion(), resource.APIVersion)
 	case key.Name == "" || !validKeyPart(key.Name) || !validKeyPart(key.Namespace):
-		return key, fmt.Errorf("%s: %w: an object needs a name, without zero bytes", key, store.ErrInvalid)
+		return key, fmt.Errorf("%.300s: %w: an object needs a name of at most %d bytes, none of them zero",
+			key, store.ErrInvalid, store.MaxNameBytes)
 	case kind.Namespaced != (key.Namespace != ""):
 		return key, fmt.Errorf("%s: %w: namespaced is %t for the kind", key, store.ErrInvalid, kind.Namespaced)
 	}
@@ -215,8 +216,11 @@ func (t *transaction) record(typ store.EventType, key resource.Key, next resourc
 		return nil, fmt.Errorf("%s: %w: %w", key, store.ErrInvalid, errEnded)
 	}
 	next.GetMetadata().ResourceVersion = strconv.FormatUint(t.revision+1, 10)
-	size := proto.Size(next)
+	encoded, err := encode(next)
+	size := len(encoded)
 	switch {
+	case err != nil: // text that is not UTF-8, above all
+		return nil, fmt.Errorf("%s: %w: %w", key, store.ErrInvalid, err)
 	case size > store.MaxObjectBytes && typ != store.Deleted:
 		return nil, fmt.Errorf("%s: %w: %d bytes, at most %d are allowed", key, store.ErrTooLarge, size, store.MaxObjectBytes)
 	case len(t.events) >= store.MaxTxObjects:
@@ -236,7 +240,7 @@ func (t *transaction) record(typ store.EventType, key resource.Key, next resourc
 	}
 	t.events = append(t.events, Event{
 		Event: store.Event{Type: typ, Object: next, Revision: t.revision},
-		Key:   key, Size: size, Time: t.now,
+		Key:   key, Encoded: encoded, Size: size, Time: t.now,
 	})
 	return next, nil
 }
@@ -252,6 +256,13 @@ func (t *transaction) txn(kind string) *iradix.Txn[resource.Object] {
 		t.changed[kind] = txn
 	}
 	return txn
+}
+
+// encode is what is stored of an object. It happens here and not in the log, so that an
+// object that cannot be encoded fails its transaction and nothing else. Deterministic:
+// equal objects are equal bytes in every backup.
+func encode(o resource.Object) ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.Marshal(o)
 }
 
 // own is the transaction's copy of an object that was passed in.

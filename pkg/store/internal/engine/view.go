@@ -7,6 +7,7 @@ import (
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
 	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/store"
 )
 
 // tree holds the objects of one kind by treeKey. It is immutable.
@@ -37,7 +38,9 @@ func treeKey(namespace, name string) []byte {
 }
 
 // validKeyPart tells whether a namespace or name can be part of a treeKey.
-func validKeyPart(s string) bool { return strings.IndexByte(s, 0) < 0 }
+func validKeyPart(s string) bool {
+	return len(s) <= store.MaxNameBytes && strings.IndexByte(s, 0) < 0
+}
 
 func (v *view) get(key resource.Key) (resource.Object, bool) {
 	t, ok := v.kinds[key.Kind]
