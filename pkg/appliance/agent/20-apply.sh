@@ -1,12 +1,13 @@
 
 # --- apply
 
-# unpack: a tar on standard input; prints the stage's directory.
+# unpack: a tar on standard input; prints the stage's directory, or problems.
 unpack() {
 	rm -rf $STATE/stage
-	tar -x -o -C / -f - >&2 || return 1
+	out=$(tar -x -o -C / -f - 2>&1) || { printf '%s\n' "$out" | problem stage; return 1; }
 	set -- $STATE/stage/*/manifest
-	[ $# -eq 1 ] && [ -f "$1" ] && dirname "$1"
+	if [ $# -ne 1 ] || [ ! -f "$1" ]; then echo 'problem stage not one manifest in the archive'; return 1; fi
+	dirname "$1"
 }
 
 verify_stage() { # <stage>

@@ -38,7 +38,7 @@ apply() { # <stage>|-
 	flock -w 30 9 || die 75 busy 'another apply is running'
 	stage=$1
 	if [ "$stage" = - ]; then
-		stage=$(unpack) || die 65 stage 'not one stage in the archive'
+		stage=$(unpack) || { printf '%s\n' "$stage"; exit 65; }
 		cmp -s "$SELF" "$stage/agent" || exec /bin/sh "$stage/agent" apply "$stage"
 	fi
 	verify_stage "$stage"
@@ -61,7 +61,8 @@ apply() { # <stage>|-
 	done
 	if [ -n "$PLAN" ]; then
 		save $STATE/rollback || die 76 files 'the live files cannot be copied'
-		printf '%s %s\n' "$PENDING" "$(printf '%s\n' "$PLAN" | cut -d' ' -f2 | sort -u | tr '\n' ' ')" >$STATE/pending
+		printf '%s %s\n' "$PENDING" "$(printf '%s\n' "$PLAN" | cut -d' ' -f2 | sort -u | tr '\n' ' ')" >$STATE/pending ||
+			die 76 files 'the list of pending services cannot be written'
 		swap "$stage" || { restore $STATE/rollback; die 76 files 'cannot be replaced'; }
 	fi
 	CURRENT=$stage/manifest
@@ -121,8 +122,10 @@ nat_test() { # <host> <port> <forbidden ip>
 	ip=$(timeout 5 getent ahostsv4 "$1" | awk 'NR == 1 { print $1 }')
 	if [ -n "$ip" ]; then echo "nat-test dns ok $ip"; else echo "nat-test dns fail no address for $1"; fi
 	# shellcheck disable=SC2016 # expanded by that bash
-	if out=$(timeout 5 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "${ip:-$1}" "$2" 2>&1); then
-		echo "nat-test tcp ok"
+	if [ -z "$ip" ]; then
+		echo 'nat-test tcp fail no address to connect to'
+	elif out=$(timeout 5 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$ip" "$2" 2>&1); then
+		echo 'nat-test tcp ok connected'
 	else
 		echo "nat-test tcp fail $(printf '%s' "${out:-no answer in 5 s}" | tail -n 1 | cut -c1-200)"
 	fi

@@ -1,0 +1,328 @@
+package appliance
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// stringFields finds every string of an Input, so that a field added later is attacked
+// without anyone thinking of it.
+func stringFields(v reflect.Value, path string, found map[string]reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		found[path] = v
+	case reflect.Struct:
+		if v.Type().PkgPath() != reflect.TypeFor[Input]().PkgPath() {
+			return // netip values cannot hold arbitrary text
+		}
+		for i := range v.NumField() {
+			stringFields(v.Field(i), path+"."+v.Type().Field(i).Name, found)
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			stringFields(v.Index(i), fmt.Sprintf("%s[%d]", path, i), found)
+		}
+	}
+}
+
+// spoil puts a value into the n-th string field of a full Input.
+func spoil(in *Input, n int, value string) (field string) {
+	found := map[string]reflect.Value{}
+	stringFields(reflect.ValueOf(in).Elem(), "Input", found)
+	names := make([]string, 0, len(found))
+	for name := range found {
+		names = append(names, name)
+	}
+	sortStrings(names)
+	field = names[n%len(names)]
+	found[field].SetString(value)
+	return field
+}
+
+// hostile are the pieces that mean something in one of the languages.
+var hostile = []string{
+	"\n", "\r", "\r\n", "\x00", "\x1b", " ", "\t", ";", "#", "\"", "'", "\\", "{", "}", "{env.HOME}", "$(id)", "`id`", "%0a", "%s",
+	"server=6.6.6.6", "\ndhcp-script=/bin/sh", "\naccept\n", "\nExecStart=/bin/sh", ",", "=", "/", "//", "..", "*", "*.", "@", ":", "::1",
+	"é", "ſ", "K", "\u2028", "\ufeff", "a", "web", "10.20.0.5", "80", "-", "_", ".", "xn--", "http://", "https://", "file ", "end",
+	strings.Repeat("a", 64), strings.Repeat("a.", 130),
+}
+
+func TestNoFieldCanAddAStatement(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := everything()
+		for range rapid.IntRange(1, 3).Draw(t, "fields") {
+			value := strings.Join(rapid.SliceOfN(rapid.SampledFrom(hostile), 1, 4).Draw(t, "value"), "")
+			if rapid.Bool().Draw(t, "keep the beginning") {
+				value = "web" + value
+			}
+			spoil(&in, rapid.IntRange(0, 1000).Draw(t, "field"), value)
+		}
+		if err := checkStatements(in); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func FuzzRender(f *testing.F) {
+	for i, piece := range hostile {
+		f.Add(i, piece)
+	}
+	f.Fuzz(func(t *testing.T, n int, value string) {
+		in := everything()
+		field := spoil(&in, max(n, -n, 0), value)
+		if err := checkStatements(in); err != nil {
+			t.Fatalf("%s = %q: %v", field, value, err)
+		}
+	})
+}
+
+// checkStatements renders and holds every file to a grammar of whole lines that is
+// written down here independently of the renderers. Refusing is fine; a file with one
+// line that the grammar lacks, or one too many, is not.
+func checkStatements(in Input) error {
+	b, err := Render(in)
+	if err != nil {
+		if strings.ContainsFunc(err.Error(), func(r rune) bool { return r < ' ' || r == 0x2028 }) {
+			return fmt.Errorf("error with control characters: %q", err)
+		}
+		return nil
+	}
+	for _, r := range b.Rejected {
+		if strings.ContainsFunc(r.Reason, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return fmt.Errorf("reason is not plain text: %q", r.Reason)
+		}
+	}
+	paths := map[string]bool{}
+	for _, f := range append(b.Files, File{Path: manifestPath, Content: b.manifest}) {
+		if paths[f.Path] || !pathGrammar.MatchString(f.Path) {
+			return fmt.Errorf("path %q comes twice or is outside", f.Path)
+		}
+		paths[f.Path] = true
+		switch {
+		case f.Path == AgentPath, f.Path == dnsQueryPath, strings.HasSuffix(f.Path, ".service"):
+			continue // constant, or held elsewhere
+		case f.Path == vhostsPath:
+			err = checkCaddy(f.Content, b)
+		default:
+			err = checkLines(f)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w\n%s", f.Path, err, f.Content)
+		}
+	}
+	return nil
+}
+
+const (
+	gName  = `[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*`
+	gIP    = `[0-9]{1,3}(\.[0-9]{1,3}){3}`
+	gNet   = gIP + `/[0-9]{1,2}`
+	gNets  = gNet + `(, ` + gNet + `)*`
+	gIf    = `[a-z][a-z0-9]{0,14}`
+	gMAC   = `[0-9a-f]{2}(:[0-9a-f]{2}){5}`
+	gIdent = `[A-Za-z0-9._-]+`
+	gHash  = `[0-9a-f]{64}`
+)
+
+var pathGrammar = regexp.MustCompile(`\A(/etc/proximity/((dhcp-hosts\.d/|hosts\.d/(app|vhost)\.)[a-z0-9.-]+|[a-z-]+(\.[a-z]+)?)|/etc/systemd/system/proximity-[a-z]+\.service|/usr/local/lib/proximity/agent)\z`)
+
+// grammars: per file the lines that may appear, each with how often at most (0 = any).
+var grammars = map[string]map[string]int{
+	dnsmasqPath: {
+		`interface=` + gIf: 1, `except-interface=lo`: 1, `bind-dynamic`: 1, `user=dnsmasq`: 1,
+		`pid-file=/run/proximity-dnsmasq.pid`: 1, `log-facility=-`: 1, `log-async=25`: 1, `dhcp-authoritative`: 1, `no-ping`: 1,
+		`dhcp-range=` + gIP + `,` + gIP + `,` + gIP + `,[0-9]+`: 1,
+		`dhcp-option=option:(router|dns-server),` + gIP:         2, `dhcp-option=option:domain-search,` + gName: 1,
+		`dhcp-hostsdir=/etc/proximity/dhcp-hosts.d`: 1, `dhcp-leasefile=/var/lib/proximity/dnsmasq.leases`: 1,
+		`dhcp-lease-max=[0-9]+`: 1, `dhcp-ignore-names`: 1, `domain=` + gName: 1,
+		`local=/` + gName + `/`: 5, `no-hosts`: 1, `hostsdir=/etc/proximity/hosts.d`: 1,
+		`host-record=` + gName + `,` + gIP: 1, `domain-needed`: 1, `bogus-priv`: 1, `dns-loop-detect`: 1, `cache-size=2000`: 1,
+		`dns-forward-max=300`: 1, `no-resolv`: 1, `server=[0-9a-f.:]+`: 2, `txt-record=_config\.` + gName + `,[0-9a-f]{32}`: 1,
+	},
+	dhcpHostDir + "/": {gMAC + `,` + gIP + `,[0-9]+`: 1},
+	hostsDir + "/":    {gIP + `( ` + gName + `)+`: 1},
+	sysctlPath:        {`net\.ipv4\.conf\.all\.(accept|send)_redirects=0`: 2, `net\.ipv4\.ip_forward=[01]`: 1},
+	probesPath:        {`(http|tcp) ` + gIP + `:[0-9]+ /[!-~]* [a-z0-9.:-]+ [A-Za-z0-9][A-Za-z0-9./_:-]*`: 3},
+	manifestPath: {
+		`protocol 1`: 1, `hash ` + gHash: 1, `address ` + gIP: 1, `dns-proof [0-9a-f]{64}`: 1, `proxy-proof [0-9a-f]{32}`: 1,
+		`file ` + gHash + ` 0(644|755) (dnsmasq|hosts|caddy|nat|unit|data) [/a-z0-9.-]+`: 0,
+	},
+	natPath: {
+		`# wan=` + gIf: 1, `table inet proximity`: 1, `delete table inet proximity`: 1, `table inet proximity {`: 1, `}`: 1, `\t}`: 0,
+		`\tset (forbidden|allowed|closed|wan) {`: 4, `\t\ttype ipv4_addr`: 4, `\t\tflags interval`: 4, `\t\tauto-merge`: 4,
+		`\t\telements = { ` + gNets + ` }`: 3, `\tchain (input|forward|egress|postrouting) {`: 4,
+		`\t\ttype filter hook (input|forward) priority filter; policy drop;`: 2, `\t\ttype nat hook postrouting priority srcnat; policy accept;`: 1,
+		`\t\tct state established,related accept`: 2, `\t\tct state invalid drop`: 2, `\t\tiifname "lo" accept`: 1,
+		`\t\tmeta l4proto ipv6-icmp accept`: 1, `\t\tiifname "` + gIf + `" udp dport 67 accept`: 1,
+		`\t\tiifname "` + gIf + `" ip saddr != ` + gNet + ` drop`:                                      1,
+		`\t\tiifname { "` + gIf + `", "` + gIf + `" } (ip protocol icmp|tcp dport { 80, 443 }) accept`: 2,
+		`\t\tiifname "` + gIf + `" meta l4proto { tcp, udp } th dport 53 accept`:                       1,
+		`\t\tiifname "` + gIf + `" udp sport 67 udp dport 68 accept`:                                   1,
+		`\t\tiifname "` + gIf + `" oifname "` + gIf + `" ip saddr ` + gNet + ` jump egress`:            1,
+		`\t\tip daddr @(forbidden|closed|wan) reject with icmpx admin-prohibited`:                      3,
+		`\t\tip daddr @allowed accept`:                                                                 1, `\t\taccept`: 1, `\t\toifname "` + gIf + `" ip saddr ` + gNet + ` masquerade`: 1,
+	},
+}
+
+// headerLines are the comments that every file but the one-line ones begins with.
+var headerLines = map[string]int{
+	`# (DHCP|Firewall|Kernel|What|The) [A-Za-z ,;.-]+`:                                   1,
+	`# Written by Proximity from the Appliance ` + gName + `; changes are overwritten\.`: 1,
+	`# (proximity )?installation=` + gIdent + ` appliance=` + gIdent:                     1,
+}
+
+var compiled = map[string]*regexp.Regexp{}
+
+func whole(pattern string) *regexp.Regexp {
+	if compiled[pattern] == nil {
+		compiled[pattern] = regexp.MustCompile(`\A` + strings.NewReplacer(" {", ` \{`, "{ ", `\{ `, " }", ` \}`).Replace(pattern) + `\z`)
+	}
+	return compiled[pattern]
+}
+
+func init() { // FuzzRender runs in parallel: compile before
+	for _, g := range grammars {
+		for p := range g {
+			whole(p)
+		}
+	}
+	for p := range headerLines {
+		whole(p)
+	}
+}
+
+func checkLines(f File) error {
+	grammar, ok := grammars[f.Path]
+	if !ok {
+		grammar, ok = grammars[f.Path[:strings.LastIndexByte(f.Path, '/')+1]]
+	}
+	if !ok {
+		return fmt.Errorf("no grammar")
+	}
+	text, ok := strings.CutSuffix(string(f.Content), "\n")
+	if !ok {
+		return fmt.Errorf("does not end in a newline")
+	}
+	count := map[string]int{}
+	for _, line := range strings.Split(text, "\n") {
+		pattern, limit := match(line, grammar)
+		if pattern == "" && line != "" {
+			return fmt.Errorf("no such statement: %q", line)
+		}
+		if count[pattern]++; limit > 0 && count[pattern] > limit {
+			return fmt.Errorf("%d times: %q", count[pattern], line)
+		}
+	}
+	return nil
+}
+
+func match(line string, grammar map[string]int) (pattern string, limit int) {
+	for _, g := range []map[string]int{grammar, headerLines} {
+		for pattern, limit := range g {
+			if whole(pattern).MatchString(line) {
+				return pattern, limit
+			}
+		}
+	}
+	return "", 0
+}
+
+// checkCaddy walks the JSON: the shape must be that of the renderer, the strings must
+// be harmless, and placeholders only those of our own texts.
+func checkCaddy(content []byte, b Bundle) error {
+	var config map[string]any
+	d := json.NewDecoder(bytes.NewReader(content))
+	if err := d.Decode(&config); err != nil {
+		return err
+	}
+	placeholders := regexp.MustCompile(`\{http\.(error\.status_(code|text)|request\.(host|uri))\}`)
+	harmless := regexp.MustCompile(`\A[A-Za-z0-9 _.,:;@/~+=&*-]*\n?\z`)
+	vhosts := 0
+	for _, f := range b.Files {
+		if strings.HasPrefix(f.Path, hostsDir+"/vhost.") {
+			vhosts++
+		}
+	}
+	if n := len(dig(config, "apps", "http", "servers", "http", "routes").([]any)); n != vhosts+2 {
+		return fmt.Errorf("%d routes for %d vhosts", n, vhosts)
+	}
+	known := map[string]bool{}
+	for _, k := range strings.Fields(`@id acme admin apps automate automatic_https automation backend body ca certificate_authorities
+		certificates challenges config dial dial_timeout disable disabled email errors fail_duration file_system grace_period group
+		handle handler headers health_checks host http https idle_timeout install_trust internal issuers listen load_balancing local
+		Location Content-Type match max_fails module name origins passive path persist pki policies policy protocol protocols ranges
+		read_header_timeout remote_ip root routes selection_policy servers status_code storage subjects terminal tls tls-alpn
+		tls_connection_policies transport try_duration try_interval upstreams`) {
+		known[k] = true
+	}
+	return walk(config, func(key bool, s string) error {
+		switch {
+		case key && !known[s]:
+			return fmt.Errorf("unknown key %q", s)
+		case !key && !harmless.MatchString(placeholders.ReplaceAllString(s, "")):
+			return fmt.Errorf("wild string %q", s)
+		}
+		return nil
+	})
+}
+
+func dig(v any, path ...string) any {
+	for _, p := range path {
+		v = v.(map[string]any)[p]
+	}
+	return v
+}
+
+func walk(v any, visit func(key bool, s string) error) error {
+	switch v := v.(type) {
+	case string:
+		return visit(false, v)
+	case []any:
+		for _, e := range v {
+			if err := walk(e, visit); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for k, e := range v {
+			if err := visit(true, k); err != nil {
+				return err
+			}
+			if err := walk(e, visit); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// A test of the test: the grammar notices an added statement in each kind of file.
+func TestTheGrammarNotices(t *testing.T) {
+	b := mustRender(t, everything())
+	for path, extra := range map[string]string{
+		dnsmasqPath:                     "server=6.6.6.6\nserver=7.7.7.7\n",
+		natPath:                         "\t\taccept\n",
+		probesPath:                      "exec rm\n",
+		sysctlPath:                      "kernel.core_pattern=|/bin/sh\n",
+		hostsDir + "/app.default.web":   "10.0.0.1 bank.example\n",
+		dhcpHostDir + "/default.web":    "02:00:00:00:00:09,10.40.0.99,60\n",
+		hostsDir + "/vhost.default.web": "# comment\n",
+	} {
+		if err := checkLines(File{Path: path, Content: []byte(contentOf(t, b, path) + extra)}); err == nil {
+			t.Errorf("%s: %q was not noticed", path, extra)
+		}
+	}
+	caddy := contentOf(t, b, vhostsPath)
+	for _, change := range [][2]string{{`"install_trust"`, `"install_trusts"`}, {`"dial": "10.40.0.10:80"`, `"dial": "{env.HOME}"`}} {
+		if spoiled := strings.Replace(caddy, change[0], change[1], 1); spoiled == caddy || checkCaddy([]byte(spoiled), b) == nil {
+			t.Errorf("%s was not noticed", change[1])
+		}
+	}
+}

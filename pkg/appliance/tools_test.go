@@ -1,0 +1,104 @@
+package appliance
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func sortStrings(s []string) { slices.Sort(s) }
+
+func untar(t *testing.T, archive []byte) map[string][]byte {
+	t.Helper()
+	members := map[string][]byte{}
+	for r := tar.NewReader(bytes.NewReader(archive)); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return members
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if members[h.Name], err = io.ReadAll(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// tool finds a program, also where set-up puts it and where root's PATH may not reach.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	cache := os.Getenv("PROXIMITY_CACHE")
+	if cache == "" {
+		cache = "/var/cache/proximity"
+	}
+	for _, candidate := range []string{filepath.Join(cache, "bin", name), name, "/usr/sbin/" + name} {
+		if path, err := exec.LookPath(candidate); err == nil {
+			return path
+		}
+	}
+	t.Skipf("%s is not installed", name)
+	return ""
+}
+
+// The programs that will read the files accept every one of the golden sets.
+func TestRealToolsAccept(t *testing.T) {
+	for _, name := range slices.Sorted(maps.Keys(goldenInputs)) {
+		b := mustRender(t, goldenInputs[name]())
+		t.Run(name+"/dnsmasq", func(t *testing.T) { checkWithDNSMasq(t, b) })
+		t.Run(name+"/nft", func(t *testing.T) { checkWithNFT(t, b) })
+		t.Run(name+"/caddy", func(t *testing.T) { checkWithCaddy(t, b) })
+	}
+}
+
+func checkWithDNSMasq(t *testing.T, b Bundle) {
+	run(t, exec.Command(tool(t, "dnsmasq"), "--test", "-C", writeFile(t, contentOf(t, b, dnsmasqPath))))
+}
+
+// nft asks the kernel even for a check, so it gets a network namespace of its own.
+func checkWithNFT(t *testing.T, b Bundle) {
+	if os.Getuid() != 0 {
+		t.Skip("a network namespace needs root")
+	}
+	run(t, exec.Command(tool(t, "unshare"), "-n", tool(t, "nft"), "-c", "-f", writeFile(t, contentOf(t, b, natPath))))
+}
+
+// Validation opens the certificate storage, so its path is led to a directory of the test.
+func checkWithCaddy(t *testing.T, b Bundle) {
+	caddy, dir := tool(t, "caddy"), t.TempDir()
+	config := strings.ReplaceAll(contentOf(t, b, vhostsPath), caddyStorage, dir)
+	cmd := exec.Command(caddy, "validate", "--config", writeFile(t, config))
+	cmd.Env = []string{"HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}
+	run(t, cmd)
+}
+
+// The agent's own syntax, by the shell that will run it and by the linter.
+func TestAgentScript(t *testing.T) {
+	path := writeFile(t, agentScript)
+	t.Run("sh", func(t *testing.T) { run(t, exec.Command(tool(t, "sh"), "-n", path)) })
+	t.Run("shellcheck", func(t *testing.T) { run(t, exec.Command(tool(t, "shellcheck"), "-s", "dash", path)) })
+}
+
+func writeFile(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func run(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %v\n%s", cmd.Args, err, out)
+	}
+}
