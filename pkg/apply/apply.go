@@ -1,0 +1,226 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/store"
+)
+
+// Outcomes of an applied document.
+const (
+	Created    = "created"
+	Configured = "configured"
+	Unchanged  = "unchanged"
+)
+
+// Options of a set.
+type Options struct {
+	// Manager names who applies, for example proxctl.
+	Manager string
+	// DryRun does everything but keep the result.
+	DryRun bool
+}
+
+// Result is what became of one document.
+type Result struct {
+	Key     resource.Key
+	Outcome string // Created, Configured or Unchanged
+	// Object as it is stored now (as it would be, in a dry run); shared, not to be changed.
+	Object resource.Object
+}
+
+// Applier admits and writes objects. It is safe for concurrent use.
+type Applier struct {
+	store  store.Store
+	reg    *resource.Registry
+	system bool
+}
+
+// New returns an Applier for what users write.
+func New(st store.Store, reg *resource.Registry) *Applier { return &Applier{store: st, reg: reg} }
+
+// System returns an Applier of the daemon itself, which also writes kinds that users only
+// read.
+func (a *Applier) System() *Applier { return &Applier{store: a.store, reg: a.reg, system: true} }
+
+// Create stores a new object; store.ErrAlreadyExists when there is one of its name. What
+// the server sets (uid, timestamps, generation, status) is ignored.
+func (a *Applier) Create(ctx context.Context, obj resource.Object) (resource.Object, error) {
+	kind, err := a.writable(obj)
+	if err != nil {
+		return nil, err
+	}
+	obj = a.own(kind, obj)
+	fillDefaults(kind, obj)
+	if errs := kind.Check(obj); len(errs) > 0 {
+		return nil, errs.Bounded()
+	}
+	var saved resource.Object
+	_, err = a.store.Update(ctx, func(tx store.Tx) error {
+		if err := a.needNamespace(tx, obj); err != nil {
+			return err
+		}
+		if saved, err = tx.Create(obj); err != nil {
+			return err
+		}
+		return relate(tx, kind, obj).OrNil()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return saved, nil
+}
+
+// Update replaces an object but for its status; with a resourceVersion that is not the
+// current one it is store.ErrConflict. Labels, annotations, finalizers and owners that obj
+// does not have are removed.
+//
+// An object whose spec stays as it is, is not checked again: one that an earlier version
+// took must still be able to lose its finalizer.
+func (a *Applier) Update(ctx context.Context, obj resource.Object) (resource.Object, error) {
+	kind, err := a.writable(obj)
+	if err != nil {
+		return nil, err
+	}
+	obj = resource.Clone(obj)
+	intoNamespace(kind, obj)
+	var saved resource.Object
+	_, err = a.store.Update(ctx, func(tx store.Tx) error {
+		cur, err := tx.Get(resource.KeyOf(obj))
+		if err != nil {
+			return err
+		}
+		changed := !sameContent(cur, obj)
+		if changed {
+			fillDefaults(kind, obj)
+		}
+		if errs := a.checkUpdate(kind, cur, obj, changed); len(errs) > 0 {
+			return errs.Bounded()
+		}
+		if saved, err = tx.Update(obj); err != nil || !changed {
+			return err
+		}
+		return relate(tx, kind, obj).OrNil()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return saved, nil
+}
+
+func (a *Applier) checkUpdate(kind *resource.Kind, cur, obj resource.Object, changed bool) resource.FieldErrors {
+	if !changed {
+		return kind.CheckMetadata(obj)
+	}
+	return append(kind.Check(obj), checkImmutable(kind, cur, obj)...)
+}
+
+// UpdateStatus replaces an object's status and nothing else.
+func (a *Applier) UpdateStatus(ctx context.Context, obj resource.Object) (resource.Object, error) {
+	kind, err := a.writable(obj)
+	if err != nil {
+		return nil, err
+	}
+	if errs := kind.CheckStatus(obj); len(errs) > 0 {
+		return nil, errs.Bounded()
+	}
+	var saved resource.Object
+	_, err = a.store.Update(ctx, func(tx store.Tx) (err error) {
+		saved, err = tx.UpdateStatus(obj)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return saved, nil
+}
+
+// Delete asks for deletion; it returns the object as it is afterwards (with finalizers it
+// is still there) or as it last was. A Namespace that still has objects is
+// store.ErrConflict; its events go with it.
+func (a *Applier) Delete(ctx context.Context, key resource.Key, pre store.Preconditions) (resource.Object, error) {
+	var last resource.Object
+	_, err := a.store.Update(ctx, func(tx store.Tx) (err error) {
+		if key.Kind == namespaceKind {
+			if err := a.emptyNamespace(tx, key.Name); err != nil {
+				return err
+			}
+		}
+		last, err = tx.Delete(key, pre)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return last, nil
+}
+
+// writable finds the kind of an object and refuses those that users do not write.
+func (a *Applier) writable(obj resource.Object) (*resource.Kind, error) {
+	if obj == nil || obj.GetMetadata() == nil {
+		return nil, resource.FieldErrors{resource.Required("metadata.name", "a name")}
+	}
+	kind, ok := a.reg.Get(obj.GetKind())
+	if !ok || kind.Descriptor().FullName() != obj.ProtoReflect().Descriptor().FullName() {
+		return nil, fmt.Errorf("%w %q", resource.ErrUnknownKind, obj.GetKind())
+	}
+	if kind.System && !a.system {
+		return nil, resource.FieldErrors{systemKind(kind)}
+	}
+	return kind, nil
+}
+
+func systemKind(kind *resource.Kind) *resource.FieldError {
+	return resource.Forbidden("kind", kind.Name, "objects of this kind are written by the daemon only; they can be read and deleted")
+}
+
+// own returns a copy of an object that is about to be admitted, without what the server
+// sets, in the default namespace when it names none.
+func (a *Applier) own(kind *resource.Kind, obj resource.Object) resource.Object {
+	obj = resource.Clone(obj)
+	m := obj.GetMetadata()
+	m.Generation, m.CreationTimestamp, m.DeletionTimestamp, m.ManagedFields = 0, "", "", nil
+	intoNamespace(kind, obj)
+	if fd := obj.ProtoReflect().Descriptor().Fields().ByJSONName("status"); fd != nil {
+		obj.ProtoReflect().Clear(fd)
+	}
+	return obj
+}
+
+// intoNamespace puts an object that names no namespace into the default one.
+func intoNamespace(kind *resource.Kind, obj resource.Object) {
+	if m := obj.GetMetadata(); kind.Namespaced && m.GetNamespace() == "" {
+		m.Namespace = resource.DefaultNamespace
+	}
+}
+
+func fillDefaults(kind *resource.Kind, obj resource.Object) {
+	if kind.Default != nil {
+		kind.Default(obj)
+	}
+}
+
+// relate checks objects among the others, after all of them were written.
+func relate(tx store.Tx, kind *resource.Kind, obj resource.Object) resource.FieldErrors {
+	if kind.Relate == nil {
+		return nil
+	}
+	return kind.Relate(obj, view{tx: tx, writing: map[resource.Key]bool{resource.KeyOf(obj): true}}).Bounded()
+}
+
+// view shows a transaction to the kinds' checks.
+type view struct {
+	tx      store.Tx
+	writing map[resource.Key]bool
+}
+
+func (v view) Get(key resource.Key) (resource.Object, bool) {
+	obj, err := v.tx.Get(key)
+	return obj, err == nil
+}
+
+func (v view) List(kind, namespace string) []resource.Object { return v.tx.List(kind, namespace) }
+
+func (v view) Writing(key resource.Key) bool { return v.writing[key] }

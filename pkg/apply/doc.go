@@ -1,0 +1,34 @@
+// Package apply is the one way into the store for what users want: every surface (gRPC,
+// REST, the command line, repositories) goes through an Applier, so that an object means
+// the same wherever it came from.
+//
+// # What a write goes through
+//
+//  1. The kind must exist and be one that users write (not System). Operations and their
+//     like (ImmutableSpec) are wishes to be carried out once: they are created, never
+//     part of a set, because a set is applied again and again.
+//  2. Defaults are filled in, then the object is checked by itself: metadata, the options
+//     of the proto, the kind's own rules.
+//  3. In one transaction: its namespace exists and is not being deleted, immutable fields
+//     are as they were, the object is written, and then checked among the others as they
+//     are after all writes (addresses inside the Bridge's subnet).
+//
+// Nothing else is guessed against live objects: that a host name belongs to another Vhost
+// or a VMID to a foreign guest is found by the controllers and said in a condition.
+//
+// # What applying means
+//
+// A document replaces everything outside metadata and status. In metadata it sets the
+// labels and annotations that it names and keeps the others; finalizers and owners that
+// it names are added. A resourceVersion or uid in it must be the current one, or the
+// set is a conflict. status, generation, the timestamps and managedFields are the
+// server's: what a document says of them is ignored, so that the output of `get -o yaml`
+// can be edited and applied. An object that is being deleted is a conflict: it would be
+// gone a moment after it was "configured".
+//
+// A document that changes nothing writes nothing. A set is applied completely or not at
+// all, in the order of the kinds; errors are told for all documents, with file and line.
+//
+// Field ownership (who set which field) is not recorded yet; Options.Manager is where it
+// will come from, and mergeDocument is the one function that will decide by it.
+package apply

@@ -1,0 +1,218 @@
+package apply
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/store"
+)
+
+// item is one document of a set on its way.
+type item struct {
+	doc  resource.Document
+	at   int // position in the set and in the results
+	kind *resource.Kind
+	key  resource.Key
+	obj  resource.Object // cleaned and defaulted copy of the document's
+}
+
+// errDryRun undoes the transaction of a dry run.
+var errDryRun = errors.New("dry run")
+
+// ApplySet applies all documents, or none, and returns a result for each in their order.
+// The error is resource.FieldErrors, with the place of each in its file, or the store's.
+func (a *Applier) ApplySet(ctx context.Context, docs []resource.Document, opts Options) ([]Result, error) {
+	if len(docs) > resource.MaxDocuments {
+		return nil, resource.FieldErrors{resource.Forbidden("", "",
+			fmt.Sprintf("the set has %d documents; allowed are %d", len(docs), resource.MaxDocuments))}
+	}
+	items, errs := a.prepare(docs)
+	errs = append(errs, checkClaims(items)...)
+	if len(errs) > 0 {
+		return nil, inDocumentOrder(errs).Bounded()
+	}
+	var results []Result
+	_, err := a.store.Update(ctx, func(tx store.Tx) (err error) {
+		if results, err = a.write(tx, items, len(docs)); err == nil && opts.DryRun {
+			err = errDryRun
+		}
+		return err
+	})
+	if err != nil && !(opts.DryRun && errors.Is(err, errDryRun)) {
+		return nil, err
+	}
+	return results, nil
+}
+
+// prepare defaults and checks each document by itself and finds objects given twice. The
+// items come back in the order in which they are to be written.
+func (a *Applier) prepare(docs []resource.Document) ([]item, resource.FieldErrors) {
+	var errs resource.FieldErrors
+	items := make([]item, 0, len(docs))
+	first := make(map[resource.Key]resource.Document, len(docs))
+	for i, doc := range docs {
+		doc.Index = i // the set may come from several files
+		kind, e := a.applicable(doc.Object)
+		if e != nil {
+			errs = append(errs, doc.Place(resource.FieldErrors{e})...)
+			continue
+		}
+		obj := a.own(kind, doc.Object)
+		fillDefaults(kind, obj)
+		key := resource.KeyOf(obj)
+		if other, dup := first[key]; dup {
+			errs = append(errs, doc.Place(resource.FieldErrors{resource.Duplicate("metadata.name", key.Name, placeOf(other, "metadata.name"))})...)
+			continue
+		}
+		first[key] = doc
+		errs = append(errs, doc.Place(kind.Check(obj))...)
+		items = append(items, item{doc: doc, at: i, kind: kind, key: key, obj: obj})
+	}
+	slices.SortStableFunc(items, func(x, y item) int { return x.kind.ApplyOrder - y.kind.ApplyOrder })
+	return items, errs
+}
+
+// applicable finds the kind of a document and refuses those that are not applied.
+func (a *Applier) applicable(obj resource.Object) (*resource.Kind, *resource.FieldError) {
+	kind, ok := a.reg.Get(obj.GetKind())
+	switch {
+	case !ok || kind.Descriptor().FullName() != obj.ProtoReflect().Descriptor().FullName():
+		return nil, resource.NotSupported("kind", obj.GetKind(), a.reg.Plurals())
+	case kind.System && !a.system:
+		return nil, systemKind(kind)
+	case kind.ImmutableSpec:
+		return nil, resource.Forbidden("kind", kind.Name,
+			"objects of this kind are carried out once and cannot be part of a set that may be applied again; create them instead")
+	}
+	return kind, nil
+}
+
+// checkClaims finds values that two documents of the set take for themselves.
+func checkClaims(items []item) resource.FieldErrors {
+	type claimed struct{ space, value string }
+	type holder struct {
+		doc  resource.Document
+		path string
+	}
+	var errs resource.FieldErrors
+	inOrder := slices.Clone(items)
+	slices.SortFunc(inOrder, func(x, y item) int { return x.at - y.at })
+	taken := map[claimed]holder{}
+	for _, it := range inOrder {
+		if it.kind.Claims == nil {
+			continue
+		}
+		for _, c := range it.kind.Claims(it.obj) {
+			id := claimed{c.Space, c.Value}
+			other, dup := taken[id]
+			if !dup {
+				taken[id] = holder{it.doc, c.Path}
+			} else if other.doc.Object != it.doc.Object { // the kind checks within one object
+				errs = append(errs, it.doc.Place(resource.FieldErrors{resource.Duplicate(c.Path, c.Value, placeOf(other.doc, other.path))})...)
+			}
+		}
+	}
+	return errs
+}
+
+// placeOf names a field of another document: a.yaml:12: App default/web: spec.vmid.
+func placeOf(d resource.Document, path string) string {
+	place := ""
+	if d.Source != "" {
+		place = d.Source + ":"
+	}
+	if line := d.Locate(path); line > 0 {
+		place += fmt.Sprintf("%d:", line)
+	}
+	if place != "" {
+		place += " "
+	}
+	return fmt.Sprintf("%s%s: %s", place, resource.KeyOf(d.Object), path)
+}
+
+func inDocumentOrder(errs resource.FieldErrors) resource.FieldErrors {
+	slices.SortStableFunc(errs, func(x, y *resource.FieldError) int {
+		return cmp.Or(cmp.Compare(x.Document, y.Document), cmp.Compare(x.Line, y.Line))
+	})
+	return errs
+}
+
+// write writes the items and checks them among the others. Everything that is wrong with
+// fields is collected; an error of the store ends it at once.
+func (a *Applier) write(tx store.Tx, items []item, total int) ([]Result, error) {
+	results := make([]Result, total)
+	var errs resource.FieldErrors
+	v := view{tx: tx, writing: make(map[resource.Key]bool, len(items))}
+	for _, it := range items {
+		v.writing[it.key] = true
+		result, wrong, err := a.writeOne(tx, it)
+		if err != nil {
+			return nil, err
+		}
+		errs = append(errs, it.doc.Place(wrong)...)
+		results[it.at] = result
+	}
+	if len(errs) > 0 {
+		return nil, inDocumentOrder(errs).Bounded()
+	}
+	for _, it := range items {
+		if it.kind.Relate != nil {
+			errs = append(errs, it.doc.Place(it.kind.Relate(it.obj, v))...)
+		}
+	}
+	if len(errs) > 0 {
+		return nil, inDocumentOrder(errs).Bounded()
+	}
+	return results, nil
+}
+
+func (a *Applier) writeOne(tx store.Tx, it item) (Result, resource.FieldErrors, error) {
+	result := Result{Key: it.key, Outcome: Created}
+	var wrong resource.FieldErrors
+	if err := a.needNamespace(tx, it.obj); errors.As(err, &wrong) {
+		return result, wrong, nil
+	} else if err != nil {
+		return result, nil, err
+	}
+	cur, err := tx.Get(it.key)
+	if errors.Is(err, store.ErrNotFound) {
+		if uid := it.obj.GetMetadata().GetUid(); uid != "" {
+			return result, nil, fmt.Errorf("%s: %w: it does not exist, but the document names the uid %s", it.key, store.ErrConflict, uid)
+		}
+		result.Object, err = tx.Create(it.obj)
+		return result, nil, err
+	}
+	if err != nil {
+		return result, nil, err
+	}
+	if err := checkIdentity(cur, it.obj); err != nil {
+		return result, nil, fmt.Errorf("%s: %w", it.key, err)
+	}
+	next := mergeDocument(cur, it.obj)
+	if wrong = checkImmutable(it.kind, cur, next); len(wrong) > 0 {
+		return result, wrong, nil
+	}
+	if result.Object, err = tx.Update(next); err != nil {
+		return result, nil, err
+	}
+	result.Outcome = Configured
+	if result.Object.GetMetadata().GetResourceVersion() == cur.GetMetadata().GetResourceVersion() {
+		result.Outcome = Unchanged
+	}
+	return result, nil, nil
+}
+
+// checkIdentity refuses a document that means another object than the one there is.
+func checkIdentity(cur, doc resource.Object) error {
+	if uid := doc.GetMetadata().GetUid(); uid != "" && uid != cur.GetMetadata().GetUid() {
+		return fmt.Errorf("%w: its uid is %s, not %s", store.ErrConflict, cur.GetMetadata().GetUid(), uid)
+	}
+	if resource.Deleting(cur) {
+		return fmt.Errorf("%w: it is being deleted; apply again when it is gone", store.ErrConflict)
+	}
+	return nil
+}
