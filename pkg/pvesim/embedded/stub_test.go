@@ -26,8 +26,14 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(nodeMain(os.Args[2:], newRemoteEngine))
 	}
+	if len(os.Args) == 4 && os.Args[1] == ensureAndDie {
+		os.Exit(runEnsureAndDie(os.Args[2], os.Args[3]))
+	}
 	os.Exit(m.Run())
 }
+
+// ctxForever is for processes that end by being killed.
+var ctxForever = context.Background()
 
 // remoteEngine is a node without Proxmox: its API calls the engine directly, so that
 // these tests see real guests without depending on package pvesim.
