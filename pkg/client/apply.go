@@ -1,0 +1,89 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/resource"
+)
+
+// ApplyOptions of a set.
+type ApplyOptions struct {
+	// Manager owns the fields that the documents set.
+	Manager string
+	// DryRun validates and reports, and changes nothing.
+	DryRun bool
+}
+
+// ApplyResult is what became of one document.
+type ApplyResult struct {
+	Key resource.Key
+	// Outcome: created, configured or unchanged.
+	Outcome string
+	Object  resource.Object
+}
+
+// ApplySet creates or changes the objects of the documents, all of them or none; results
+// are in the order of the documents. Causes of an *Error name the documents' files and lines.
+func (c *Client) ApplySet(ctx context.Context, docs []resource.Document, opts ApplyOptions) ([]ApplyResult, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // a stream that is left early ends
+	stream, err := c.rpc.ApplySet(ctx)
+	if err != nil {
+		return nil, c.fail(ctx, err)
+	}
+	for _, d := range docs {
+		data, err := resource.EncodeJSON(d.Object)
+		if err != nil {
+			return nil, err
+		}
+		err = stream.Send(&v1alpha1.ApplyRequest{Json: data, Source: d.Source, FieldManager: opts.Manager, DryRun: opts.DryRun})
+		if errors.Is(err, io.EOF) {
+			break // the daemon has answered already; CloseAndRecv has its error
+		}
+		if err != nil {
+			return nil, c.fail(ctx, err)
+		}
+	}
+	resp, err := stream.CloseAndRecv()
+	if err != nil {
+		return nil, locate(c.fail(ctx, err), docs)
+	}
+	if len(resp.GetResults()) != len(docs) {
+		return nil, fmt.Errorf("the daemon answered %d results for %d documents", len(resp.GetResults()), len(docs))
+	}
+	results := make([]ApplyResult, len(docs))
+	for i, r := range resp.GetResults() {
+		obj, err := c.unpack(r.GetObject())
+		if err != nil {
+			return nil, err
+		}
+		k := r.GetKey()
+		results[i] = ApplyResult{
+			Key:     resource.Key{Kind: k.GetKind(), Namespace: k.GetNamespace(), Name: k.GetName()},
+			Outcome: r.GetResult(), Object: obj,
+		}
+	}
+	return results, nil
+}
+
+// locate puts the lines of the documents into an error's causes: what the daemon saw was
+// one line of JSON for each document.
+func locate(err error, docs []resource.Document) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	for i := range e.Causes {
+		cause := &e.Causes[i]
+		if cause.Document < 0 || cause.Document >= len(docs) {
+			continue
+		}
+		d := docs[cause.Document]
+		cause.Source, cause.Line = d.Source, d.Locate(cause.Field)
+	}
+	return err
+}

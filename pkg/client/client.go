@@ -1,0 +1,190 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/resource"
+)
+
+const (
+	// maxMessageBytes bounds one answer: the daemon sends at most 64 MiB of objects.
+	maxMessageBytes = 65 << 20
+	// pingInterval finds a daemon that is gone without a word; the daemon allows one ping
+	// in 10 s.
+	pingInterval = 20 * time.Second
+	// connectTimeout is for the TCP connection and the TLS handshake.
+	connectTimeout = 5 * time.Second
+)
+
+// Client talks to one daemon. It is safe for concurrent use.
+type Client struct {
+	cfg     Config
+	tokens  string
+	conn    *grpc.ClientConn
+	rpc     v1alpha1.ResourceServiceClient
+	system  v1alpha1.SystemServiceClient
+	failure *lastFailure
+}
+
+// New returns a client; it reads the CA and the token and makes no connection yet.
+func New(cfg Config) (*Client, error) {
+	if cfg.Registry == nil {
+		return nil, errors.New("client configuration: Registry is missing")
+	}
+	address, err := hostPort(cfg.Address)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Address = address
+	token, err := cfg.token()
+	if err != nil {
+		return nil, err
+	}
+	tlsConfig, err := cfg.tls()
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{cfg: cfg, tokens: token, failure: &lastFailure{}}
+	c.conn, err = grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(handshakes{credentials.NewTLS(tlsConfig), c.failure}),
+		grpc.WithPerRPCCredentials(bearer(token)),
+		grpc.WithContextDialer(c.dialer),
+		grpc.WithUserAgent(cfg.UserAgent),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingInterval}),
+		// A daemon that restarts is back within seconds: do not be slower than it.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: minPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxPause},
+			MinConnectTimeout: connectTimeout,
+		}),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("client of %s: %w", address, err)
+	}
+	c.rpc, c.system = v1alpha1.NewResourceServiceClient(c.conn), v1alpha1.NewSystemServiceClient(c.conn)
+	return c, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Address is where the daemon's gRPC API is.
+func (c *Client) Address() string { return c.cfg.Address }
+
+func keyMessage(k resource.Key) *v1alpha1.ObjectKey {
+	return &v1alpha1.ObjectKey{Kind: k.Kind, Namespace: k.Namespace, Name: k.Name}
+}
+
+// unpack decodes an object by the registry.
+func (c *Client) unpack(a *anypb.Any) (resource.Object, error) {
+	name := a.GetTypeUrl()[strings.LastIndexByte(a.GetTypeUrl(), '/')+1:]
+	kind, ok := c.cfg.Registry.Get(name[strings.LastIndexByte(name, '.')+1:])
+	if !ok || string(kind.Descriptor().FullName()) != name {
+		return nil, fmt.Errorf("the daemon sent an object of the kind %q, which this program does not know: use the version of the daemon", name)
+	}
+	obj := kind.New()
+	if err := proto.Unmarshal(a.GetValue(), obj); err != nil {
+		return nil, fmt.Errorf("decode an object of kind %s: %w", kind.Name, err)
+	}
+	return obj, nil
+}
+
+// one returns the object of an answer.
+func (c *Client) one(ctx context.Context, resp *v1alpha1.ObjectResponse, err error) (resource.Object, error) {
+	if err != nil {
+		return nil, c.fail(ctx, err)
+	}
+	return c.unpack(resp.GetObject())
+}
+
+// Get returns one object.
+func (c *Client) Get(ctx context.Context, key resource.Key) (resource.Object, error) {
+	resp, err := c.rpc.Get(ctx, &v1alpha1.GetRequest{Key: keyMessage(key)})
+	return c.one(ctx, resp, err)
+}
+
+// ListOptions selects from a kind; empty fields select everything.
+type ListOptions struct {
+	Namespace     string
+	LabelSelector string // in Kubernetes' syntax
+}
+
+// List is a snapshot of a kind, ordered by namespace and name.
+type List struct {
+	Items           []resource.Object
+	ResourceVersion string
+}
+
+// List returns the objects of a kind.
+func (c *Client) List(ctx context.Context, kind string, opts ListOptions) (List, error) {
+	resp, err := c.rpc.List(ctx, &v1alpha1.ListRequest{Kind: kind, Namespace: opts.Namespace, LabelSelector: opts.LabelSelector})
+	if err != nil {
+		return List{}, c.fail(ctx, err)
+	}
+	list := List{ResourceVersion: resp.GetResourceVersion(), Items: make([]resource.Object, len(resp.GetItems()))}
+	for i, item := range resp.GetItems() {
+		if list.Items[i], err = c.unpack(item); err != nil {
+			return List{}, err
+		}
+	}
+	return list, nil
+}
+
+// Create stores a new object.
+func (c *Client) Create(ctx context.Context, obj resource.Object) (resource.Object, error) {
+	packed, err := anypb.New(obj)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", resource.KeyOf(obj), err)
+	}
+	resp, err := c.rpc.Create(ctx, &v1alpha1.CreateRequest{Object: packed})
+	return c.one(ctx, resp, err)
+}
+
+// Update replaces metadata and spec. A metadata.resourceVersion that is not the current
+// one is ErrConflict.
+func (c *Client) Update(ctx context.Context, obj resource.Object) (resource.Object, error) {
+	packed, err := anypb.New(obj)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", resource.KeyOf(obj), err)
+	}
+	resp, err := c.rpc.Update(ctx, &v1alpha1.UpdateRequest{Object: packed})
+	return c.one(ctx, resp, err)
+}
+
+// UpdateStatus replaces the status.
+func (c *Client) UpdateStatus(ctx context.Context, obj resource.Object) (resource.Object, error) {
+	packed, err := anypb.New(obj)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", resource.KeyOf(obj), err)
+	}
+	resp, err := c.rpc.UpdateStatus(ctx, &v1alpha1.UpdateRequest{Object: packed})
+	return c.one(ctx, resp, err)
+}
+
+// Delete asks for deletion and returns the object as it is then; finalizers may keep it
+// for a while. uid, when set, is the one that the object must have.
+func (c *Client) Delete(ctx context.Context, key resource.Key, uid string) (resource.Object, error) {
+	resp, err := c.rpc.Delete(ctx, &v1alpha1.DeleteRequest{Key: keyMessage(key), Uid: uid})
+	return c.one(ctx, resp, err)
+}
+
+// Kinds returns the kinds that the daemon has.
+func (c *Client) Kinds(ctx context.Context) ([]*v1alpha1.KindInfo, error) {
+	resp, err := c.rpc.Kinds(ctx, &v1alpha1.KindsRequest{})
+	if err != nil {
+		return nil, c.fail(ctx, err)
+	}
+	return resp.GetKinds(), nil
+}
