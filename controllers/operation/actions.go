@@ -3,6 +3,7 @@ package operation
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -116,7 +117,7 @@ func (t *target) do(ctx context.Context, spec *v1alpha1.OperationSpec) (outcome,
 			}
 			return t.run(ctx, message, argv...)
 		}
-		return t.agent(ctx, message, "logs", cmp.Or(args["service"], "all"), strconv.Itoa(lines))
+		return t.agent(ctx, message, "logs", cmp.Or(args["service"], "system"), strconv.Itoa(lines))
 	case "TestNAT":
 		return t.testNAT(ctx, args)
 	}
@@ -133,8 +134,24 @@ func (t *target) testNAT(ctx context.Context, args map[string]string) (outcome, 
 	if host == "" {
 		return outcome{}, fmt.Errorf("the appliance has no gateway on its uplink, and no argument host names a target")
 	}
-	out, err := t.agent(ctx, "reached "+host+":"+port+" from the appliance", "nat-test", host, port, cmp.Or(args["forbidden"], ""))
-	out.result = map[string]string{"target": host + ":" + port, "from": t.name, "uplink": t.wan}
+	// The uplink's own network is closed to guests unless the spec opens it.
+	forbidden := cmp.Or(args["forbidden"], t.gw)
+	out, err := t.agent(ctx, "reached "+host+":"+port+" from the appliance", "nat-test", host, port, forbidden)
+	out.result = map[string]string{"target": host + ":" + port, "from": t.name, "uplink": t.wan, "forbidden": forbidden}
+	if err != nil {
+		return out, err
+	}
+	// One line for each part: nat-test <part> ok|fail <why>.
+	for _, line := range out.log {
+		f := strings.SplitN(line, " ", 4)
+		if len(f) < 3 || f[0] != "nat-test" {
+			continue
+		}
+		out.result[f[1]] = f[2]
+		if f[2] != "ok" {
+			err = errors.Join(err, errors.New(strings.Join(f[1:], " ")))
+		}
+	}
 	return out, err
 }
 
