@@ -1,0 +1,67 @@
+# Proximity. `make run` tries the product on this machine, `make test` tests it; both do
+# their own set-up. `make help` lists the rest.
+
+SHELL       := /bin/bash
+GO          ?= go
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS     := -s -w -X github.com/proximity-pve/proximity/pkg/version.value=$(VERSION)
+PREFIX      ?= /usr/local
+SYSCONFDIR  ?= /etc
+UNITDIR     ?= /etc/systemd/system
+DATA_DIR    ?= ./.proximity
+TOOLS       := bin/tools
+TOOLS_STAMP := $(TOOLS)/.stamp
+GO_FILES    := $(shell find api cmd controllers pkg -name '*.go' -not -path 'cmd/proximity-caddy/*' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test e2e bench generate lint clean install
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
+
+setup: ## install what is missing and make templates, packages and the proxy (cached)
+	@hack/setup.sh
+
+build: bin/proximityd bin/proxctl ## build bin/proximityd and bin/proxctl
+
+bin/proximityd bin/proxctl: bin/%: $(GO_FILES) go.mod go.sum
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
+
+run: setup build ## the quickstart on this machine: everything from YAML to an app in the browser
+	@hack/run.sh --data-dir $(DATA_DIR)
+
+test: setup build ## unit tests with the race detector, and the quickstart end to end
+	@hack/test.sh unit
+
+e2e: setup build ## all end-to-end stories on real containers
+	@hack/test.sh e2e
+
+bench: setup build ## figures as a table, and as bench.json
+	@$(GO) run ./hack/bench -out bench.json
+
+generate: $(TOOLS_STAMP) ## generate code from the protos
+	$(TOOLS)/buf generate
+
+lint: $(TOOLS_STAMP) ## vet, staticcheck, and whether generated code is current
+	$(GO) vet ./...
+	$(TOOLS)/staticcheck ./...
+	$(TOOLS)/buf lint
+	@hack/check-generated.sh
+
+$(TOOLS_STAMP): hack/tools/go.mod hack/tools/go.sum
+	@mkdir -p $(TOOLS)
+	cd hack/tools && $(GO) build -o ../../$(TOOLS)/ tool
+	@touch $@
+
+install: build ## install binaries, systemd unit and a configuration to fill in (DESTDIR, PREFIX)
+	install -D -m 0755 bin/proximityd $(DESTDIR)$(PREFIX)/bin/proximityd
+	install -D -m 0755 bin/proxctl $(DESTDIR)$(PREFIX)/bin/proxctl
+	install -D -m 0644 manifests/systemd/proximityd.service $(DESTDIR)$(UNITDIR)/proximityd.service
+	@if [ -e $(DESTDIR)$(SYSCONFDIR)/proximity/config.yaml ]; then \
+	  echo "kept $(DESTDIR)$(SYSCONFDIR)/proximity/config.yaml"; \
+	else install -D -m 0600 manifests/config/config.yaml $(DESTDIR)$(SYSCONFDIR)/proximity/config.yaml; \
+	  echo "now fill in $(DESTDIR)$(SYSCONFDIR)/proximity/config.yaml, then: systemctl enable --now proximityd"; fi
+
+clean: ## remove the embedded node with its guests, the data directory and what was built
+	@if [ -x bin/proximityd ] && [ -d $(DATA_DIR) ]; then bin/proximityd --destroy-node --embedded --data-dir $(DATA_DIR); fi
+	rm -rf $(DATA_DIR) bin bench.json
