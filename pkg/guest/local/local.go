@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os/exec"
 	"syscall"
 	"time"
@@ -88,7 +89,7 @@ func (e *Exec) Exec(ctx context.Context, node string, argv []string, stdin io.Re
 	case errors.As(err, &exit):
 		res.ExitCode = exitCode(exit)
 		return res, nil
-	case errors.Is(err, exec.ErrNotFound):
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		// The same as over ssh, where the login shell says so.
 		return guest.Result{ExitCode: notFound, Stderr: []byte(argv[0] + ": not found\n")}, nil
 	}
