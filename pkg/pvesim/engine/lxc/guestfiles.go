@@ -95,6 +95,10 @@ func renderInterfaces(old string, nics []engine.NIC) string {
 	kept, extra := foreignStanzas(old, names)
 
 	var b strings.Builder
+	// First, so that a line outside of any stanza does not end up in one of ours.
+	if kept = strings.TrimSpace(kept); kept != "" {
+		b.WriteString(kept + "\n\n")
+	}
 	b.WriteString("auto lo\niface lo inet loopback\n")
 	b.WriteString(extra["lo"])
 	for _, n := range nics {
@@ -111,9 +115,6 @@ func renderInterfaces(old string, nics []engine.NIC) string {
 			}
 		}
 		b.WriteString(extra[n.Name])
-	}
-	if kept = strings.TrimSpace(kept); kept != "" {
-		b.WriteString("\n" + kept + "\n")
 	}
 	return b.String()
 }
