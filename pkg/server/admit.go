@@ -1,0 +1,130 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/auth"
+	"github.com/proximity-pve/proximity/pkg/server/apistatus"
+)
+
+// gate is what both surfaces put every request through before its handler runs.
+type gate struct {
+	auth   auth.Authenticator
+	log    *slog.Logger
+	short  *slots  // requests in flight
+	long   *slots  // watches and waits
+	buffer *buffer // bodies in memory
+	// stopping ends when the server shuts down: watches and waits end with it.
+	stopping context.Context
+}
+
+func newGate(cfg Config, stopping context.Context) *gate {
+	return &gate{
+		stopping: stopping,
+		auth:     cfg.Auth,
+		log:      cfg.Log,
+		short:    &slots{what: "requests in flight", max: MaxInFlight},
+		long:     &slots{what: "watches and waits", max: MaxLongRunning},
+		buffer:   newBuffer(MaxBufferedBytes),
+	}
+}
+
+// authenticate returns a context with the caller's identity. What the table of open
+// routes names passes without one; everything else needs exactly one credential.
+func (g *gate) authenticate(ctx context.Context, surface auth.Surface, name string, authorization []string) (context.Context, error) {
+	if auth.IsOpen(surface, name) {
+		return ctx, nil
+	}
+	if len(authorization) != 1 {
+		return ctx, auth.ErrUnauthenticated
+	}
+	id, err := g.auth.Authenticate(ctx, authorization[0])
+	if err != nil {
+		return ctx, err
+	}
+	return auth.WithIdentity(ctx, id), nil
+}
+
+// admit takes a slot for a request and bounds its time (timeout 0: no bound). A long
+// one, a watch or a wait, ends with the server's shutdown too. done must be called at
+// the request's end.
+func (g *gate) admit(ctx context.Context, long bool, timeout time.Duration) (_ context.Context, done func(), err error) {
+	limit := g.short
+	if long {
+		limit = g.long
+	}
+	release, err := limit.take()
+	if err != nil {
+		return ctx, nil, err
+	}
+	cancel := context.CancelFunc(func() {})
+	if timeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+	}
+	if !long {
+		return ctx, func() { cancel(); release() }, nil
+	}
+	ctx, stop := context.WithCancel(ctx)
+	forget := context.AfterFunc(g.stopping, stop)
+	return ctx, func() { forget(); stop(); cancel(); release() }, nil
+}
+
+// isStopping tells whether the server is shutting down.
+func (g *gate) isStopping() bool { return g.stopping.Err() != nil }
+
+// authorize is the only caller of auth.Authorize in this package.
+func authorize(ctx context.Context, verb auth.Verb, kind, namespace string) error {
+	return auth.Authorize(ctx, auth.IdentityFrom(ctx), verb, kind, namespace)
+}
+
+// status maps a handler's error to what the caller sees. An error that nobody foresaw is
+// logged with the request's id, and the caller is told the id only.
+func (g *gate) status(ctx context.Context, err error) *v1alpha1.Status {
+	st := apistatus.From(err)
+	if st.GetReason() == apistatus.InternalError {
+		g.log.ErrorContext(ctx, "request failed", "request", requestID(ctx), "error", err)
+		st.Message = fmt.Sprintf("%s; the daemon's log has it as request %s", st.GetMessage(), requestID(ctx))
+	}
+	return st
+}
+
+// recovered turns a handler's panic into an error; call it deferred.
+func (g *gate) recovered(ctx context.Context, err *error) {
+	if p := recover(); p != nil {
+		g.log.ErrorContext(ctx, "request panicked", "request", requestID(ctx), "panic", p, "stack", string(debug.Stack()))
+		*err = fmt.Errorf("panic: %v", p)
+	}
+}
+
+type requestIDKey struct{}
+
+// withRequestID keeps the caller's request id when it is harmless and makes one otherwise.
+func withRequestID(ctx context.Context, given string) context.Context {
+	return context.WithValue(ctx, requestIDKey{}, cleanRequestID(given))
+}
+
+func requestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
+
+// maxRequestIDBytes bounds a request id that a client chose: a UUID has 36.
+const maxRequestIDBytes = 64
+
+func cleanRequestID(given string) string {
+	const harmless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+	if given != "" && len(given) <= maxRequestIDBytes && strings.Trim(given, harmless) == "" {
+		return given
+	}
+	raw := make([]byte, 8)
+	_, _ = rand.Read(raw) // never returns an error
+	return hex.EncodeToString(raw)
+}

@@ -1,0 +1,238 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strconv"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/apply"
+	"github.com/proximity-pve/proximity/pkg/auth"
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/server/apistatus"
+	"github.com/proximity-pve/proximity/pkg/store"
+)
+
+// resourceService is the gRPC form of core.
+type resourceService struct {
+	v1alpha1.UnimplementedResourceServiceServer
+	core *core
+	gate *gate
+}
+
+func keyFrom(k *v1alpha1.ObjectKey) resource.Key {
+	return resource.Key{Kind: k.GetKind(), Namespace: k.GetNamespace(), Name: k.GetName()}
+}
+
+func response(obj resource.Object, err error) (*v1alpha1.ObjectResponse, error) {
+	if err != nil {
+		return nil, err
+	}
+	packed, err := pack(obj)
+	return &v1alpha1.ObjectResponse{Object: packed}, err
+}
+
+func (s *resourceService) Get(ctx context.Context, req *v1alpha1.GetRequest) (*v1alpha1.ObjectResponse, error) {
+	return response(s.core.get(ctx, keyFrom(req.GetKey())))
+}
+
+func (s *resourceService) List(ctx context.Context, req *v1alpha1.ListRequest) (*v1alpha1.ListResponse, error) {
+	sel, err := selectLabels(req.GetLabelSelector())
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := s.core.list(ctx, req.GetKind(), selection{namespace: req.GetNamespace(), labels: sel})
+	if err != nil {
+		return nil, err
+	}
+	resp := &v1alpha1.ListResponse{ResourceVersion: strconv.FormatUint(snapshot.Revision, 10)}
+	bytes := 0
+	for _, obj := range snapshot.Items {
+		packed, err := pack(obj)
+		if err != nil {
+			return nil, err
+		}
+		if bytes += len(packed.GetValue()); bytes > MaxSendBytes {
+			return nil, errListTooLarge
+		}
+		resp.Items = append(resp.Items, packed)
+	}
+	return resp, nil
+}
+
+var errListTooLarge = apistatus.New(apistatus.RequestEntityTooLarge,
+	"the list has more than %d bytes: narrow it by namespace or label selector", MaxSendBytes)
+
+func (s *resourceService) Watch(req *v1alpha1.WatchRequest, stream grpc.ServerStreamingServer[v1alpha1.WatchEvent]) error {
+	sel, err := selectLabels(req.GetLabelSelector())
+	if err != nil {
+		return err
+	}
+	kind := req.GetKind()
+	if kind == "" {
+		kind = auth.AllKinds
+	}
+	chosen := selection{namespace: req.GetNamespace(), name: req.GetName(), labels: sel}
+	w, err := s.core.watch(stream.Context(), kind, chosen, req.GetResourceVersion())
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	// The headers tell the caller that the watch stands, before the first event.
+	if err := stream.SendHeader(nil); err != nil {
+		return err
+	}
+	for ev := range w.events() {
+		ev, keep := w.translate(ev)
+		if !keep {
+			continue
+		}
+		if err := s.sendEvent(stream, ev); err != nil {
+			return err
+		}
+	}
+	if err := w.err(); err != nil {
+		return err
+	}
+	if s.gate.isStopping() {
+		return apistatus.New(apistatus.ServiceUnavailable, "the server is shutting down: watch again from the last resourceVersion")
+	}
+	return stream.Context().Err()
+}
+
+func (s *resourceService) sendEvent(stream grpc.ServerStreamingServer[v1alpha1.WatchEvent], ev store.Event) error {
+	packed, err := pack(ev.Object)
+	if err != nil {
+		return err
+	}
+	return stream.Send(&v1alpha1.WatchEvent{
+		Type: string(ev.Type), Object: packed, ResourceVersion: strconv.FormatUint(ev.Revision, 10),
+	})
+}
+
+// changed decodes the object of a write. There is no dry run of a single object: taking
+// the wish for a write would change things.
+func (s *resourceService) changed(packed *anypb.Any, dryRun bool) (resource.Object, error) {
+	if dryRun {
+		return nil, apistatus.New(apistatus.BadRequest, "dry_run is supported by ApplySet only")
+	}
+	return s.core.unpack(packed)
+}
+
+func (s *resourceService) Create(ctx context.Context, req *v1alpha1.CreateRequest) (*v1alpha1.ObjectResponse, error) {
+	obj, err := s.changed(req.GetObject(), req.GetDryRun())
+	if err != nil {
+		return nil, err
+	}
+	return response(s.core.create(ctx, obj))
+}
+
+func (s *resourceService) Update(ctx context.Context, req *v1alpha1.UpdateRequest) (*v1alpha1.ObjectResponse, error) {
+	obj, err := s.changed(req.GetObject(), req.GetDryRun())
+	if err != nil {
+		return nil, err
+	}
+	return response(s.core.update(ctx, obj))
+}
+
+func (s *resourceService) UpdateStatus(ctx context.Context, req *v1alpha1.UpdateRequest) (*v1alpha1.ObjectResponse, error) {
+	obj, err := s.changed(req.GetObject(), req.GetDryRun())
+	if err != nil {
+		return nil, err
+	}
+	return response(s.core.updateStatus(ctx, obj))
+}
+
+func (s *resourceService) Delete(ctx context.Context, req *v1alpha1.DeleteRequest) (*v1alpha1.ObjectResponse, error) {
+	pre := store.Preconditions{UID: req.GetUid(), ResourceVersion: req.GetResourceVersion()}
+	return response(s.core.delete(ctx, keyFrom(req.GetKey()), pre))
+}
+
+func (s *resourceService) ApplySet(stream grpc.ClientStreamingServer[v1alpha1.ApplyRequest, v1alpha1.ApplySetResponse]) error {
+	ctx := stream.Context()
+	held := s.gate.buffer.reserve()
+	defer held.release()
+	docs, opts, err := s.receiveSet(stream, held)
+	if err != nil {
+		return err
+	}
+	results, err := s.core.applySet(ctx, docs, opts)
+	if err != nil {
+		return err
+	}
+	resp := &v1alpha1.ApplySetResponse{}
+	for _, r := range results {
+		packed, err := pack(r.Object)
+		if err != nil {
+			return err
+		}
+		resp.Results = append(resp.Results, &v1alpha1.ApplyResult{
+			Key:    &v1alpha1.ObjectKey{Kind: r.Key.Kind, Namespace: r.Key.Namespace, Name: r.Key.Name},
+			Result: r.Outcome, Object: packed,
+		})
+	}
+	return stream.SendAndClose(resp)
+}
+
+// receiveSet reads the stream to its end and decodes every document, so that the caller
+// learns of all wrong documents at once.
+func (s *resourceService) receiveSet(stream grpc.ClientStreamingServer[v1alpha1.ApplyRequest, v1alpha1.ApplySetResponse],
+	held *reservation) ([]resource.Document, apply.Options, error) {
+	var (
+		docs   []resource.Document
+		opts   apply.Options
+		wrong  resource.FieldErrors
+		number int
+	)
+	for ; ; number++ {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return docs, opts, wrong.OrNil()
+		}
+		if err != nil {
+			return nil, opts, err
+		}
+		if number == 0 {
+			opts = apply.Options{Manager: managerOr(req.GetFieldManager()), DryRun: req.GetDryRun()}
+		}
+		if number >= MaxApplyObjects || held.bytes+int64(len(req.GetJson())) > MaxApplyBytes {
+			return nil, opts, apistatus.New(apistatus.RequestEntityTooLarge,
+				"the set is too large, allowed are %d documents and %d bytes", MaxApplyObjects, MaxApplyBytes)
+		}
+		if err := held.grow(int64(len(req.GetJson()))); err != nil {
+			return nil, opts, err
+		}
+		doc, err := s.core.decodeOne(req.GetSource(), req.GetJson())
+		if err == nil {
+			doc.Index = number
+			docs = append(docs, doc)
+			continue
+		}
+		var fields resource.FieldErrors
+		if !errors.As(err, &fields) {
+			return nil, opts, err
+		}
+		for _, f := range fields {
+			f.Document = number
+		}
+		wrong = append(wrong, fields...)
+	}
+}
+
+func (s *resourceService) Kinds(ctx context.Context, _ *v1alpha1.KindsRequest) (*v1alpha1.KindsResponse, error) {
+	if err := authorize(ctx, auth.VerbGet, auth.Discovery, ""); err != nil {
+		return nil, err
+	}
+	resp := &v1alpha1.KindsResponse{}
+	for _, k := range s.core.registry.Kinds() {
+		resp.Kinds = append(resp.Kinds, &v1alpha1.KindInfo{
+			Kind: k.Name, Plural: k.Plural, ShortNames: k.ShortNames, Namespaced: k.Namespaced,
+			Categories: k.Categories, ApplyOrder: int32(k.ApplyOrder),
+		})
+	}
+	return resp, nil
+}

@@ -1,0 +1,251 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/proximity-pve/proximity/pkg/auth"
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/server/apistatus"
+	"github.com/proximity-pve/proximity/pkg/store"
+)
+
+// isTrue tells whether a query parameter is set, as Kubernetes writes it.
+func isTrue(r *http.Request, name string) bool {
+	v := r.URL.Query().Get(name)
+	return v == "1" || v == "true"
+}
+
+func wantsWatch(r *http.Request) bool { return isTrue(r, "watch") }
+
+// dryRun reads ?dryRun=All.
+func dryRun(r *http.Request) (bool, error) {
+	switch v := r.URL.Query()["dryRun"]; {
+	case len(v) == 0:
+		return false, nil
+	case len(v) == 1 && v[0] == "All":
+		return true, nil
+	}
+	return false, apistatus.New(apistatus.BadRequest, "dryRun: allowed is All")
+}
+
+// noDryRun refuses a dry run where there is none: ignoring the wish would change things.
+func noDryRun(r *http.Request) error {
+	dry, err := dryRun(r)
+	if err == nil && dry {
+		return apistatus.New(apistatus.BadRequest, "dryRun is supported by apply only")
+	}
+	return err
+}
+
+// selectionOf reads a collection's namespace and selectors.
+func selectionOf(r *http.Request, c call) (selection, error) {
+	query := r.URL.Query()
+	sel := selection{namespace: c.target.namespace, name: c.target.name}
+	var err error
+	if sel.labels, err = selectLabels(query.Get("labelSelector")); err != nil {
+		return sel, err
+	}
+	return sel, sel.selectFields(query.Get("fieldSelector"))
+}
+
+func (s *rest) listOrWatch(w http.ResponseWriter, r *http.Request, c call) error {
+	if wantsWatch(r) {
+		return s.watch(w, r, c)
+	}
+	return s.list(w, r, c)
+}
+
+func (s *rest) getOrWatch(w http.ResponseWriter, r *http.Request, c call) error {
+	if wantsWatch(r) {
+		return s.watch(w, r, c)
+	}
+	return s.get(w, r, c)
+}
+
+func (s *rest) get(w http.ResponseWriter, r *http.Request, c call) error {
+	obj, err := s.core.get(r.Context(), c.key())
+	return writeObject(w, r, http.StatusOK, obj, err)
+}
+
+func (s *rest) list(w http.ResponseWriter, r *http.Request, c call) error {
+	sel, err := selectionOf(r, c)
+	if err != nil {
+		return err
+	}
+	snapshot, err := s.core.list(r.Context(), c.kind.Name, sel)
+	if err != nil {
+		return err
+	}
+	body := fmt.Appendf(nil, `{"apiVersion":%q,"kind":%q,"metadata":{"resourceVersion":%q},"items":[`,
+		resource.APIVersion, c.kind.Name+"List", strconv.FormatUint(snapshot.Revision, 10))
+	for i, obj := range snapshot.Items {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		item, err := resource.EncodeJSON(obj)
+		if err != nil {
+			return err
+		}
+		if len(body)+len(item) > MaxSendBytes {
+			return errListTooLarge
+		}
+		body = append(body, item...)
+	}
+	writeJSON(w, r, http.StatusOK, append(body, `]}`...))
+	return nil
+}
+
+// readObject decodes the body as an object of the path's kind. What the path names, the
+// body may leave out; it must not say otherwise.
+func (s *rest) readObject(w http.ResponseWriter, r *http.Request, c call) (resource.Object, error) {
+	b, err := s.readBody(w, r, documentTypes...)
+	if err != nil {
+		return nil, err
+	}
+	defer b.release()
+	obj, err := resource.DecodeJSON(s.core.registry, b.data)
+	if err != nil {
+		return nil, err
+	}
+	return obj, matchPath(obj, c)
+}
+
+// matchPath fills in the namespace and name of the path and refuses others.
+func matchPath(obj resource.Object, c call) error {
+	var errs resource.FieldErrors
+	meta := obj.GetMetadata()
+	if obj.GetKind() != c.kind.Name {
+		errs = append(errs, resource.Invalid("kind", obj.GetKind(), c.kind.Name+", the kind of the path"))
+	}
+	if meta.Namespace == "" {
+		meta.Namespace = c.target.namespace
+	}
+	if meta.Namespace != c.target.namespace {
+		allowed := fmt.Sprintf("%q, the namespace of the path", c.target.namespace)
+		if !c.kind.Namespaced {
+			allowed = "no namespace: the kind is cluster-scoped"
+		}
+		errs = append(errs, resource.Invalid("metadata.namespace", meta.Namespace, allowed))
+	}
+	if c.target.name != "" {
+		if meta.Name == "" {
+			meta.Name = c.target.name
+		}
+		if meta.Name != c.target.name {
+			errs = append(errs, resource.Invalid("metadata.name", meta.Name, fmt.Sprintf("%q, the name of the path", c.target.name)))
+		}
+	}
+	return errs.OrNil()
+}
+
+func (s *rest) create(w http.ResponseWriter, r *http.Request, c call) error {
+	if err := noDryRun(r); err != nil {
+		return err
+	}
+	obj, err := s.readObject(w, r, c)
+	if err != nil {
+		return err
+	}
+	created, err := s.core.create(r.Context(), obj)
+	return writeObject(w, r, http.StatusCreated, created, err)
+}
+
+func (s *rest) update(w http.ResponseWriter, r *http.Request, c call) error {
+	if err := noDryRun(r); err != nil {
+		return err
+	}
+	obj, err := s.readObject(w, r, c)
+	if err != nil {
+		return err
+	}
+	updated, err := s.core.update(r.Context(), obj)
+	return writeObject(w, r, http.StatusOK, updated, err)
+}
+
+func (s *rest) updateStatus(w http.ResponseWriter, r *http.Request, c call) error {
+	if err := noDryRun(r); err != nil {
+		return err
+	}
+	obj, err := s.readObject(w, r, c)
+	if err != nil {
+		return err
+	}
+	updated, err := s.core.updateStatus(r.Context(), obj)
+	return writeObject(w, r, http.StatusOK, updated, err)
+}
+
+// deleteOptions is what of Kubernetes' DeleteOptions has a meaning here.
+type deleteOptions struct {
+	APIVersion         string   `json:"apiVersion"`
+	Kind               string   `json:"kind"`
+	GracePeriodSeconds *int64   `json:"gracePeriodSeconds"` // guests are shut down by their controllers
+	PropagationPolicy  string   `json:"propagationPolicy"`
+	DryRun             []string `json:"dryRun"`
+	Preconditions      struct {
+		UID             string `json:"uid"`
+		ResourceVersion string `json:"resourceVersion"`
+	} `json:"preconditions"`
+}
+
+func (s *rest) delete(w http.ResponseWriter, r *http.Request, c call) error {
+	if err := noDryRun(r); err != nil {
+		return err
+	}
+	pre, err := s.preconditions(w, r)
+	if err != nil {
+		return err
+	}
+	last, err := s.core.delete(r.Context(), c.key(), pre)
+	return writeObject(w, r, http.StatusOK, last, err)
+}
+
+// preconditions reads them from the query and from a DeleteOptions body; both count.
+func (s *rest) preconditions(w http.ResponseWriter, r *http.Request) (store.Preconditions, error) {
+	query := r.URL.Query()
+	pre := store.Preconditions{UID: query.Get("uid"), ResourceVersion: query.Get("resourceVersion")}
+	b, err := s.readBody(w, r, typeJSON)
+	if err != nil {
+		return pre, err
+	}
+	defer b.release()
+	if len(b.data) == 0 {
+		return pre, nil
+	}
+	var opts deleteOptions
+	dec := json.NewDecoder(bytes.NewReader(b.data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&opts); err != nil || dec.More() {
+		return pre, resource.FieldErrors{{Reason: resource.ReasonSyntax, Allowed: "the body must be one DeleteOptions object"}}
+	}
+	if len(opts.DryRun) > 0 {
+		return pre, apistatus.New(apistatus.BadRequest, "dryRun is supported by apply only")
+	}
+	if p := opts.PropagationPolicy; p != "" && p != "Background" {
+		return pre, resource.FieldErrors{resource.NotSupported("propagationPolicy", p, []string{"Background"})}
+	}
+	err = errors.Join(
+		merge(&pre.UID, opts.Preconditions.UID, "uid"),
+		merge(&pre.ResourceVersion, opts.Preconditions.ResourceVersion, "resourceVersion"))
+	return pre, err
+}
+
+// merge sets a precondition that two places may name.
+func merge(dst *string, value, name string) error {
+	if *dst != "" && value != "" && *dst != value {
+		return apistatus.New(apistatus.BadRequest, "the preconditions of query and body name different values of %s", name)
+	}
+	if value != "" {
+		*dst = value
+	}
+	return nil
+}
+
+// allow is authorize for routes that read nothing from the core.
+func allow(r *http.Request, subject string) error {
+	return authorize(r.Context(), auth.VerbGet, subject, "")
+}

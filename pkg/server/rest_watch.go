@@ -1,0 +1,189 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/auth"
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/server/apistatus"
+	"github.com/proximity-pve/proximity/pkg/store"
+)
+
+// watch streams events: JSON lines of {"type","object"} as Kubernetes does, or
+// server-sent events when the caller accepts text/event-stream. As in Kubernetes,
+// bookmarks are sent to those only who ask with ?allowWatchBookmarks=1, and an error
+// that ends the stream is its last event, of type ERROR, with a Status.
+func (s *rest) watch(w http.ResponseWriter, r *http.Request, c call) error {
+	sel, err := selectionOf(r, c)
+	if err != nil {
+		return err
+	}
+	timeout, err := watchTimeout(r)
+	if err != nil {
+		return err
+	}
+	out := &eventWriter{w: w, rc: http.NewResponseController(w), kind: c.kind, bookmarks: isTrue(r, "allowWatchBookmarks")}
+	from := r.URL.Query().Get("resourceVersion")
+	if strings.Contains(r.Header.Get("Accept"), typeEvents) {
+		out.sse = true
+		if id := r.Header.Get("Last-Event-ID"); id != "" { // a browser that reconnects
+			from = id
+		}
+	}
+	if from == "0" { // Kubernetes' way to say: any, begin with the objects there are
+		from = ""
+	}
+	events, err := s.core.watch(r.Context(), c.kind.Name, sel, from)
+	if err != nil {
+		return err
+	}
+	defer events.close()
+	defer s.metrics.watching(auth.REST)()
+	if err := out.begin(); err != nil {
+		return err
+	}
+	return s.copyEvents(r, out, events, timeout)
+}
+
+// copyEvents writes events until the watch, the caller or the server ends.
+func (s *rest) copyEvents(r *http.Request, out *eventWriter, events *watch, timeout time.Duration) error {
+	var end <-chan time.Time
+	if timeout > 0 {
+		timer := time.NewTimer(timeout)
+		defer timer.Stop()
+		end = timer.C
+	}
+	alive := time.NewTicker(PingInterval)
+	defer alive.Stop()
+	for {
+		select {
+		case <-end:
+			return nil
+		case <-alive.C:
+			if err := out.keepAlive(); err != nil {
+				return err
+			}
+		case ev, ok := <-events.events():
+			if !ok {
+				if err := events.err(); err != nil {
+					return out.failed(s.gate.status(r.Context(), err))
+				}
+				return nil
+			}
+			ev, keep := events.translate(ev)
+			if !keep {
+				continue
+			}
+			if err := out.event(ev, len(events.events()) == 0); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+const typeEvents = "text/event-stream"
+
+// watchTimeout reads ?timeoutSeconds=: how long the caller wants to watch, 0: as long as
+// it goes.
+func watchTimeout(r *http.Request) (time.Duration, error) {
+	text := r.URL.Query().Get("timeoutSeconds")
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil || n == 0 {
+		return 0, apistatus.New(apistatus.BadRequest, "timeoutSeconds %.20q: allowed is a positive number", text)
+	}
+	return time.Duration(n) * time.Second, nil
+}
+
+// eventWriter writes events in one of the two formats.
+type eventWriter struct {
+	w         http.ResponseWriter
+	rc        *http.ResponseController
+	kind      *resource.Kind
+	sse       bool
+	bookmarks bool
+}
+
+// begin sends the headers, so that the caller knows that the watch stands.
+func (o *eventWriter) begin() error {
+	contentType := typeJSON
+	if o.sse {
+		contentType = typeEvents
+	}
+	o.w.Header().Set("Content-Type", contentType)
+	o.w.WriteHeader(http.StatusOK)
+	return o.flush()
+}
+
+func (o *eventWriter) event(ev store.Event, flush bool) error {
+	object := []byte(nil)
+	if ev.Type == store.Bookmark {
+		if !o.bookmarks {
+			return o.flush()
+		}
+		object = fmt.Appendf(nil, `{"apiVersion":%q,"kind":%q,"metadata":{"resourceVersion":"%d"}}`, resource.APIVersion, o.kind.Name, ev.Revision)
+	} else {
+		var err error
+		if object, err = resource.EncodeJSON(ev.Object); err != nil {
+			return err
+		}
+	}
+	return o.write(string(ev.Type), object, strconv.FormatUint(ev.Revision, 10), flush)
+}
+
+// failed writes the last event of a watch that broke.
+func (o *eventWriter) failed(st *v1alpha1.Status) error {
+	return o.write("ERROR", apistatus.JSON(st), "", true)
+}
+
+// keepAlive writes a comment, which only server-sent events have: it finds out whether
+// the caller is still there, and keeps proxies from closing the stream.
+func (o *eventWriter) keepAlive() error {
+	if !o.sse {
+		return nil
+	}
+	if _, err := o.deadline().Write([]byte(": alive\n\n")); err != nil {
+		return err
+	}
+	return o.flush()
+}
+
+func (o *eventWriter) write(typ string, object []byte, id string, flush bool) error {
+	var line []byte
+	if o.sse {
+		if id != "" {
+			line = fmt.Appendf(line, "id: %s\n", id)
+		}
+		line = fmt.Appendf(line, "event: %s\ndata: ", typ)
+	}
+	line = fmt.Appendf(line, `{"type":%q,"object":%s}`+"\n", typ, object)
+	if o.sse {
+		line = append(line, '\n')
+	}
+	if _, err := o.deadline().Write(line); err != nil {
+		return err
+	}
+	if flush {
+		return o.flush()
+	}
+	return nil
+}
+
+// deadline gives the next write StallTimeout: a caller that takes nothing for that long
+// is cut off.
+func (o *eventWriter) deadline() http.ResponseWriter {
+	_ = o.rc.SetWriteDeadline(time.Now().Add(StallTimeout))
+	return o.w
+}
+
+func (o *eventWriter) flush() error {
+	o.deadline()
+	return o.rc.Flush()
+}

@@ -1,0 +1,120 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/proximity-pve/proximity/pkg/auth"
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/server/openapi"
+	"github.com/proximity-pve/proximity/pkg/store"
+)
+
+// Config is what a server is made of. Planner and Streams may be nil: then what needs
+// them is not offered. Everything else is needed.
+type Config struct {
+	Store    store.Store
+	Applier  Applier
+	Registry *resource.Registry
+	Auth     auth.Authenticator
+	// TLS has the server's certificate; there is no way to serve without.
+	TLS     *tls.Config
+	Log     *slog.Logger
+	Metrics Metrics
+	// Ready is asked at every /readyz and every other second by the gRPC health service:
+	// it must be quick. The text of its error is shown to callers without a credential.
+	Ready func() error
+	// Version is the daemon's.
+	Version string
+
+	Planner Planner
+	Streams Streams
+}
+
+func (c Config) check() error {
+	missing := func(name string, is bool) error {
+		if is {
+			return fmt.Errorf("%s is missing", name)
+		}
+		return nil
+	}
+	return errors.Join(
+		missing("Store", c.Store == nil), missing("Applier", c.Applier == nil), missing("Registry", c.Registry == nil),
+		missing("Auth", c.Auth == nil), missing("Log", c.Log == nil), missing("Metrics", c.Metrics == nil),
+		missing("Ready", c.Ready == nil), missing("TLS", c.TLS == nil || len(c.TLS.Certificates) == 0),
+	)
+}
+
+// Server is the daemon's API.
+type Server struct {
+	core    *core
+	gate    *gate
+	system  *systemService
+	metrics *metrics
+	health  *health
+	rest    *rest
+	tls     *tls.Config
+	log     *slog.Logger
+	// stop ends watches and waits.
+	stop context.CancelFunc
+}
+
+// New builds a server. It registers the server's metrics, so there can be one per
+// registry of metrics.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("server configuration: %w", err)
+	}
+	for _, k := range cfg.Registry.Kinds() {
+		if k.Plural == applyCollection || !validSegment(k.Plural) {
+			return nil, fmt.Errorf("kind %s: %q can't be a plural, paths have another meaning for it", k.Name, k.Plural)
+		}
+	}
+	stopping, stop := context.WithCancel(context.Background())
+	s := &Server{
+		core: &core{store: cfg.Store, applier: cfg.Applier, registry: cfg.Registry},
+		gate: newGate(cfg, stopping), health: newHealth(cfg.Ready),
+		tls: cfg.TLS.Clone(), log: cfg.Log, stop: stop,
+	}
+	s.system = &systemService{core: s.core}
+	s.tls.MinVersion = max(s.tls.MinVersion, tls.VersionTLS13)
+	var err error
+	if s.rest, err = s.newREST(cfg); err != nil {
+		stop()
+		return nil, err
+	}
+	if s.metrics, err = newMetrics(cfg.Metrics, s.gate); err != nil {
+		stop()
+		return nil, err
+	}
+	s.rest.metrics = s.metrics
+	return s, nil
+}
+
+func (s *Server) newREST(cfg Config) (*rest, error) {
+	gateway, err := newGateway(s.system)
+	if err != nil {
+		return nil, err
+	}
+	document, err := openapi.Document(cfg.Registry, cfg.Version)
+	if err != nil {
+		return nil, err
+	}
+	r := &rest{
+		core: s.core, gate: s.gate, gateway: gateway, openapi: document, ready: cfg.Ready, version: cfg.Version,
+		scrape: promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{
+			MaxRequestsInFlight: maxScrapes, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+		}),
+	}
+	r.fixed = r.fixedRoutes()
+	r.kinds = r.newKindRoutes()
+	return r, nil
+}
+
+// maxScrapes bounds concurrent readers of the metrics.
+const maxScrapes = 4
