@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"path/filepath"
 	"testing"
 
@@ -36,13 +37,15 @@ func openBolt(t *testing.T) storetest.Backend {
 		return st
 	}
 	st := open(t)
-	b := storetest.Backend{Store: st, Compact: st.Compact}
-	b.Reopen = func(t *testing.T) store.Store {
-		closeStore(t, st)
-		*st = *open(t) // so that Compact reaches the new one
-		return st
+	return storetest.Backend{
+		Store:   st,
+		Compact: func(ctx context.Context, upTo uint64) error { return st.Compact(ctx, upTo) },
+		Reopen: func(t *testing.T) store.Store {
+			closeStore(t, st)
+			st = open(t)
+			return st
+		},
 	}
-	return b
 }
 
 func closeStore(t *testing.T, st store.Store) {
@@ -55,5 +58,18 @@ func closeStore(t *testing.T, st store.Store) {
 func TestConformance(t *testing.T) {
 	for name, open := range backends {
 		t.Run(name, func(t *testing.T) { storetest.Run(t, open) })
+	}
+}
+
+func TestModel(t *testing.T) {
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) { storetest.RunModel(t, open) })
+	}
+}
+
+func TestWatchers(t *testing.T) {
+	load := storetest.WatchLoad{Watchers: 40, Writers: 4, Rounds: 6, Writes: 250}
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) { storetest.RunWatchers(t, open, load) })
 	}
 }
