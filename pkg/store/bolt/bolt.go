@@ -107,7 +107,7 @@ func Open(path string, reg *resource.Registry, opts Options) (*Store, error) {
 // ID is the random id that was made with the file. A copy of the file has the same.
 func (s *Store) ID() string { return s.db.id }
 
-func openDatabase(path string, reg *resource.Registry, opts Options) (_ *database, _ engine.Contents, err error) {
+func openDatabase(path string, reg *resource.Registry, opts Options) (_ *database, contents engine.Contents, err error) {
 	// bbolt maps the file; a page that lies about its size faults. Here, where the whole
 	// file is read for the first time, that becomes an error.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -123,19 +123,17 @@ func openDatabase(path string, reg *resource.Registry, opts Options) (_ *databas
 	if d.db, err = openFile(path, opts); err != nil {
 		return nil, engine.Contents{}, err
 	}
-	if err = d.db.Update(func(tx *bbolt.Tx) error { return prepare(tx, reg) }); err != nil {
-		return nil, engine.Contents{}, err
+	var complete bool
+	contents, complete, err = d.read()
+	if errors.Is(err, errEmpty) {
+		if err = d.db.Update(create); err != nil {
+			return nil, engine.Contents{}, err
+		}
+		contents, complete, err = d.read()
 	}
-	err = d.db.View(func(tx *bbolt.Tx) error {
-		d.id = string(tx.Bucket(metaBucket).Get(keyStoreID))
-		c, err := readCounters(tx)
-		d.settle(c)
-		return err
-	})
-	if err != nil {
-		return nil, engine.Contents{}, err
+	if err == nil && !complete {
+		err = d.db.Update(func(tx *bbolt.Tx) error { return addKinds(tx, reg) })
 	}
-	contents, err := d.load()
 	return d, contents, err
 }
 

@@ -175,27 +175,49 @@ func (d *database) Size() int64 {
 // Close implements engine.Log.
 func (d *database) Close() error { return d.db.Close() }
 
-// load reads all objects of known kinds.
-func (d *database) load() (engine.Contents, error) {
-	contents := engine.Contents{Revision: d.counters.revision}
-	err := d.db.View(func(tx *bbolt.Tx) error {
-		for _, kind := range d.reg.Kinds() {
-			err := tx.Bucket(objBucket(kind.Name)).ForEach(func(k, v []byte) error {
-				obj, err := decodeObject(kind, v)
-				if err != nil {
-					return fmt.Errorf("%w: %s %q: %w", ErrDamaged, kind.Name, k, err)
-				}
-				if key := resource.KeyOf(obj); key.Kind != kind.Name || string(objKey(key)) != string(k) {
-					return fmt.Errorf("%w: %s %q holds %s", ErrDamaged, kind.Name, k, key)
-				}
-				contents.Objects = append(contents.Objects, obj)
-				return nil
-			})
-			if err != nil {
-				return err
-			}
+// read checks the layout and reads everything but the log. It changes nothing: a file
+// that is refused stays as it is, for whoever has to find out what happened to it.
+func (d *database) read() (contents engine.Contents, complete bool, err error) {
+	err = d.db.View(func(tx *bbolt.Tx) error {
+		if err := checkSchema(tx); err != nil {
+			return err
 		}
-		return nil
+		c, err := readCounters(tx)
+		if err != nil {
+			return err
+		}
+		d.settle(c)
+		d.id = string(tx.Bucket(metaBucket).Get(keyStoreID))
+		contents.Revision = c.revision
+		contents.Objects, err = readObjects(tx, d.reg)
+		complete = hasAllKinds(tx, d.reg)
+		return err
 	})
-	return contents, err
+	return contents, complete, err
+}
+
+// readObjects decodes all objects of known kinds.
+func readObjects(tx *bbolt.Tx, reg *resource.Registry) ([]resource.Object, error) {
+	var objects []resource.Object
+	for _, kind := range reg.Kinds() {
+		bucket := tx.Bucket(objBucket(kind.Name))
+		if bucket == nil {
+			continue // the kind is new
+		}
+		err := bucket.ForEach(func(k, v []byte) error {
+			obj, err := decodeObject(kind, v)
+			if err != nil {
+				return fmt.Errorf("%w: %s %q: %w", ErrDamaged, kind.Name, k, err)
+			}
+			if key := resource.KeyOf(obj); key.Kind != kind.Name || string(objKey(key)) != string(k) {
+				return fmt.Errorf("%w: %s %q holds %s", ErrDamaged, kind.Name, k, key)
+			}
+			objects = append(objects, obj)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return objects, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
@@ -65,25 +66,10 @@ func readNumber(meta *bbolt.Bucket, key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(v), nil
 }
 
-// prepare makes the layout in an empty file and checks it in any other. It adds the
-// buckets of kinds that are new; a commit need not look whether they exist.
-func prepare(tx *bbolt.Tx, reg *resource.Registry) error {
-	if k, _ := tx.Cursor().First(); k == nil {
-		if err := create(tx); err != nil {
-			return err
-		}
-	}
-	if err := checkSchema(tx); err != nil {
-		return err
-	}
-	for _, kind := range reg.Kinds() {
-		if _, err := tx.CreateBucketIfNotExists(objBucket(kind.Name)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// errEmpty: a new file, without a layout.
+var errEmpty = errors.New("empty database")
 
+// create makes the layout in an empty file.
 func create(tx *bbolt.Tx) error {
 	meta, err := tx.CreateBucket(metaBucket)
 	if err != nil {
@@ -99,7 +85,27 @@ func create(tx *bbolt.Tx) error {
 	)
 }
 
+// addKinds makes the buckets of kinds that are new, so that a commit need not look
+// whether they exist.
+func addKinds(tx *bbolt.Tx, reg *resource.Registry) error {
+	for _, kind := range reg.Kinds() {
+		if _, err := tx.CreateBucketIfNotExists(objBucket(kind.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func hasAllKinds(tx *bbolt.Tx, reg *resource.Registry) bool {
+	return !slices.ContainsFunc(reg.Kinds(), func(k *resource.Kind) bool {
+		return tx.Bucket(objBucket(k.Name)) == nil
+	})
+}
+
 func checkSchema(tx *bbolt.Tx) error {
+	if first, _ := tx.Cursor().First(); first == nil {
+		return errEmpty
+	}
 	meta := tx.Bucket(metaBucket)
 	if meta == nil {
 		return fmt.Errorf("%w: it is a bbolt file of something else", ErrDamaged)

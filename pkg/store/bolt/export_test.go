@@ -1,0 +1,31 @@
+package bolt
+
+import "os"
+
+// WithFaults returns options whose commits fail where the functions say so: before the
+// database writes anything, or after it has synced. Nil functions do nothing.
+func (o Options) WithFaults(before, after func() error) Options {
+	o.seams.beforeCommit, o.seams.afterCommit = before, after
+	return o
+}
+
+// WithFile returns options that hand the database's open file to see.
+func (o Options) WithFile(see func(*os.File)) Options {
+	o.seams.openFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		f, err := os.OpenFile(name, flag, mode)
+		if err == nil {
+			see(f)
+		}
+		return f, err
+	}
+	return o
+}
+
+// SchemaVersion for tests of newer ones.
+const SchemaVersion = schemaVersion
+
+// Internals for tests of records.
+var (
+	EncodeRecord = encodeRecord
+	DecodeRecord = decodeRecord
+)
