@@ -19,6 +19,7 @@ import (
 // concurrent use.
 type Client struct {
 	address  func(node string) string
+	dialTCP  func(ctx context.Context, network, address string) (net.Conn, error)
 	user     string
 	auth     []ssh.AuthMethod
 	keys     hostKeys
@@ -52,7 +53,8 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		address: cfg.Address, user: cfg.User, auth: auth, keys: keys, sessions: sessions, log: cfg.Log,
-		nodes: map[string]*node{},
+		dialTCP: (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		nodes:   map[string]*node{},
 	}
 	if c.address == nil {
 		c.address = func(node string) string { return net.JoinHostPort(node, "22") }
@@ -198,7 +200,7 @@ func (c *Client) connect(ctx context.Context, n *node) (conn *connection, fresh 
 
 func (c *Client) dial(ctx context.Context, name string) (*ssh.Client, error) {
 	address := c.address(name)
-	raw, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", address)
+	raw, err := c.dialTCP(ctx, "tcp", address)
 	if err != nil {
 		return nil, reachError(ctx, err)
 	}
