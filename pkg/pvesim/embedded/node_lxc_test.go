@@ -69,8 +69,9 @@ func lookForTraces(t *testing.T, dataDir string) traces {
 	return found
 }
 
-// members are the processes below the node's control groups: everything that it runs.
-func members(t *testing.T, dataDir string) []int {
+// members are the processes below the node's control groups, with their start times:
+// everything that the node runs.
+func members(t *testing.T, dataDir string) map[int]uint64 {
 	t.Helper()
 	all, err := cgroup.Hierarchies()
 	if err != nil {
@@ -80,7 +81,11 @@ func members(t *testing.T, dataDir string) []int {
 	if !ok {
 		t.Skip("no pids controller to find the node's processes by")
 	}
-	return cgroup.Procs(filepath.Join(h.Mount, groupName(dataDir)))
+	found := map[int]uint64{}
+	for _, pid := range cgroup.Procs(filepath.Join(h.Mount, groupName(dataDir))) {
+		found[pid] = processStart(pid)
+	}
+	return found
 }
 
 // TestShutdownLeavesNothing: guests halt, then nothing of the node is left but its files;
@@ -99,8 +104,8 @@ func TestShutdownLeavesNothing(t *testing.T) {
 	if err := n.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, pid := range running {
-		if syscall.Kill(pid, 0) == nil {
+	for pid, started := range running {
+		if processAlive(pid, started) {
 			t.Errorf("process %d survived", pid)
 		}
 	}
@@ -136,8 +141,8 @@ func TestPowerFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "end of all processes", func() bool { return len(members(t, n.opts.DataDir)) == 0 })
-	for _, pid := range running {
-		if pid != n.Info().PID && syscall.Kill(pid, 0) == nil {
+	for pid, started := range running {
+		if processAlive(pid, started) {
 			t.Errorf("process %d survived", pid)
 		}
 	}
@@ -266,7 +271,7 @@ func TestNodeHasNoWayOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pid := range members(t, n.opts.DataDir) {
+	for pid := range members(t, n.opts.DataDir) {
 		ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
 		if err != nil || ns == own {
 			t.Errorf("process %d is in network namespace %s (%v), the host's is %s", pid, ns, err, own)
@@ -329,5 +334,41 @@ func TestEnsureTwiceAtOnce(t *testing.T) {
 	all.Wait()
 	if instances[0] == "" || instances[0] != instances[1] || instances[1] != instances[2] {
 		t.Errorf("instances %v, want one", instances)
+	}
+}
+
+// TestManyGuestsAtOnce starts and stops guests in parallel, and looks whether init
+// collects the monitors that they leave to it.
+func TestManyGuestsAtOnce(t *testing.T) {
+	n := startNode(t, EngineLXC)
+	var all sync.WaitGroup
+	for vmid := 101; vmid <= 106; vmid++ {
+		all.Go(func() {
+			g := debian(vmid)
+			for _, c := range []call{
+				{Method: "create", Guest: g}, {Method: "start", Guest: g}, {Method: "exec", VMID: vmid, Argv: []string{"true"}},
+				{Method: "stop", VMID: vmid}, {Method: "start", Guest: g}, {Method: "stop", VMID: vmid}, {Method: "destroy", VMID: vmid},
+			} {
+				if res := n.try(c); res.Error != "" || res.Exit != 0 {
+					t.Errorf("guest %d: %s: exit %d, %s", vmid, c.Method, res.Exit, res.Error)
+				}
+			}
+		})
+	}
+	all.Wait()
+	eventually(t, "no zombie below init", func() bool {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", n.Info().PID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, child := range strings.Fields(string(text)) {
+			if stat, _ := os.ReadFile("/proc/" + child + "/stat"); strings.Contains(string(stat), ") Z ") {
+				return false
+			}
+		}
+		return true
+	})
+	if left, _ := os.ReadDir(filepath.Join(n.opts.DataDir, "node", "guests")); len(left) != 0 {
+		t.Errorf("%d guest directories are left", len(left))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -183,6 +184,10 @@ func ensureNode(t *testing.T, o Options) *testNode {
 	}
 	t.Cleanup(func() {
 		_ = h.Close()
+		text, _ := os.ReadFile(filepath.Join(o.DataDir, "node", "node.log"))
+		if bad := bytes.Contains(text, []byte("DATA RACE")) || bytes.Contains(text, []byte("panic:")); bad || t.Failed() {
+			t.Errorf("log of the node:\n%s", text)
+		}
 		if err := Destroy(context.Background(), o.DataDir); err != nil {
 			t.Error(err)
 		}
