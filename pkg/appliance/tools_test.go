@@ -102,3 +102,12 @@ func run(t *testing.T, cmd *exec.Cmd) {
 		t.Errorf("%v: %v\n%s", cmd.Args, err, out)
 	}
 }
+
+func readAll(t *testing.T, r io.Reader) string {
+	t.Helper()
+	content, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}

@@ -45,7 +45,7 @@ SELF=$0
 # problem <what>: standard input, at most 20 lines, as problem lines.
 problem() {
 	what=$1
-	head -n 20 | cut -c1-500 | sed "s/^/problem $what /"
+	grep . | head -n 20 | cut -c1-500 | sed "s/^/problem $what /"
 }
 
 die() { # <exit code> <what> <text>

@@ -1,0 +1,246 @@
+package appliance
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// sandbox is a guest made of namespaces: the real agent, dnsmasq, nft and Caddy on
+// private directories and networks. Only systemd is a stand-in.
+type sandbox struct {
+	t   *testing.T
+	pid int // of the sandbox's init, in our pid namespace
+}
+
+func newSandbox(t *testing.T) *sandbox {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("namespaces and a firewall need root")
+	}
+	if testing.Short() {
+		t.Skip("takes a minute: hanging services are waited for")
+	}
+	caddy := tool(t, "caddy")
+	for _, name := range []string{"dnsmasq", "nft", "unshare", "nsenter", "curl", "bash", "setpriv", "ip"} {
+		tool(t, name)
+	}
+	here, err := filepath.Abs("testdata/systemd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratch := t.TempDir()
+	cmd := exec.Command("unshare", "-n", "-m", "-p", "-f", "--kill-child", "--mount-proc", filepath.Join(here, "setup"), scratch, here, caddy)
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	s := &sandbox{t: t}
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid))
+		if s.pid, err = strconv.Atoi(strings.TrimSpace(string(children))); err == nil {
+			if _, code := s.try(nil, "test", "-e", "/run/made"); code == 0 {
+				return s
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the sandbox was not made: %s", log.String())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// in is the same sandbox for a subtest, so that it fails that one.
+func (s *sandbox) in(t *testing.T) *sandbox { return &sandbox{t: t, pid: s.pid} }
+
+// try runs a command in the sandbox.
+func (s *sandbox) try(stdin io.Reader, argv ...string) (out []byte, code int) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"-t", strconv.Itoa(s.pid), "-n", "-m", "-p", "--"}, argv...)...)
+	cmd.Stdin = stdin
+	cmd.WaitDelay = time.Second // a daemon may hold the pipe
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	switch {
+	case err == nil, errors.Is(err, exec.ErrWaitDelay):
+		return out, 0
+	case errors.As(err, &exit):
+		return out, exit.ExitCode()
+	}
+	return []byte(err.Error()), -1
+}
+
+func (s *sandbox) must(argv ...string) string {
+	s.t.Helper()
+	out, code := s.try(nil, argv...)
+	if code != 0 {
+		s.t.Fatalf("%v: exit %d\n%s", argv, code, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (s *sandbox) observe(hash string) Observation {
+	s.t.Helper()
+	out, code := s.try(nil, ObserveArgv(hash)...)
+	o, err := ParseObservation(out)
+	if err != nil || code != 0 {
+		s.t.Fatalf("observe: exit %d, %v\n%s", code, err, out)
+	}
+	return o
+}
+
+func (s *sandbox) apply(b Bundle) (Result, error) {
+	s.t.Helper()
+	return ParseApply(s.try(Stage(b), "/bin/sh", AgentPath, "apply", "-"))
+}
+
+// mustBeLive applies and holds the outcome against the bundle.
+func (s *sandbox) mustBeLive(b Bundle) Result {
+	s.t.Helper()
+	r, err := s.apply(b)
+	if err != nil {
+		s.t.Fatalf("apply: %v\n%+v", err, r)
+	}
+	if d := Diff(b, *r.Observation); len(d) != 0 {
+		s.t.Fatalf("after apply: %q", d)
+	}
+	return r
+}
+
+// serves asks as a guest of the LAN would.
+func (s *sandbox) serves() error {
+	if out, code := s.try(nil, "ip", "netns", "exec", "lan", "curl", "-sS", "-m", "3", "http://nginx-01.prox.local/"); code != 0 || string(out) != "the app" {
+		return fmt.Errorf("page through DNS and proxy: exit %d, %q", code, out)
+	}
+	return nil
+}
+
+// withFile is the bundle with another content of one file.
+func withFile(b Bundle, path, content string) Bundle {
+	b.Files = slices.Clone(b.Files)
+	old := b.Hash
+	manifest := string(b.manifest)
+	for i, f := range b.Files {
+		if f.Path == path {
+			manifest = strings.Replace(manifest, contentHash(f.Content), contentHash([]byte(content)), 1)
+			b.Files[i].Content = []byte(content)
+		}
+	}
+	b.Hash = setHash(b.Files)
+	b.manifest = []byte(strings.Replace(manifest, old, b.Hash, 1))
+	return b
+}
+
+func TestAgent(t *testing.T) {
+	s := newSandbox(t)
+	b := mustRender(t, quickstart())
+
+	if _, code := s.try(nil, ObserveArgv("")...); code != 127 && code != 2 {
+		t.Fatalf("a guest without an agent: exit %d", code)
+	}
+	// First contact: unpack, then run the staged agent.
+	if out, code := s.try(Stage(b), "tar", "-x", "-o", "-C", "/", "-f", "-"); code != 0 {
+		t.Fatalf("unpack: %d %s", code, out)
+	}
+	r, err := ParseApply(s.try(nil, "/bin/sh", StageDir(b)+"/agent", "apply", StageDir(b)))
+	if err != nil {
+		t.Fatalf("first apply: %v %+v", err, r)
+	}
+	if d := Diff(b, *r.Observation); len(d) != 0 {
+		t.Fatalf("after the first apply: %q", d)
+	}
+	if o := s.observe(b.Hash); o.Files != nil || len(Diff(b, o)) != 0 {
+		t.Fatalf("steady state: %d file lines, %q", len(o.Files), Diff(b, o))
+	}
+	if r := s.mustBeLive(b); len(r.Actions) != 0 {
+		t.Errorf("an apply that has nothing to do did %q", r.Actions)
+	}
+	t.Run("traffic", func(t *testing.T) { testTraffic(t, s.in(t)) })
+	t.Run("verbs", func(t *testing.T) { testVerbs(t, s.in(t)) })
+	t.Run("live data", func(t *testing.T) { testLiveData(t, s.in(t)) })
+	t.Run("drift", func(t *testing.T) { testDrift(t, s.in(t), b) })
+	t.Run("refused", func(t *testing.T) { testRefused(t, s.in(t), b) })
+	t.Run("rolled back", func(t *testing.T) { testRollBack(t, s.in(t), b) })
+	t.Run("killed", func(t *testing.T) { testKilled(t, s.in(t), b) })
+}
+
+func testTraffic(t *testing.T, s *sandbox) {
+	if err := s.serves(); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []struct {
+		name, from string
+		argv       []string
+		want       string // "" = must fail
+	}{
+		{"out by NAT", "lan", []string{"curl", "-s", "-m", "3", "http://203.0.113.10:8080/"}, "the outside"},
+		{"the node is closed", "lan", []string{"curl", "-s", "-m", "3", "http://192.168.50.2:8080/"}, ""},
+		{"the WAN router is closed", "lan", []string{"curl", "-s", "-m", "3", "http://192.168.50.1:8080/"}, ""},
+		{"in by the proxy", "wan", []string{"curl", "-s", "-m", "3", "-H", "Host: nginx-01.prox.local", "http://192.168.50.100/"}, "the app"},
+		{"in past the proxy", "wan", []string{"curl", "-s", "-m", "1", "http://10.20.0.50/"}, ""},
+		{"unknown host", "wan", []string{"curl", "-s", "-m", "3", "http://192.168.50.100/"}, "404: no application is published under this name\n"},
+		{"self-check from outside", "wan", []string{"curl", "-s", "-m", "3", "-H", "Host: proximity-check.invalid", "http://192.168.50.100/"}, "404: no application is published under this name\n"},
+		{"DNS from outside", "wan", []string{"timeout", "1", "bash", "-c", "exec 3<>/dev/tcp/192.168.50.100/53"}, ""},
+		{"the guest's own name", "lan", []string{"getent", "hosts", "nginx-01.lan.prox.local"}, "10.20.0.50      nginx-01.lan.prox.local\n"},
+		{"reverse", "lan", []string{"getent", "hosts", "10.20.0.50"}, "10.20.0.50      nginx-01.lan.prox.local\n"},
+		{"unknown name", "lan", []string{"getent", "hosts", "nobody.prox.local"}, ""},
+	} {
+		if c.from == "wan" {
+			s.must("ip", "-n", "wan", "route", "replace", "10.20.0.0/24", "via", "192.168.50.100")
+		}
+		out, code := s.try(nil, append([]string{"ip", "netns", "exec", c.from}, c.argv...)...)
+		if (code == 0) != (c.want != "") || code == 0 && string(out) != c.want {
+			t.Errorf("%s: exit %d, %q, want %q", c.name, code, out, c.want)
+		}
+	}
+}
+
+func testVerbs(t *testing.T, s *sandbox) {
+	if pem := s.must("/bin/sh", AgentPath, "ca-root"); !strings.HasPrefix(pem, "-----BEGIN CERTIFICATE-----\n") {
+		t.Errorf("ca-root: %q", pem)
+	}
+	if err := os.WriteFile(filepath.Join("/proc", strconv.Itoa(s.pid), "root/run/ca.pem"), []byte(s.must("/bin/sh", AgentPath, "ca-root")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if page := s.must("ip", "netns", "exec", "lan", "curl", "-sS", "-m", "5", "--cacert", "/run/ca.pem", "https://nginx-01.prox.local/"); page != "the app" {
+		t.Errorf("page by HTTPS: %q", page)
+	}
+	want := "nat-test dns ok 203.0.113.10\nnat-test tcp ok connected\nnat-test forbidden ok refused by rule\nend"
+	if got := s.must("/bin/sh", AgentPath, "nat-test", "203.0.113.10", "8080", "192.168.50.2"); got != want {
+		t.Errorf("nat-test: %q", got)
+	}
+	if got := s.must("/bin/sh", AgentPath, "packages"); got != "end" {
+		t.Errorf("packages: %q", got)
+	}
+	if got := s.must("/bin/sh", AgentPath, "logs", "dnsmasq", "50"); !strings.Contains(got, "DHCP, IP range 10.20.0.100 -- 10.20.0.250") {
+		t.Errorf("logs: %q", got)
+	}
+	before := s.observe("").Services[UnitDNSMasq].MainPID
+	s.must("/bin/sh", AgentPath, "restart", "dnsmasq")
+	if after := s.observe("").Services[UnitDNSMasq].MainPID; after == before {
+		t.Error("restart left the same process")
+	}
+	for _, argv := range [][]string{{}, {"reboot"}, {"logs", "dnsmasq", "1;id"}, {"logs", "../x", "5"}, {"restart", "ssh"}, {"nat-test", "$(id)", "80", "1.1.1.1"}} {
+		if out, code := s.try(nil, append([]string{"/bin/sh", AgentPath}, argv...)...); code != ExitUsage {
+			t.Errorf("%q: exit %d, %q", argv, code, out)
+		}
+	}
+}
