@@ -1,0 +1,205 @@
+package pvesim
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
+)
+
+func guestACL(vmid int) string { return "/vms/" + vmidText(vmid) }
+
+func listGuests(c *call) (result, error) {
+	rows := []map[string]any{}
+	for _, g := range c.node.guests.all(c.node) {
+		if c.may(guestACL(g.vmid), "VM.Audit") {
+			rows = append(rows, c.node.statusRow(c.ctx, g))
+		}
+	}
+	return result{data: rows}, nil
+}
+
+func guestIndex(c *call) (result, error) {
+	if _, err := c.node.guests.load(c.node, c.vmid()); err != nil {
+		return result{}, err
+	}
+	rows := []map[string]any{}
+	for _, name := range []string{"config", "pending", "status", "rrddata", "resize", "interfaces"} {
+		rows = append(rows, map[string]any{"subdir": name})
+	}
+	return result{data: rows}, nil
+}
+
+func guestStatus(c *call) (result, error) {
+	g, err := c.node.guests.load(c.node, c.vmid())
+	if err != nil {
+		return result{}, err
+	}
+	row := c.node.statusRow(c.ctx, g)
+	row["ha"] = map[string]any{"managed": 0}
+	return result{data: row}, nil
+}
+
+// statusRow is a guest as it is now.
+func (n *Node) statusRow(ctx context.Context, g *guestFile) map[string]any {
+	values := g.conf.Values
+	cores, mem, swap, disk := limits(values)
+	if cores == 0 {
+		cores = 2
+	}
+	row := map[string]any{
+		"vmid": g.vmid, "name": guestName(g.vmid, values), "type": "lxc", "status": "stopped", "cpus": cores, "cpu": 0,
+		"maxmem": mem, "maxswap": swap, "maxdisk": disk, "mem": 0, "swap": 0, "disk": 0, "uptime": 0,
+		"netin": 0, "netout": 0, "diskread": 0, "diskwrite": 0,
+	}
+	for _, key := range []string{"tags", "lock"} {
+		if values[key] != "" {
+			row[key] = values[key]
+		}
+	}
+	if values["template"] == "1" {
+		row["template"] = 1
+	}
+	st, err := n.engine.Status(ctx, g.vmid)
+	if err != nil || !st.Running {
+		return row
+	}
+	row["status"], row["pid"] = "running", st.InitPID
+	row["uptime"], row["cpu"] = int64(st.Uptime/time.Second), n.cpuUsage(g.vmid, st.CPUTime)
+	row["mem"], row["disk"] = st.MemBytes, st.DiskBytes
+	row["netin"], row["netout"] = st.NetIn, st.NetOut
+	for _, key := range []string{"pressurecpusome", "pressurecpufull", "pressureiosome", "pressureiofull", "pressurememorysome", "pressurememoryfull"} {
+		row[key] = nil
+	}
+	return row
+}
+
+// cpuUsage is the share of a core since the last look, 0 at the first.
+func (n *Node) cpuUsage(vmid int, used time.Duration) float64 {
+	n.guests.mu.Lock()
+	defer n.guests.mu.Unlock()
+	now := time.Now()
+	last, known := n.guests.cpu[vmid]
+	n.guests.cpu[vmid] = cpuSample{at: now, used: used}
+	if !known || !now.After(last.at) || used < last.used {
+		return 0
+	}
+	return float64(used-last.used) / float64(now.Sub(last.at))
+}
+
+// resourceGuests are the guests of /cluster/resources, which uses other names.
+func (c *call) resourceGuests() ([]map[string]any, error) {
+	var rows []map[string]any
+	for _, g := range c.node.guests.all(c.node) {
+		if !c.may(guestACL(g.vmid), "VM.Audit") {
+			continue
+		}
+		s := c.node.statusRow(c.ctx, g)
+		row := map[string]any{"id": "lxc/" + vmidText(g.vmid), "type": "lxc", "node": c.node.cfg.NodeName, "template": 0, "maxcpu": s["cpus"], "memhost": 0}
+		for _, key := range []string{"vmid", "name", "status", "cpu", "mem", "maxmem", "disk", "maxdisk", "uptime", "netin", "netout", "diskread", "diskwrite", "tags", "lock", "template"} {
+			if v, ok := s[key]; ok {
+				row[key] = v
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+// guestInterfaces is what ip address says inside; null for a guest that does not run.
+func guestInterfaces(c *call) (result, error) {
+	if _, err := c.node.guests.load(c.node, c.vmid()); err != nil {
+		return result{}, err
+	}
+	list, err := c.node.engine.Interfaces(c.ctx, c.vmid())
+	if errors.Is(err, engine.ErrNotRunning) || errors.Is(err, engine.ErrNotExist) {
+		return result{}, nil
+	}
+	if err != nil {
+		return result{}, err
+	}
+	rows := []map[string]any{}
+	for _, i := range list {
+		hw := strings.ToLower(i.HWAddr)
+		row := map[string]any{"name": i.Name, "hwaddr": hw, "hardware-address": hw}
+		addresses := []map[string]any{}
+		for _, a := range i.Addresses {
+			ip, prefix, _ := strings.Cut(a, "/")
+			family := "inet"
+			if strings.Contains(ip, ":") {
+				family = "inet6"
+			}
+			if _, seen := row[family]; !seen {
+				row[family] = a
+			}
+			addresses = append(addresses, map[string]any{"ip-address": ip, "ip-address-type": family, "prefix": prefix})
+		}
+		row["ip-addresses"] = addresses
+		rows = append(rows, row)
+	}
+	return result{data: rows}, nil
+}
+
+// typed shows a configuration value with the type that the schema gives it: integers
+// and booleans are numbers, everything else (also cpulimit) is text.
+func (n *Node) typed(key, value string) any {
+	p, ok := n.schema["POST /nodes/{node}/lxc"].Lookup(key)
+	if ok && (p.Type == "integer" || p.Type == "boolean") {
+		if i, err := strconv.Atoi(value); err == nil {
+			return i
+		}
+	}
+	return value
+}
+
+// getConfig shows the configuration with pending changes applied, or with current=1
+// what is in force.
+func getConfig(c *call) (result, error) {
+	if snap, ok := c.params["snapshot"]; ok {
+		return result{}, die("snapshot '%s' does not exist", snap)
+	}
+	g, err := c.node.guests.load(c.node, c.vmid())
+	if err != nil {
+		return result{}, err
+	}
+	values := g.conf.Effective()
+	if c.flag("current") {
+		values = g.conf.Values
+	}
+	out := map[string]any{"digest": g.digest}
+	for key, value := range values {
+		out[key] = c.node.typed(key, value)
+	}
+	if len(g.conf.Raw) > 0 {
+		out["lxc"] = g.conf.Raw
+	}
+	return result{data: out}, nil
+}
+
+// getPending lists every option with what it will become at the next start.
+func getPending(c *call) (result, error) {
+	g, err := c.node.guests.load(c.node, c.vmid())
+	if err != nil {
+		return result{}, err
+	}
+	rows := []map[string]any{{"key": "digest", "value": g.digest}}
+	for key, value := range g.conf.Values {
+		row := map[string]any{"key": key, "value": c.node.typed(key, value)}
+		if next, ok := g.conf.Pending[key]; ok {
+			row["pending"] = c.node.typed(key, next)
+		} else if slices.Contains(g.conf.Deleted, key) {
+			row["delete"], row["pending"] = 1, " "
+		}
+		rows = append(rows, row)
+	}
+	for key, next := range g.conf.Pending {
+		if _, ok := g.conf.Values[key]; !ok {
+			rows = append(rows, map[string]any{"key": key, "pending": c.node.typed(key, next)})
+		}
+	}
+	return result{data: rows}, nil
+}

@@ -1,0 +1,104 @@
+package pvesim
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
+)
+
+// Config says what node to be.
+type Config struct {
+	// Dir is where the node's state lives; it is made if it does not exist.
+	Dir string
+	// NodeName is the node's name in paths and UPIDs; "" is pve.
+	NodeName string
+	// Engine makes guests real. Close does not close it.
+	Engine engine.Engine
+	// TemplateDir holds the templates of storage local (*.tar.zst, *.tar.xz, *.tar.gz).
+	// Files in it are never written or removed.
+	TemplateDir string
+	// Log receives what happens on the node; nil discards it.
+	Log *slog.Logger
+
+	// Uplink is the bridge that exists before any configuration; "" is vmbr0.
+	Uplink string
+	// UplinkAddress, UplinkGateway and UplinkPort are what the first interfaces file says
+	// of the uplink; "" is 192.168.50.2/24, 192.168.50.1 and none.
+	UplinkAddress, UplinkGateway, UplinkPort string
+
+	// Storages are what the node has beside its templates; nil is DefaultStorages.
+	Storages []Storage
+
+	// AuthDelay is how long a refused authentication takes; the real one takes 3 s.
+	AuthDelay time.Duration
+	// LockTimeout is how long a guest's configuration lock is waited for; 0 is the real
+	// one's 10 s.
+	LockTimeout time.Duration
+	// ExecLatency is what pct exec costs before the command runs (half a second on a real
+	// node).
+	ExecLatency time.Duration
+	// TaskLatency is how long a task of that type (vzcreate, vzstart...) takes beyond what
+	// the engine does.
+	TaskLatency map[string]time.Duration
+}
+
+// Storage is a storage of the node.
+type Storage struct {
+	ID      string
+	Type    string // dir or lvmthin
+	Content []string
+	Bytes   int64
+}
+
+// DefaultStorages are those of a node that was installed on one disk.
+func DefaultStorages() []Storage {
+	return []Storage{
+		{ID: "local", Type: "dir", Content: []string{"iso", "vztmpl", "backup"}, Bytes: 94 << 30},
+		{ID: "local-lvm", Type: "lvmthin", Content: []string{"rootdir", "images"}, Bytes: 349 << 30},
+	}
+}
+
+// The version that the node claims to be.
+const (
+	pveVersion = "9.1.4"
+	pveRelease = "9.1"
+	pveRepoID  = "fa8458a99cb0a449"
+)
+
+// defaultLockTimeout is what PVE::AbstractConfig waits for a configuration lock.
+const defaultLockTimeout = 10 * time.Second
+
+func (c *Config) fill() error {
+	switch {
+	case c.Dir == "":
+		return errors.New("pvesim: no directory")
+	case c.Engine == nil:
+		return errors.New("pvesim: no engine")
+	}
+	for _, d := range []struct {
+		field *string
+		value string
+	}{
+		{&c.NodeName, "pve"},
+		{&c.Uplink, "vmbr0"},
+		{&c.UplinkAddress, "192.168.50.2/24"},
+		{&c.UplinkGateway, "192.168.50.1"},
+		{&c.UplinkPort, "none"},
+	} {
+		if *d.field == "" {
+			*d.field = d.value
+		}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Storages == nil {
+		c.Storages = DefaultStorages()
+	}
+	if c.LockTimeout == 0 {
+		c.LockTimeout = defaultLockTimeout
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package pvesim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/proximity-pve/proximity/pkg/pvesim/guestconf"
+)
+
+// guestStore reads and writes lxc/<vmid>.conf. Files are the truth, as on a real node,
+// where an administrator may edit them; parsed ones are cached until they change.
+type guestStore struct {
+	mu    sync.Mutex
+	cache map[int]*guestFile
+	locks map[int]chan struct{}
+	cpu   map[int]cpuSample
+}
+
+// guestFile is a configuration as it was read. It is never changed.
+type guestFile struct {
+	vmid    int
+	conf    *guestconf.Config
+	digest  string
+	modTime time.Time
+	size    int64
+}
+
+// cpuSample is the last look at a guest's used CPU time.
+type cpuSample struct {
+	at   time.Time
+	used time.Duration
+}
+
+func (s *guestStore) init() {
+	s.cache, s.locks, s.cpu = map[int]*guestFile{}, map[int]chan struct{}{}, map[int]cpuSample{}
+}
+
+func (n *Node) confFile(vmid int) string { return n.path("lxc", vmidText(vmid)+".conf") }
+
+// errNoConfig is the 500 for a guest that does not exist.
+func (n *Node) errNoConfig(vmid int) error {
+	return die("Configuration file 'nodes/%s/lxc/%d.conf' does not exist", n.cfg.NodeName, vmid)
+}
+
+// load returns a guest's configuration.
+func (s *guestStore) load(n *Node, vmid int) (*guestFile, error) {
+	st, err := os.Stat(n.confFile(vmid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, n.errNoConfig(vmid)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.cache[vmid]; g != nil && g.modTime.Equal(st.ModTime()) && g.size == st.Size() {
+		return g, nil
+	}
+	raw, err := os.ReadFile(n.confFile(vmid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, n.errNoConfig(vmid)
+	}
+	if err != nil {
+		return nil, err
+	}
+	g := &guestFile{vmid: vmid, conf: guestconf.Parse(string(raw)), digest: guestconf.Digest(string(raw)), modTime: st.ModTime(), size: st.Size()}
+	s.cache[vmid] = g
+	return g, nil
+}
+
+// store writes a configuration.
+func (s *guestStore) store(n *Node, vmid int, c *guestconf.Config) error {
+	text, err := c.Format()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.cache, vmid)
+	return writeFile(n.confFile(vmid), []byte(text), 0o640)
+}
+
+// claim makes a configuration that says "lock: create", unless there is one: the atomic
+// step that decides between two creates of one VMID.
+func (s *guestStore) claim(n *Node, vmid int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, err := os.OpenFile(n.confFile(vmid), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
+	if errors.Is(err, fs.ErrExist) {
+		return errExists(n, vmid)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("lock: create\n")
+	return errors.Join(err, f.Close())
+}
+
+func errExists(n *Node, vmid int) error {
+	return die("CT %d already exists on node '%s'", vmid, n.cfg.NodeName)
+}
+
+// remove deletes a configuration.
+func (s *guestStore) remove(n *Node, vmid int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.cache, vmid)
+	delete(s.cpu, vmid)
+	if err := os.Remove(n.confFile(vmid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// ids lists the guests that have a configuration, in order.
+func (s *guestStore) ids(n *Node) []int {
+	entries, err := os.ReadDir(n.path("lxc"))
+	if err != nil {
+		return nil
+	}
+	var ids []int
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(filepath.Base(e.Name()), ".conf")
+		if vmid, err := strconv.Atoi(name); ok && err == nil {
+			ids = append(ids, vmid)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// all loads every guest; one that vanishes meanwhile is left out.
+func (s *guestStore) all(n *Node) []*guestFile {
+	var out []*guestFile
+	for _, vmid := range s.ids(n) {
+		if g, err := s.load(n, vmid); err == nil {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// lock takes a guest's configuration lock, which start, stop, create and the like hold
+// from beginning to end.
+func (s *guestStore) lock(ctx context.Context, vmid int, wait time.Duration) (unlock func(), err error) {
+	s.mu.Lock()
+	l := s.locks[vmid]
+	if l == nil {
+		l = make(chan struct{}, 1)
+		s.locks[vmid] = l
+	}
+	s.mu.Unlock()
+	select { // a free lock is taken even if ctx is over
+	case l <- struct{}{}:
+		return func() { <-l }, nil
+	default:
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case l <- struct{}{}:
+		return func() { <-l }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-timer.C:
+		return nil, die("can't lock file '/run/lock/lxc/pve-config-%d.lock' - got timeout", vmid)
+	}
+}
+
+// withGuest runs fn with the lock held, on a configuration that is not locked by a
+// longer operation, and writes what fn made of it if it returns true.
+func (n *Node) withGuest(ctx context.Context, vmid int, fn func(*guestFile, *guestconf.Config) (write bool, err error)) error {
+	unlock, err := n.guests.lock(ctx, vmid, n.cfg.LockTimeout)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	g, err := n.guests.load(n, vmid)
+	if err != nil {
+		return err
+	}
+	if err := checkLock(g.conf); err != nil {
+		return err
+	}
+	conf := g.conf.Clone()
+	write, err := fn(g, conf)
+	if err != nil || !write {
+		return err
+	}
+	return n.guests.store(n, vmid, conf)
+}
+
+func checkLock(c *guestconf.Config) error {
+	if lock := c.Values["lock"]; lock != "" {
+		return die("CT is locked (%s)", lock)
+	}
+	return nil
+}
+
+// running asks the engine; a guest that it does not know is not running.
+func (n *Node) running(ctx context.Context, vmid int) bool {
+	st, err := n.engine.Status(ctx, vmid)
+	return err == nil && st.Running
+}
+
+// guestName is the host name, or what Proxmox makes of the VMID.
+func guestName(vmid int, values map[string]string) string {
+	if name := values["hostname"]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("CT%d", vmid)
+}

@@ -1,0 +1,198 @@
+package pvesim
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// volume is a disk image of a guest.
+type volume struct {
+	VMID  int   `json:"vmid"`
+	Bytes int64 `json:"bytes"`
+	CTime int64 `json:"ctime"`
+}
+
+// storageState is what the storages hold; storage.json keeps it.
+type storageState struct {
+	mu sync.Mutex
+	// Volumes by volume id.
+	Volumes map[string]volume `json:"volumes"`
+	// Hidden are templates that were deleted through the API. The files stay, because
+	// several nodes may share the directory.
+	Hidden []string `json:"hidden"`
+}
+
+// templateSuffixes are the archives that storage local shows, with their format names.
+var templateSuffixes = map[string]string{".tar.zst": "tzst", ".tar.xz": "txz", ".tar.gz": "tgz", ".tar": "tar"}
+
+func (n *Node) openStorage() error {
+	n.storage.Volumes = map[string]volume{}
+	_, err := readJSON(n.path("storage.json"), &n.storage)
+	return err
+}
+
+// saveStorage writes the state; the caller holds the lock.
+func (n *Node) saveStorage() error { return writeJSON(n.path("storage.json"), &n.storage) }
+
+// storageByID returns a configured storage.
+func (n *Node) storageByID(id string) (Storage, bool) {
+	for _, s := range n.cfg.Storages {
+		if s.ID == id {
+			return s, true
+		}
+	}
+	return Storage{}, false
+}
+
+// findStorage is storageByID with the real refusal.
+func (n *Node) findStorage(id string) (Storage, error) {
+	s, ok := n.storageByID(id)
+	if !ok {
+		return Storage{}, die("storage '%s' does not exist", id)
+	}
+	return s, nil
+}
+
+// template is a file of the template directory.
+type template struct {
+	name, format string
+	bytes, ctime int64
+}
+
+// templates lists what storage local offers as vztmpl, sorted by name.
+func (n *Node) templates() []template {
+	entries, err := os.ReadDir(n.cfg.TemplateDir)
+	if err != nil {
+		return nil // no directory, no templates
+	}
+	n.storage.mu.Lock()
+	hidden := slices.Clone(n.storage.Hidden)
+	n.storage.mu.Unlock()
+	var out []template
+	for _, e := range entries {
+		st, err := os.Stat(n.cfg.TemplateDir + "/" + e.Name()) // follows links, unlike e.Info
+		if err != nil || !st.Mode().IsRegular() || slices.Contains(hidden, e.Name()) {
+			continue
+		}
+		for suffix, format := range templateSuffixes {
+			if strings.HasSuffix(e.Name(), suffix) {
+				out = append(out, template{e.Name(), format, st.Size(), st.ModTime().Unix()})
+			}
+		}
+	}
+	return out
+}
+
+func (n *Node) hasTemplate(name string) bool {
+	return slices.ContainsFunc(n.templates(), func(t template) bool { return t.name == name })
+}
+
+// allocate makes a volume for a guest under the next free name and returns its id.
+func (n *Node) allocate(s Storage, vmid int, bytes int64) (string, error) {
+	n.storage.mu.Lock()
+	defer n.storage.mu.Unlock()
+	for i := 0; ; i++ {
+		id := volumeID(s, vmid, i)
+		if _, taken := n.storage.Volumes[id]; taken {
+			continue
+		}
+		n.storage.Volumes[id] = volume{VMID: vmid, Bytes: bytes, CTime: time.Now().Unix()}
+		if err := n.saveStorage(); err != nil {
+			delete(n.storage.Volumes, id)
+			return "", err
+		}
+		return id, nil
+	}
+}
+
+// volumeID names the i-th disk of a guest as the storage's plugin does.
+func volumeID(s Storage, vmid, i int) string {
+	if s.Type == "dir" {
+		return fmt.Sprintf("%s:%d/vm-%d-disk-%d.raw", s.ID, vmid, vmid, i)
+	}
+	return fmt.Sprintf("%s:vm-%d-disk-%d", s.ID, vmid, i)
+}
+
+// release removes volumes; those that do not exist are no error.
+func (n *Node) release(ids ...string) error {
+	n.storage.mu.Lock()
+	defer n.storage.mu.Unlock()
+	for _, id := range ids {
+		delete(n.storage.Volumes, id)
+	}
+	return n.saveStorage()
+}
+
+// releaseGuest removes every volume of a guest.
+func (n *Node) releaseGuest(vmid int) error {
+	n.storage.mu.Lock()
+	defer n.storage.mu.Unlock()
+	maps.DeleteFunc(n.storage.Volumes, func(_ string, v volume) bool { return v.VMID == vmid })
+	return n.saveStorage()
+}
+
+// setVolumeSize records a grown disk.
+func (n *Node) setVolumeSize(id string, bytes int64) error {
+	n.storage.mu.Lock()
+	defer n.storage.mu.Unlock()
+	v := n.storage.Volumes[id]
+	v.Bytes = bytes
+	n.storage.Volumes[id] = v
+	return n.saveStorage()
+}
+
+// baseUsage is what the system itself takes on a storage of type dir.
+const baseUsage = 4 << 30
+
+// usage computes how full a storage is: thin volumes count a quarter of their size.
+func (n *Node) usage(s Storage) (used int64) {
+	if s.Type == "dir" {
+		used = baseUsage
+		for _, t := range n.templates() {
+			used += t.bytes
+		}
+	}
+	n.storage.mu.Lock()
+	defer n.storage.mu.Unlock()
+	for id, v := range n.storage.Volumes {
+		if strings.HasPrefix(id, s.ID+":") {
+			used += v.Bytes / 4
+		}
+	}
+	return min(used, s.Bytes)
+}
+
+// parseSize reads a size like 8G, 512M or 1.5G into bytes.
+func parseSize(s string) (int64, error) {
+	unit := int64(1)
+	if s != "" {
+		if i := strings.IndexByte("KMGT", s[len(s)-1]); i >= 0 {
+			unit <<= 10 * (i + 1)
+			s = s[:len(s)-1]
+		}
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || f < 0 || f*float64(unit) > 1<<60 {
+		return 0, fmt.Errorf("unable to parse size '%s'", s)
+	}
+	return int64(f * float64(unit)), nil
+}
+
+// formatSize writes bytes in the largest unit that divides them, as in size=8G.
+func formatSize(bytes int64) string {
+	for _, u := range []struct {
+		name string
+		unit int64
+	}{{"T", 1 << 40}, {"G", 1 << 30}, {"M", 1 << 20}, {"K", 1 << 10}} {
+		if bytes > 0 && bytes%u.unit == 0 {
+			return strconv.FormatInt(bytes/u.unit, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(bytes, 10)
+}
