@@ -36,14 +36,20 @@ func (l *LXCConfig) UnmarshalJSON(b []byte) error {
 	*l = LXCConfig{values: make(map[string]string, len(all))}
 	for key, raw := range all {
 		if key == "lxc" {
-			if err := json.Unmarshal(raw, &l.Raw); err != nil {
+			var lines [][2]Text
+			if err := json.Unmarshal(raw, &lines); err != nil {
 				return fmt.Errorf("lxc: %w", err)
+			}
+			for _, line := range lines {
+				l.Raw = append(l.Raw, [2]string{string(line[0]), string(line[1])})
 			}
 			continue
 		}
 		var v Text
 		if err := json.Unmarshal(raw, &v); err != nil {
-			return fmt.Errorf("%s: %w", key, err)
+			// A key of a newer version with more than a scalar: keep it as it is, so that
+			// the keys we know stay readable.
+			v = Text(raw)
 		}
 		switch key {
 		case "digest":
