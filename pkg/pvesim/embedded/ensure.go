@@ -18,14 +18,15 @@ const (
 	// startTimeout bounds the time from starting the process to a node that answers.
 	// Booting guests is not part of it beyond bootGrace.
 	startTimeout = 60 * time.Second
-	// attachTimeout is how long a process that should be the node may take to answer
-	// before it is taken for hung.
-	attachTimeout = 10 * time.Second
 	// maxLogSize is the size above which node.log is put aside at a start.
 	maxLogSize = 8 << 20
 	// maxLogTail bounds how much of node.log is quoted when a start fails.
 	maxLogTail = 2 << 10
 )
+
+// attachTimeout is how long a process that should be the node may take to answer before
+// it is taken for hung. Tests shorten it.
+var attachTimeout = 10 * time.Second
 
 // Ensure returns the running node of a data directory, or starts it. A node that runs
 // is taken as it is; Options then only matter where they contradict it (the engine). Two
@@ -70,16 +71,17 @@ func attach(ctx context.Context, o Options, last state) (*Handle, error) {
 		return nil, nil
 	}
 	h := dialControl(o.DataDir)
-	deadline := time.Now().Add(attachTimeout)
+	patience, cancel := context.WithTimeout(ctx, attachTimeout)
+	defer cancel()
 	for {
-		err := h.refresh(ctx)
+		err := h.refresh(patience)
 		if err == nil && h.info.Instance == last.Instance {
 			break
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if time.Now().After(deadline) {
+		if patience.Err() != nil {
 			o.Log.Warn("the embedded node does not answer, killing it", "pid", last.PID, "error", err)
 			killProcess(last.PID, last.Started)
 			return nil, waitGone(ctx, last.PID, last.Started)

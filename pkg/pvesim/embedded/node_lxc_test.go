@@ -10,12 +10,14 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -370,5 +372,64 @@ func TestManyGuestsAtOnce(t *testing.T) {
 	})
 	if left, _ := os.ReadDir(filepath.Join(n.opts.DataDir, "node", "guests")); len(left) != 0 {
 		t.Errorf("%d guest directories are left", len(left))
+	}
+}
+
+// TestHungNode: a node that does not answer is replaced; its guests are not left running
+// beside those of the new one.
+func TestHungNode(t *testing.T) {
+	n := startNode(t, EngineLXC)
+	n.boot(debian(101))
+	running := members(t, n.opts.DataDir)
+	for pid := range running {
+		if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.Contains(string(comm), "--role=") {
+			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	defer func(was time.Duration) { attachTimeout = was }(attachTimeout)
+	attachTimeout = 200 * time.Millisecond
+	again := ensureNode(t, n.opts)
+	if again.Info().Instance == n.Info().Instance {
+		t.Error("attached to a node that is stopped")
+	}
+	for pid, started := range running {
+		if processAlive(pid, started) {
+			t.Errorf("process %d of the hung node survived", pid)
+		}
+	}
+}
+
+// TestUplinkRepairsItself: without its DHCP server and resolver no guest gets far.
+func TestUplinkRepairsItself(t *testing.T) {
+	n := startNode(t, EngineLXC)
+	find := func() int {
+		for pid := range members(t, n.opts.DataDir) {
+			if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); string(comm) == "dnsmasq\n" {
+				return pid
+			}
+		}
+		return 0
+	}
+	var first int
+	eventually(t, "dnsmasq", func() bool { first = find(); return first != 0 })
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another dnsmasq", func() bool { now := find(); return now != 0 && now != first })
+	n.boot(debian(101))
+	n.leaseOf(101, "eth0")
+}
+
+// TestFromOutside enters the node as its Info says, the way an administrator would.
+func TestFromOutside(t *testing.T) {
+	n := startNode(t, EngineLXC)
+	n.boot(debian(101))
+	i := n.Info()
+	out, err := exec.Command("nsenter", "--target", fmt.Sprint(i.PID), "--net", "--mount", "--pid", "--",
+		"lxc-attach", "--lxcpath", i.LXCPath, "--name", "101", "--clear-env", "--", "hostname").CombinedOutput()
+	if err != nil || string(out) != "test-101\n" {
+		t.Errorf("lxc-attach from outside: %q (%v)", out, err)
 	}
 }

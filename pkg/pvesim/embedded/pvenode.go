@@ -1,10 +1,6 @@
 package embedded
 
-import (
-	"errors"
-
-	"github.com/proximity-pve/proximity/pkg/pvesim"
-)
+import "github.com/proximity-pve/proximity/pkg/pvesim"
 
 // newPVENode makes the simulated node on an engine.
 func newPVENode(c nodeConfig) (pveNode, credentials, error) {
@@ -16,11 +12,7 @@ func newPVENode(c nodeConfig) (pveNode, credentials, error) {
 		return nil, credentials{}, err
 	}
 	creds := node.Credentials()
-	served, ok := any(node).(pveNode)
-	if !ok {
-		return nil, credentials{}, errors.New("the simulated node can't serve yet")
-	}
-	return served, credentials{
+	return node, credentials{
 		Fingerprint: creds.Fingerprint, TokenID: creds.TokenID, TokenSecret: creds.TokenSecret,
 		SSHUser: creds.SSHUser, SSHPrivateKeyPath: creds.SSHPrivateKeyPath, SSHHostKey: creds.SSHHostKey,
 	}, nil
