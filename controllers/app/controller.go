@@ -72,18 +72,23 @@ func New(d Deps) *runtime.Controller {
 			{Kind: "Appliance", Map: appsOfAppliance},
 			{Kind: "Vhost", Map: appsOfVhost},
 		},
+		Sources: []runtime.Source{d.Board.Source(appsServedBy)},
 	})
 }
 
-// appsOfAppliance triggers the Apps that an appliance serves, or may serve.
 func appsOfAppliance(ctx context.Context, c runtime.Client, o resource.Object) []resource.Key {
+	return appsServedBy(ctx, c, o.GetMetadata().GetName())
+}
+
+// appsServedBy lists the Apps that an appliance serves, or may serve.
+func appsServedBy(ctx context.Context, c runtime.Client, appliance string) []resource.Key {
 	apps, err := runtime.List[*v1alpha1.App](ctx, c, kind, "")
 	if err != nil {
 		return nil
 	}
 	var keys []resource.Key
 	for _, a := range apps {
-		if ref := a.GetSpec().GetNetwork().GetApplianceRef().GetName(); ref == "" || ref == o.GetMetadata().GetName() {
+		if ref := a.GetSpec().GetNetwork().GetApplianceRef().GetName(); ref == "" || ref == appliance {
 			keys = append(keys, resource.KeyOf(a))
 		}
 	}

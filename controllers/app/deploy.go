@@ -22,8 +22,12 @@ import (
 	"github.com/proximity-pve/proximity/pkg/runtime"
 )
 
-// recheck is the pause while a step waits for the guest or the appliance.
-const recheck = 300 * time.Millisecond
+const (
+	// recheck is the pause while a step waits for the guest, which tells nobody.
+	recheck = 300 * time.Millisecond
+	// boardRecheck is the pause while it waits for the appliance, which announces changes.
+	boardRecheck = 2 * time.Second
+)
 
 func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) (lxc.Observed, error) {
 	spec := s.Object.GetSpec()
@@ -101,7 +105,7 @@ func (r *reconciler) deploy(ctx context.Context, s *session, conn *cluster.Conne
 	if err := r.served(s, n); err != nil {
 		s.False(CondDNS, "NotServed", "%v", err)
 		if !o.Running {
-			return runtime.Waiting(recheck, "ApplianceNotReady", "the guest is started when the appliance serves it: %v", err)
+			return runtime.Waiting(boardRecheck, "ApplianceNotReady", "the guest is started when the appliance serves it: %v", err)
 		}
 	} else {
 		s.True(CondDNS, "Served", "%s resolves to %s", status(s).GetDnsName(), status(s).GetAddress())
@@ -178,7 +182,7 @@ func (r *reconciler) healthy(ctx context.Context, s *session, conn *cluster.Conn
 	name := n.appliance.GetMetadata().GetName()
 	st := r.Board.Get(name)
 	if st == nil {
-		return runtime.Waiting(recheck, "ApplianceNotReady", "appliance %s is not ready to ask the application", name)
+		return runtime.Waiting(boardRecheck, "ApplianceNotReady", "appliance %s is not ready to ask the application", name)
 	}
 	what := fmt.Sprintf("%s:%d%s", status(s).GetAddress(), port, path)
 	if p := st.Observation.Probes["app/"+routing.Key(s.Object.GetMetadata())]; p.State == appliance.ProbeOK {

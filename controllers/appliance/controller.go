@@ -138,18 +138,18 @@ func (r *reconciler) driver(s *session, conn *cluster.Connection) *lxc.Driver {
 // journal keeps the awaited task in the status.
 type journal struct{ s *session }
 
-func (j journal) Task() (string, string) { return j.s.Object.GetStatus().GetTask(), "Appliance" }
-
-func (j journal) SetTask(ctx context.Context, upid, _ string) error {
-	status(j.s).Task = optional(upid)
-	return j.s.SaveStatus(ctx)
+func (j journal) Task() (string, string) {
+	st := j.s.Object.GetStatus()
+	return st.GetTask(), st.GetTaskPurpose()
 }
 
-func optional(s string) *string {
-	if s == "" {
-		return nil
+func (j journal) SetTask(ctx context.Context, upid, purpose string) error {
+	st := status(j.s)
+	st.Task, st.TaskPurpose = nil, nil
+	if upid != "" {
+		st.Task, st.TaskPurpose = proto.String(upid), proto.String(purpose)
 	}
-	return proto.String(s)
+	return j.s.SaveStatus(ctx)
 }
 
 func status(s *session) *v1alpha1.ApplianceStatus {

@@ -95,12 +95,12 @@ func (r *reconciler) install(ctx context.Context, s *session, box inside, b appl
 	if err != nil {
 		return nil, r.unreachable(s, err)
 	}
-	if text := strings.TrimSpace(string(missing.Stdout)); text != "" {
-		s.False(CondPackages, "Installing", "installing what is missing: %s", strings.ReplaceAll(text, "\n", ", "))
+	if lack := missingPackages(string(missing.Stdout)); lack != "" {
+		s.False(CondPackages, "Installing", "installing %s", lack)
 		if err := s.SaveStatus(ctx); err != nil {
 			return nil, err
 		}
-		s.Normal(ctx, "Installing", "installing what is missing in guest %s: %s", box.target, strings.ReplaceAll(text, "\n", ", "))
+		s.Normal(ctx, "Installing", "installing %s in guest %s", lack, box.target)
 		res, err := box.staged(ctx, b, "install")
 		if err != nil {
 			return nil, r.unreachable(s, err)
@@ -117,6 +117,17 @@ func (r *reconciler) install(ctx context.Context, s *session, box inside, b appl
 		return nil, r.unreachable(s, err)
 	}
 	return r.applied(ctx, s, res)
+}
+
+// missingPackages reads the agent's list: lines "missing <command> <package>".
+func missingPackages(out string) string {
+	var names []string
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "missing" {
+			names = append(names, f[2])
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // apply makes the bundle live when something differs from it.

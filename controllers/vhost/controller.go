@@ -44,7 +44,7 @@ const (
 	// DefaultProbe is the period after which a name is asked for again.
 	DefaultProbe = 5 * time.Second
 	// recheck is the pause while the proxy or a backend is waited for.
-	recheck = 300 * time.Millisecond
+	recheck = time.Second
 )
 
 // Condition types.
@@ -80,6 +80,9 @@ func New(d Deps) *runtime.Controller {
 			{Kind: "Appliance", Map: allVhosts},
 			{Kind: kind, Map: vhostsInDispute},
 		},
+		Sources: []runtime.Source{d.Board.Source(func(ctx context.Context, c runtime.Client, _ string) []resource.Key {
+			return allVhosts(ctx, c, nil)
+		})},
 	})
 }
 

@@ -36,10 +36,12 @@ type Options[T resource.Object] struct {
 	Resync  time.Duration // 0: DefaultResync
 	Timeout time.Duration // 0: DefaultTimeout
 	Watches []Watch
-	// Sources feed keys from outside the store (e.g. an observation that changed). They run
-	// until their context ends.
-	Sources []func(ctx context.Context, enqueue func(resource.Key))
+	// Sources feed keys from outside the store, e.g. an observation that changed.
+	Sources []Source
 }
+
+// Source feeds keys from outside the store. It runs until ctx ends.
+type Source func(ctx context.Context, c Client, enqueue func(resource.Key))
 
 // Watch triggers keys of a controller by changes of another kind. Map gets a shared object
 // and returns the keys that depend on it.
@@ -55,7 +57,7 @@ type Controller struct {
 	resync    time.Duration
 	timeout   time.Duration
 	watches   []Watch
-	sources   []func(ctx context.Context, enqueue func(resource.Key))
+	sources   []Source
 	bind      func(c Client, rec *Recorder, log *slog.Logger)
 	reconcile func(ctx context.Context, key resource.Key) (Result, error)
 	queue     workqueue.TypedRateLimitingInterface[resource.Key]
@@ -107,7 +109,7 @@ func (c *Controller) run(ctx context.Context, m *Manager) {
 		wg.Go(func() { c.watchOther(ctx, m, w) })
 	}
 	for _, src := range c.sources {
-		wg.Go(func() { src(ctx, c.queue.Add) })
+		wg.Go(func() { src(ctx, m.client, c.queue.Add) })
 	}
 	wg.Wait()
 }

@@ -666,7 +666,9 @@ type ApplianceStatus struct {
 	// Services inside the guest.
 	Services []*ServiceStatus `protobuf:"bytes,11,rep,name=services" json:"services,omitempty"`
 	// UPID of the Proxmox task that is awaited.
-	Task          *string `protobuf:"bytes,12,opt,name=task" json:"task,omitempty"`
+	Task *string `protobuf:"bytes,12,opt,name=task" json:"task,omitempty"`
+	// What the awaited task is for: Create, Start, ...
+	TaskPurpose   *string `protobuf:"bytes,13,opt,name=task_purpose,json=taskPurpose" json:"task_purpose,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -781,6 +783,13 @@ func (x *ApplianceStatus) GetServices() []*ServiceStatus {
 func (x *ApplianceStatus) GetTask() string {
 	if x != nil && x.Task != nil {
 		return *x.Task
+	}
+	return ""
+}
+
+func (x *ApplianceStatus) GetTaskPurpose() string {
+	if x != nil && x.TaskPurpose != nil {
+		return *x.TaskPurpose
 	}
 	return ""
 }
@@ -913,7 +922,7 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\tupstreams\x18\x02 \x03(\tR\tupstreams\"[\n" +
 	"\fApplianceNAT\x12\x18\n" +
 	"\aenabled\x18\x01 \x01(\bR\aenabled\x121\n" +
-	"\x14allowed_destinations\x18\x02 \x03(\tR\x13allowedDestinations\"\xc6\x03\n" +
+	"\x14allowed_destinations\x18\x02 \x03(\tR\x13allowedDestinations\"\xe9\x03\n" +
 	"\x0fApplianceStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -933,7 +942,8 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	" \x01(\x05R\n" +
 	"vhostCount\x12G\n" +
 	"\bservices\x18\v \x03(\v2!.proximity.v1alpha1.ServiceStatusB\b\xd2\xda\x18\x04nameR\bservices\x12\x12\n" +
-	"\x04task\x18\f \x01(\tR\x04task\"U\n" +
+	"\x04task\x18\f \x01(\tR\x04task\x12!\n" +
+	"\ftask_purpose\x18\r \x01(\tR\vtaskPurpose\"U\n" +
 	"\rServiceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1a\n" +

@@ -7,11 +7,16 @@
 package live
 
 import (
+	"context"
+	"maps"
 	"net/netip"
+	"reflect"
 	"sync"
 	"time"
 
 	"github.com/proximity-pve/proximity/pkg/appliance"
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/runtime"
 )
 
 // State is what one appliance served when it was last looked at. A published State is not
@@ -49,6 +54,20 @@ func (s *State) Vhost(key string) (appliance.Vhost, bool) {
 	return appliance.Vhost{}, false
 }
 
+// same tells whether readers would come to the same conclusions.
+func (s *State) same(o *State) bool {
+	if s == nil || o == nil {
+		return s == o
+	}
+	a, b := &s.Observation, &o.Observation
+	return s.InSync == o.InSync && s.Node == o.Node && s.VMID == o.VMID && a.DNS.OK == b.DNS.OK && a.Proxy.OK == b.Proxy.OK &&
+		reflect.DeepEqual(s.Input, o.Input) && reflect.DeepEqual(s.Rejected, o.Rejected) && sameProbes(a.Probes, b.Probes)
+}
+
+func sameProbes(a, b map[string]appliance.ProbeResult) bool {
+	return maps.EqualFunc(a, b, func(x, y appliance.ProbeResult) bool { return x.State == y.State })
+}
+
 // RejectedKey is the key of State.Rejected.
 func RejectedKey(kind, key string) string { return kind + " " + key }
 
@@ -63,9 +82,10 @@ type Board struct {
 func NewBoard() *Board { return &Board{states: map[string]*State{}} }
 
 // Publish replaces an appliance's state (nil: it serves nothing, or nothing is known) and
-// calls the subscribers.
+// calls the subscribers when it differs in what they read.
 func (b *Board) Publish(appliance string, s *State) {
 	b.mu.Lock()
+	same := b.states[appliance].same(s)
 	if s == nil {
 		delete(b.states, appliance)
 	} else {
@@ -73,8 +93,34 @@ func (b *Board) Publish(appliance string, s *State) {
 	}
 	subs := b.subs
 	b.mu.Unlock()
+	if same {
+		return
+	}
 	for _, f := range subs {
 		f(appliance)
+	}
+}
+
+// Source triggers the keys that pick returns for an appliance whose state changed.
+func (b *Board) Source(pick func(ctx context.Context, c runtime.Client, appliance string) []resource.Key) runtime.Source {
+	return func(ctx context.Context, c runtime.Client, enqueue func(resource.Key)) {
+		changed := make(chan string, 16)
+		b.Subscribe(func(appliance string) {
+			select {
+			case changed <- appliance:
+			case <-ctx.Done():
+			}
+		})
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case appliance := <-changed:
+				for _, key := range pick(ctx, c, appliance) {
+					enqueue(key)
+				}
+			}
+		}
 	}
 }
 

@@ -1,0 +1,198 @@
+package daemon
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/proximity-pve/proximity/pkg/proxmox"
+)
+
+// maxConfig bounds the configuration file, in bytes.
+const maxConfig = 1 << 20
+
+// Config is everything that the daemon is told at start. The zero value of a field means
+// its default, filled in by withDefaults.
+type Config struct {
+	// DataDir holds database, certificates, token and, with Embedded, the node.
+	DataDir string `yaml:"dataDir"`
+	// Listen and GRPCListen are host:port of REST and gRPC.
+	Listen     string `yaml:"listen"`
+	GRPCListen string `yaml:"grpcListen"`
+	// Hosts are further names and addresses that the server's certificate is for.
+	Hosts []string `yaml:"hosts"`
+	// LogLevel is debug, info, warn or error.
+	LogLevel string        `yaml:"logLevel"`
+	Proxmox  ProxmoxConfig `yaml:"proxmox"`
+
+	// Embedded runs the whole product on this machine, with a simulated node.
+	Embedded bool `yaml:"-"`
+	// Engine of the embedded node: auto, lxc or mem.
+	Engine string `yaml:"-"`
+	// KeepNode leaves the embedded node running when the daemon stops.
+	KeepNode bool `yaml:"-"`
+	// Forward and ForwardTLS are loopback addresses from which HTTP and HTTPS reach the
+	// embedded node's appliance.
+	Forward    string `yaml:"-"`
+	ForwardTLS string `yaml:"-"`
+
+	Stdout io.Writer `yaml:"-"`
+	Stderr io.Writer `yaml:"-"`
+}
+
+// ProxmoxConfig is the connection named default.
+type ProxmoxConfig struct {
+	// Endpoints are URLs such as https://192.168.1.10:8006, nodes of one cluster.
+	Endpoints []string `yaml:"endpoints"`
+	// Fingerprint is the SHA-256 fingerprint of the certificate; or CAFile, a PEM file.
+	Fingerprint string `yaml:"fingerprint"`
+	CAFile      string `yaml:"caFile"`
+	// TokenID is user@realm!name; the secret is in a file of its own.
+	TokenID         string `yaml:"tokenID"`
+	TokenSecretFile string `yaml:"tokenSecretFile"`
+
+	// VMIDStart and VMIDEnd are the range that Apps are allocated from.
+	VMIDStart int `yaml:"vmidStart"`
+	VMIDEnd   int `yaml:"vmidEnd"`
+	// Storage, Node, AppTemplate, ApplianceTemplate and WANBridge are defaults of guests.
+	Storage           string `yaml:"storage"`
+	Node              string `yaml:"node"`
+	AppTemplate       string `yaml:"appTemplate"`
+	ApplianceTemplate string `yaml:"applianceTemplate"`
+	WANBridge         string `yaml:"wanBridge"`
+
+	GuestAccess GuestAccess `yaml:"guestAccess"`
+
+	tokenSecret string
+}
+
+// GuestAccess is the way into guests and onto the nodes.
+type GuestAccess struct {
+	// Mode is ssh, or local when the daemon runs on the only node.
+	Mode string `yaml:"mode"`
+	// Command is attach (lxc-attach, fast) or pct (pct exec).
+	Command string `yaml:"command"`
+	// User and PrivateKeyFile log in over ssh.
+	User           string `yaml:"user"`
+	PrivateKeyFile string `yaml:"privateKeyFile"`
+	// KnownHostsFile and HostKeys say which host keys to expect; one of them is needed.
+	KnownHostsFile string   `yaml:"knownHostsFile"`
+	HostKeys       []string `yaml:"hostKeys"`
+	// Addresses maps node names to host:port; without an entry the name itself is used.
+	Addresses map[string]string `yaml:"addresses"`
+}
+
+// Defaults.
+const (
+	DefaultListen     = "127.0.0.1:8765"
+	DefaultGRPCListen = "127.0.0.1:8766"
+	DefaultForward    = "127.0.0.1:8080"
+	DefaultForwardTLS = "127.0.0.1:8443"
+
+	defaultVMIDStart = 20000
+	defaultVMIDEnd   = 29999
+)
+
+// LoadConfig reads a configuration file over the values that cfg has. Unknown keys and
+// wrong types are errors that name the line.
+func LoadConfig(path string, cfg *Config) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil {
+		return fmt.Errorf("configuration %s: %w", path, err)
+	}
+	if len(data) > maxConfig {
+		return fmt.Errorf("configuration %s is larger than %d bytes", path, maxConfig)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	if err := dec.Decode(cfg); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("configuration %s: %s", path, strings.ReplaceAll(err.Error(), "\n", ";"))
+	}
+	return nil
+}
+
+// withDefaults fills in what is not set and checks the rest.
+func (c Config) withDefaults() (Config, error) {
+	anyPort := strings.HasSuffix(c.Listen, ":0")
+	c.Listen = cmp.Or(c.Listen, DefaultListen)
+	if anyPort {
+		// Somebody who asks for any port runs several daemons.
+		c.GRPCListen = cmp.Or(c.GRPCListen, "127.0.0.1:0")
+		c.Forward, c.ForwardTLS = cmp.Or(c.Forward, "127.0.0.1:0"), cmp.Or(c.ForwardTLS, "127.0.0.1:0")
+	}
+	c.GRPCListen = cmp.Or(c.GRPCListen, DefaultGRPCListen)
+	c.Forward, c.ForwardTLS = cmp.Or(c.Forward, DefaultForward), cmp.Or(c.ForwardTLS, DefaultForwardTLS)
+	c.LogLevel = cmp.Or(c.LogLevel, "info")
+	if c.Stdout == nil {
+		c.Stdout = os.Stdout
+	}
+	if c.Stderr == nil {
+		c.Stderr = os.Stderr
+	}
+	if c.DataDir == "" {
+		c.DataDir = "/var/lib/proximity"
+		if c.Embedded {
+			c.DataDir = "./.proximity"
+		}
+	}
+	dir, err := filepath.Abs(c.DataDir)
+	if err != nil {
+		return c, fmt.Errorf("data directory: %w", err)
+	}
+	c.DataDir = dir
+	c.Proxmox.setDefaults()
+	if c.Embedded {
+		if len(c.Proxmox.Endpoints) > 0 {
+			return c, errors.New("--embedded brings its own node: take proxmox.endpoints out of the configuration, or leave --embedded away")
+		}
+		return c, nil
+	}
+	return c, c.Proxmox.check()
+}
+
+func (p *ProxmoxConfig) setDefaults() {
+	if p.VMIDStart == 0 && p.VMIDEnd == 0 {
+		p.VMIDStart, p.VMIDEnd = defaultVMIDStart, defaultVMIDEnd
+	}
+	p.Storage = cmp.Or(p.Storage, "local-lvm")
+	p.AppTemplate = cmp.Or(p.AppTemplate, "debian-12-standard")
+	p.ApplianceTemplate = cmp.Or(p.ApplianceTemplate, "debian-12-standard")
+	p.WANBridge = cmp.Or(p.WANBridge, "vmbr0")
+	p.GuestAccess.Mode = cmp.Or(p.GuestAccess.Mode, "ssh")
+	p.GuestAccess.Command = cmp.Or(p.GuestAccess.Command, "attach")
+	p.GuestAccess.User = cmp.Or(p.GuestAccess.User, "root")
+}
+
+// check names every missing or wrong field of a real connection at once.
+func (p *ProxmoxConfig) check() error {
+	var errs []error
+	need := func(ok bool, field, allowed string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("proxmox.%s: allowed is %s", field, allowed))
+		}
+	}
+	need(len(p.Endpoints) > 0, "endpoints", "at least one URL such as https://192.168.1.10:8006 (to try the product without a Proxmox, start with --embedded)")
+	need(strings.Contains(p.TokenID, "!"), "tokenID", "an API token's id such as proximity@pve!daemon")
+	need(p.TokenSecretFile != "", "tokenSecretFile", "the path of a file that holds the token's secret alone")
+	need(proxmox.ValidVMID(p.VMIDStart) && proxmox.ValidVMID(p.VMIDEnd) && p.VMIDStart <= p.VMIDEnd, "vmidStart and vmidEnd", "a range within 100 to 999999999")
+	g := p.GuestAccess
+	need(g.Mode == "ssh" || g.Mode == "local", "guestAccess.mode", "ssh or local")
+	need(g.Command == "attach" || g.Command == "pct", "guestAccess.command", "attach or pct")
+	if g.Mode == "ssh" {
+		need(g.PrivateKeyFile != "", "guestAccess.privateKeyFile", "the path of the private key for ssh")
+		need(g.KnownHostsFile != "" || len(g.HostKeys) > 0, "guestAccess.knownHostsFile or hostKeys", "where the node's host key is; an unknown one is never accepted")
+	}
+	return errors.Join(errs...)
+}

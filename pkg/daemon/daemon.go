@@ -1,0 +1,185 @@
+// Package daemon is the wiring of proximityd, to be read from top to bottom: data
+// directory, store, Proxmox seam, controllers, servers. Every other package gets what it
+// needs from here; nothing but this package knows all of them.
+//
+// Run returns when its context ends and everything has stopped. A daemon that is killed
+// leaves nothing that the next start cannot take up: acknowledged changes are in the
+// database, tasks of Proxmox are found again by their UPID, the embedded node goes on by
+// itself and is re-attached.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/proximity-pve/proximity/controllers"
+	"github.com/proximity-pve/proximity/pkg/apply"
+	"github.com/proximity-pve/proximity/pkg/auth"
+	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/pvesim/embedded"
+	"github.com/proximity-pve/proximity/pkg/resource/kinds"
+	"github.com/proximity-pve/proximity/pkg/runtime"
+	"github.com/proximity-pve/proximity/pkg/server"
+	"github.com/proximity-pve/proximity/pkg/store"
+	"github.com/proximity-pve/proximity/pkg/store/bolt"
+	"github.com/proximity-pve/proximity/pkg/version"
+)
+
+// nodeShutdownPatience bounds a clean shutdown of the embedded node: every guest may take
+// its time to stop, several at once.
+const nodeShutdownPatience = 3 * time.Minute
+
+// Run runs the daemon until ctx ends.
+func Run(ctx context.Context, cfg Config) error {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return err
+	}
+	log := newLogger(cfg)
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	registry := kinds.Registry()
+	st, err := bolt.Open(filepath.Join(cfg.DataDir, "proximity.db"), registry, bolt.Options{Logger: log})
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	installation, err := installationID(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), storeCollector{st})
+
+	var node *embedded.Handle
+	if cfg.Embedded {
+		if node, err = startNode(ctx, &cfg, log); err != nil {
+			return err
+		}
+		if !cfg.KeepNode {
+			defer stopNode(node, log)
+		}
+		defer node.Close()
+	}
+
+	conn, err := connect(cfg, installation, metrics, log)
+	if err != nil {
+		return err
+	}
+	applier := apply.New(st, registry)
+	if err := applier.EnsureNamespaces(ctx); err != nil {
+		return fmt.Errorf("make the first namespaces: %w", err)
+	}
+	if err := ensureCluster(ctx, st, cfg); err != nil {
+		return fmt.Errorf("make Cluster %s: %w", cluster.DefaultName, err)
+	}
+	manager := runtime.NewManager(st, log, metrics, controllers.All(controllers.Deps{Clusters: cluster.NewSet(conn), Log: log})...)
+
+	return serve(ctx, cfg, log, st, metrics, node, applier, manager)
+}
+
+// serve runs the servers, the controllers and the forwarder's target until ctx ends.
+func serve(ctx context.Context, cfg Config, log *slog.Logger, st *bolt.Store, metrics *prometheus.Registry, node *embedded.Handle, applier *apply.Applier, manager *runtime.Manager) error {
+	endpoint, certs, authenticator, err := identity(cfg)
+	if err != nil {
+		return err
+	}
+	rest, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for REST: %w; choose another address with --listen", err)
+	}
+	defer rest.Close()
+	grpc, err := net.Listen("tcp", cfg.GRPCListen)
+	if err != nil {
+		return fmt.Errorf("listen for gRPC: %w; choose another address with --grpc-listen", err)
+	}
+	defer grpc.Close()
+	srv, err := server.New(server.Config{
+		Store: st, Applier: applier, Registry: kinds.Registry(), Auth: authenticator, TLS: certs.TLS, Log: log,
+		Metrics: metrics, Version: version.String(), Ready: func() error { return ready(st) },
+	})
+	if err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := srv.Serve(ctx, rest, grpc); err != nil {
+			cancel(fmt.Errorf("serve: %w", err))
+		}
+	})
+	wg.Go(func() { manager.Run(ctx) })
+	if node != nil {
+		wg.Go(func() { followAppliance(ctx, st, node, log) })
+		endpoint.fromNode(node.Info())
+	}
+	endpoint.REST, endpoint.GRPC = "https://"+rest.Addr().String(), grpc.Addr().String()
+	if err := writeEndpoint(cfg.DataDir, endpoint); err != nil {
+		cancel(fmt.Errorf("write endpoint.json: %w", err))
+	} else {
+		log.Info("serving", "rest", endpoint.REST, "grpc", endpoint.GRPC, "data", cfg.DataDir, "version", version.String())
+		fmt.Fprintln(cfg.Stdout, "ready")
+	}
+	<-ctx.Done()
+	err = os.Remove(endpointFile(cfg.DataDir))
+	wg.Wait()
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return errors.Join(cause, err)
+	}
+	log.Info("stopped")
+	return err
+}
+
+// identity makes or finds the certificates and the local administrator's token.
+func identity(cfg Config) (Endpoint, *auth.Certificates, auth.Authenticator, error) {
+	e := Endpoint{TokenFile: filepath.Join(cfg.DataDir, "admin.token")}
+	certs, err := auth.EnsureCA(filepath.Join(cfg.DataDir, "pki"), cfg.Hosts)
+	if err != nil {
+		return e, nil, nil, err
+	}
+	e.CA = certs.CAFile
+	token, err := auth.EnsureToken(e.TokenFile)
+	if err != nil {
+		return e, nil, nil, err
+	}
+	return e, certs, auth.NewTokenAuthenticator(token), nil
+}
+
+func (e *Endpoint) fromNode(i embedded.Info) {
+	e.Forward, e.ForwardTLS, e.Engine = i.Forward, i.ForwardTLS, i.Engine
+	e.Node = EndpointNode{PID: i.PID, LXCPath: i.LXCPath}
+}
+
+// ready: the daemon can take changes.
+func ready(st store.Store) error {
+	if s := st.Stats(); s.ReadOnly {
+		return fmt.Errorf("the database takes no more changes: %s", s.LastFailure)
+	}
+	return nil
+}
+
+func newLogger(cfg Config) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.LogLevel)); err != nil {
+		level = slog.LevelInfo
+	}
+	return slog.New(slog.NewTextHandler(cfg.Stderr, &slog.HandlerOptions{Level: level}))
+}
