@@ -88,7 +88,7 @@ func testDrift(t *testing.T, s *sandbox, b Bundle) {
 func testRefused(t *testing.T, s *sandbox, b Bundle) {
 	var whole strings.Builder
 	for _, f := range b.Files {
-		if f.Path == vhostsPath {
+		if f.Path == VhostsPath {
 			whole.Write(f.Content)
 		}
 	}
@@ -98,9 +98,9 @@ func testRefused(t *testing.T, s *sandbox, b Bundle) {
 		exit int
 		says string
 	}{
-		{"dnsmasq", withFile(b, dnsmasqPath, "no-such-option\n"), ExitDNSMasq, "bad option at line 1"},
-		{"caddy", withFile(b, vhostsPath, strings.Replace(whole.String(), `"grace_period"`, `"grace"`, 1)), ExitCaddy, "grace"},
-		{"nft", withFile(b, natPath, "table inet proximity { chain x { nonsense; } }\n"), ExitNFT, "nonsense"},
+		{"dnsmasq", withFile(b, DNSMasqPath, "no-such-option\n"), ExitDNSMasq, "bad option at line 1"},
+		{"caddy", withFile(b, VhostsPath, strings.Replace(whole.String(), `"grace_period"`, `"grace"`, 1)), ExitCaddy, "grace"},
+		{"nft", withFile(b, NATPath, "table inet proximity { chain x { nonsense; } }\n"), ExitNFT, "nonsense"},
 	} {
 		_, err := s.apply(c.b)
 		var failed *AgentError
@@ -135,7 +135,7 @@ func testRefused(t *testing.T, s *sandbox, b Bundle) {
 // A set that passes the checks and then does not work gives way to the one that did.
 func testRollBack(t *testing.T, s *sandbox, b Bundle) {
 	s.mustBeLive(b)
-	bad := withFile(b, dnsmasqPath, "user=no-such-user-here\ninterface=eth1\nbind-dynamic\n")
+	bad := withFile(b, DNSMasqPath, "user=no-such-user-here\ninterface=eth1\nbind-dynamic\n")
 	r, err := s.apply(bad)
 	var failed *AgentError
 	if !errors.As(err, &failed) || failed.Exit != ExitBadDNS || !r.RolledBack {

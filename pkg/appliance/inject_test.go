@@ -100,15 +100,15 @@ func checkStatements(in Input) error {
 		}
 	}
 	paths := map[string]bool{}
-	for _, f := range append(b.Files, File{Path: manifestPath, Content: b.manifest}) {
+	for _, f := range append(b.Files, File{Path: ManifestPath, Content: b.manifest}) {
 		if paths[f.Path] || !pathGrammar.MatchString(f.Path) {
 			return fmt.Errorf("path %q comes twice or is outside", f.Path)
 		}
 		paths[f.Path] = true
 		switch {
-		case f.Path == AgentPath, f.Path == dnsQueryPath, strings.HasSuffix(f.Path, ".service"):
+		case f.Path == AgentPath, f.Path == DNSQueryPath, strings.HasSuffix(f.Path, ".service"):
 			continue // constant, or held elsewhere
-		case f.Path == vhostsPath:
+		case f.Path == VhostsPath:
 			err = checkCaddy(f.Content, b)
 		default:
 			err = checkLines(f)
@@ -135,7 +135,7 @@ var pathGrammar = regexp.MustCompile(`\A(/etc/proximity/((dhcp-hosts\.d/|hosts\.
 
 // grammars: per file the lines that may appear, each with how often at most (0 = any).
 var grammars = map[string]map[string]int{
-	dnsmasqPath: {
+	DNSMasqPath: {
 		`interface=` + gIf: 1, `except-interface=lo`: 1, `bind-dynamic`: 1, `user=dnsmasq`: 1,
 		`pid-file=/run/proximity-dnsmasq.pid`: 1, `log-facility=-`: 1, `log-async=25`: 1, `dhcp-authoritative`: 1, `no-ping`: 1,
 		`dhcp-range=` + gIP + `,` + gIP + `,` + gIP + `,[0-9]+`: 1,
@@ -146,15 +146,15 @@ var grammars = map[string]map[string]int{
 		`host-record=` + gName + `,` + gIP: 1, `domain-needed`: 1, `bogus-priv`: 1, `dns-loop-detect`: 1, `cache-size=2000`: 1,
 		`dns-forward-max=300`: 1, `no-resolv`: 1, `server=[0-9a-f.:]+`: 2, `txt-record=_config\.` + gName + `,[0-9a-f]{32}`: 1,
 	},
-	dhcpHostDir + "/": {gMAC + `,` + gIP + `,[0-9]+`: 1},
-	hostsDir + "/":    {gIP + `( ` + gName + `)+`: 1},
-	sysctlPath:        {`net\.ipv4\.conf\.all\.(accept|send)_redirects=0`: 2, `net\.ipv4\.ip_forward=[01]`: 1},
-	probesPath:        {`(http|tcp) ` + gIP + `:[0-9]+ /[!-~]* [a-z0-9.:-]+ [A-Za-z0-9][A-Za-z0-9./_:-]*`: 3},
-	manifestPath: {
+	DHCPHostsDir + "/": {gMAC + `,` + gIP + `,[0-9]+`: 1},
+	HostsDir + "/":     {gIP + `( ` + gName + `)+`: 1},
+	SysctlPath:         {`net\.ipv4\.conf\.all\.(accept|send)_redirects=0`: 2, `net\.ipv4\.ip_forward=[01]`: 1},
+	ProbesPath:         {`(http|tcp) ` + gIP + `:[0-9]+ /[!-~]* [a-z0-9.:-]+ [A-Za-z0-9][A-Za-z0-9./_:-]*`: 3},
+	ManifestPath: {
 		`protocol 1`: 1, `hash ` + gHash: 1, `address ` + gIP: 1, `dns-proof [0-9a-f]{64}`: 1, `proxy-proof [0-9a-f]{32}`: 1,
 		`file ` + gHash + ` 0(644|755) (dnsmasq|hosts|caddy|nat|unit|data) [/a-z0-9.-]+`: 0,
 	},
-	natPath: {
+	NATPath: {
 		`# wan=` + gIf: 1, `table inet proximity`: 1, `delete table inet proximity`: 1, `table inet proximity {`: 1, `}`: 1, `\t}`: 0,
 		`\tset (forbidden|allowed|closed|wan) {`: 4, `\t\ttype ipv4_addr`: 4, `\t\tflags interval`: 4, `\t\tauto-merge`: 4,
 		`\t\telements = { ` + gNets + ` }`: 3, `\tchain (input|forward|egress|postrouting) {`: 4,
@@ -246,7 +246,7 @@ func checkCaddy(content []byte, b Bundle) error {
 	harmless := regexp.MustCompile(`\A[A-Za-z0-9 _.,:;@/~+=&*-]*\n?\z`)
 	vhosts := 0
 	for _, f := range b.Files {
-		if strings.HasPrefix(f.Path, hostsDir+"/vhost.") {
+		if strings.HasPrefix(f.Path, HostsDir+"/vhost.") {
 			vhosts++
 		}
 	}
@@ -307,19 +307,19 @@ func walk(v any, visit func(key bool, s string) error) error {
 func TestTheGrammarNotices(t *testing.T) {
 	b := mustRender(t, everything())
 	for path, extra := range map[string]string{
-		dnsmasqPath:                     "server=6.6.6.6\nserver=7.7.7.7\n",
-		natPath:                         "\t\taccept\n",
-		probesPath:                      "exec rm\n",
-		sysctlPath:                      "kernel.core_pattern=|/bin/sh\n",
-		hostsDir + "/app.default.web":   "10.0.0.1 bank.example\n",
-		dhcpHostDir + "/default.web":    "02:00:00:00:00:09,10.40.0.99,60\n",
-		hostsDir + "/vhost.default.web": "# comment\n",
+		DNSMasqPath:                     "server=6.6.6.6\nserver=7.7.7.7\n",
+		NATPath:                         "\t\taccept\n",
+		ProbesPath:                      "exec rm\n",
+		SysctlPath:                      "kernel.core_pattern=|/bin/sh\n",
+		HostsDir + "/app.default.web":   "10.0.0.1 bank.example\n",
+		DHCPHostsDir + "/default.web":   "02:00:00:00:00:09,10.40.0.99,60\n",
+		HostsDir + "/vhost.default.web": "# comment\n",
 	} {
 		if err := checkLines(File{Path: path, Content: []byte(contentOf(t, b, path) + extra)}); err == nil {
 			t.Errorf("%s: %q was not noticed", path, extra)
 		}
 	}
-	caddy := contentOf(t, b, vhostsPath)
+	caddy := contentOf(t, b, VhostsPath)
 	for _, change := range [][2]string{{`"install_trust"`, `"install_trusts"`}, {`"dial": "10.40.0.10:80"`, `"dial": "{env.HOME}"`}} {
 		if spoiled := strings.Replace(caddy, change[0], change[1], 1); spoiled == caddy || checkCaddy([]byte(spoiled), b) == nil {
 			t.Errorf("%s was not noticed", change[1])

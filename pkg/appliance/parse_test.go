@@ -198,8 +198,8 @@ func TestDiff(t *testing.T) {
 	for _, f := range b.Files {
 		files[f.Path] = contentHash(f.Content)
 	}
-	delete(files, natPath)
-	files[vhostsPath] = hashA
+	delete(files, NATPath)
+	files[VhostsPath] = hashA
 	for want, change := range map[string]func(*Observation){
 		"/etc/proximity/nat.nft is missing":                  func(o *Observation) { o.SetHash, o.Files = hashA, files },
 		"/etc/proximity/vhosts.json differs":                 func(o *Observation) { o.SetHash, o.Files = hashA, files },
@@ -244,6 +244,27 @@ func TestStageIsReproducibleAndInItsDirectory(t *testing.T) {
 	for _, f := range b.Files {
 		if line := fmt.Sprintf("\nfile %s %04o %s %s\n", contentHash(f.Content), f.Mode, f.Part, f.Path); !strings.Contains(manifest, line) {
 			t.Errorf("the manifest lacks %q", line)
+		}
+	}
+}
+
+func TestParseManifest(t *testing.T) {
+	b := mustRender(t, everything())
+	m, err := ParseManifest(b.manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Hash != b.Hash || m.Address.String() != "10.40.3.254" || m.DNSProof == "" || m.ProxyProof == "" || len(m.Files) != len(b.Files) {
+		t.Errorf("got %+v", m)
+	}
+	for i, f := range b.Files {
+		if want := (ManifestFile{contentHash(f.Content), f.Mode, f.Part, f.Path}); m.Files[i] != want {
+			t.Errorf("file %d: got %+v, want %+v", i, m.Files[i], want)
+		}
+	}
+	for _, bad := range []string{"", "protocol 2\n", "protocol 1\nnonsense\n", "protocol 1\nfile x 0644 data /a\n", "protocol 1\nhash 12\n"} {
+		if m, err := ParseManifest([]byte(bad)); err == nil {
+			t.Errorf("%q: accepted as %+v", bad, m)
 		}
 	}
 }

@@ -9,24 +9,6 @@ import (
 	"strings"
 )
 
-// Where the files are in the guest.
-const (
-	etcDir      = "/etc/proximity"
-	stateDir    = "/var/lib/proximity"
-	unitDir     = "/etc/systemd/system"
-	dhcpHostDir = etcDir + "/dhcp-hosts.d"
-	hostsDir    = etcDir + "/hosts.d"
-
-	dnsmasqPath  = etcDir + "/dnsmasq.conf"
-	vhostsPath   = etcDir + "/vhosts.json"
-	natPath      = etcDir + "/nat.nft"
-	sysctlPath   = etcDir + "/sysctl.conf"
-	probesPath   = etcDir + "/probes"
-	dnsQueryPath = etcDir + "/dns-query.bin"
-	manifestPath = etcDir + "/manifest"
-	leasesPath   = stateDir + "/dnsmasq.leases"
-)
-
 // proofBytes is how much of a hash goes into a self-check: enough that two sets never
 // meet, short enough for one DNS label.
 const proofBytes = 16
@@ -45,12 +27,12 @@ func Render(in Input) (Bundle, error) {
 		return Bundle{}, fmt.Errorf("appliance %s: %w", quoted(in.Name), err)
 	}
 	b := Bundle{Rejected: a.rejected, forward: a.nat, Files: []File{
-		{Path: dnsmasqPath, Mode: 0o644, Part: PartDNSMasq, Content: dnsmasq},
-		{Path: vhostsPath, Mode: 0o644, Part: PartCaddy, Content: caddy},
-		{Path: natPath, Mode: 0o644, Part: PartNAT, Content: renderNAT(a)},
-		{Path: sysctlPath, Mode: 0o644, Part: PartNAT, Content: renderSysctl(a)},
-		{Path: probesPath, Mode: 0o644, Part: PartData, Content: renderProbes(a)},
-		{Path: dnsQueryPath, Mode: 0o644, Part: PartData, Content: dnsQuery(proofName(a))},
+		{Path: DNSMasqPath, Mode: 0o644, Part: PartDNSMasq, Content: dnsmasq},
+		{Path: VhostsPath, Mode: 0o644, Part: PartCaddy, Content: caddy},
+		{Path: NATPath, Mode: 0o644, Part: PartNAT, Content: renderNAT(a)},
+		{Path: SysctlPath, Mode: 0o644, Part: PartNAT, Content: renderSysctl(a)},
+		{Path: ProbesPath, Mode: 0o644, Part: PartData, Content: renderProbes(a)},
+		{Path: DNSQueryPath, Mode: 0o644, Part: PartData, Content: dnsQuery(proofName(a))},
 		{Path: AgentPath, Mode: 0o755, Part: PartData, Content: []byte(agentScript)},
 	}}
 	b.Files = append(b.Files, renderHosts(a)...)
@@ -75,34 +57,17 @@ func header(a *accepted, what string) string {
 		"# installation=" + a.installation + " appliance=" + a.uid + "\n"
 }
 
-// setHash is what the agent computes over the live files with find, sort and
-// sha256sum: the hash of the list of hashes.
 func setHash(files []File) string {
-	var list bytes.Buffer
+	hashes := make(map[string]string, len(files))
 	for _, f := range files {
-		fmt.Fprintf(&list, "%s  %s\n", contentHash(f.Content), f.Path)
+		hashes[f.Path] = contentHash(f.Content)
 	}
-	return contentHash(list.Bytes())
+	return HashSet(hashes)
 }
 
 func contentHash(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
-}
-
-// renderManifest lists the set for the agent, with what the self-checks expect.
-func renderManifest(a *accepted, b Bundle, dnsProof, proxyProof string) []byte {
-	var m bytes.Buffer
-	m.WriteString(header(a, "The live set of files, written last by every apply."))
-	fmt.Fprintf(&m, "protocol %d\n", Protocol)
-	fmt.Fprintf(&m, "hash %s\n", b.Hash)
-	fmt.Fprintf(&m, "address %s\n", a.lan.Addr())
-	fmt.Fprintf(&m, "dns-proof %s\n", hex.EncodeToString([]byte(dnsProof)))
-	fmt.Fprintf(&m, "proxy-proof %s\n", proxyProof)
-	for _, f := range b.Files {
-		fmt.Fprintf(&m, "file %s %04o %s %s\n", contentHash(f.Content), f.Mode, f.Part, f.Path)
-	}
-	return m.Bytes()
 }
 
 // renderProbes writes one probe per line: kind, address, path, Host header, key.

@@ -9,9 +9,7 @@ import (
 // What the agent and Caddy agree on.
 const (
 	caddyAdminSocket = "/run/proximity/caddy-admin.sock"
-	caddyStorage     = stateDir + "/caddy"
-	caddyAdminHost   = "proximity-admin"         // Host header of the admin socket
-	proxyProofHost   = "proximity-check.invalid" // Host header of the self-check (RFC 6761: never a real name)
+	caddyAdminHost   = "proximity-admin" // Host header of the admin socket
 )
 
 // object is a JSON object; encoding/json writes its keys in order, so the same vhosts
@@ -53,7 +51,7 @@ func caddyConfig(a *accepted, proof string) object {
 			"origins": []string{caddyAdminHost},
 			"config":  object{"persist": false}, // the file is the truth, also after a crash
 		},
-		"storage": object{"module": "file_system", "root": caddyStorage},
+		"storage": object{"module": "file_system", "root": CaddyStorage},
 		"apps": object{
 			"http": object{
 				"grace_period": "5s",
@@ -99,7 +97,7 @@ func proofRoute(proof string) object {
 	route := textRoute(200, proof+"\n")
 	route["@id"] = "proximity-check"
 	route["match"] = []object{{
-		"host":      []string{proxyProofHost},
+		"host":      []string{ProxyProofHost},
 		"remote_ip": object{"ranges": []string{"127.0.0.0/8"}},
 	}}
 	return route

@@ -31,8 +31,8 @@ func renderDNSMasq(a *accepted) (conf []byte, proof string) {
 	lines("dhcp-option=option:router,%s", address)
 	lines("dhcp-option=option:dns-server,%s", address)
 	lines("dhcp-option=option:domain-search,%s", a.zone)
-	lines("dhcp-hostsdir=%s", dhcpHostDir)
-	lines("dhcp-leasefile=%s", leasesPath)
+	lines("dhcp-hostsdir=%s", DHCPHostsDir)
+	lines("dhcp-leasefile=%s", LeasesPath)
 	lines("dhcp-lease-max=%d", 1<<(32-a.lan.Bits()))
 	// Names come from hosts.d only: no guest takes a name by asking for it.
 	lines("dhcp-ignore-names")
@@ -43,7 +43,7 @@ func renderDNSMasq(a *accepted) (conf []byte, proof string) {
 		lines("local=/%s/", zone)
 	}
 	lines("no-hosts")
-	lines("hostsdir=%s", hostsDir)
+	lines("hostsdir=%s", HostsDir)
 	lines("host-record=%s.%s,%s", a.label, a.lanZone(), address)
 	lines("domain-needed")
 	lines("bogus-priv")
@@ -108,11 +108,11 @@ func renderHosts(a *accepted) []File {
 			names += " " + plain
 		}
 		files = append(files,
-			hostFile(a, dhcpHostDir+"/"+h.fileName, fmt.Sprintf("%s,%s,%d", h.mac, h.address, int(a.lease.Seconds()))),
-			hostFile(a, hostsDir+"/app."+h.fileName, h.address.String()+" "+names))
+			hostFile(a, DHCPHostsDir+"/"+h.fileName, fmt.Sprintf("%s,%s,%d", h.mac, h.address, int(a.lease.Seconds()))),
+			hostFile(a, HostsDir+"/app."+h.fileName, h.address.String()+" "+names))
 	}
 	for _, v := range a.vhosts {
-		files = append(files, hostFile(a, hostsDir+"/vhost."+v.fileName, a.lan.Addr().String()+" "+strings.Join(v.hosts, " ")))
+		files = append(files, hostFile(a, HostsDir+"/vhost."+v.fileName, a.lan.Addr().String()+" "+strings.Join(v.hosts, " ")))
 	}
 	return files
 }

@@ -118,7 +118,7 @@ func TestGolden(t *testing.T) {
 					continue
 				}
 				fmt.Fprintf(&got, "=== %s %04o %s\n", f.Path, f.Mode, f.Part)
-				if f.Path == dnsQueryPath {
+				if f.Path == DNSQueryPath {
 					fmt.Fprintf(&got, "%q\n", f.Content)
 				} else {
 					got.Write(f.Content)
@@ -228,7 +228,7 @@ func TestRenderIsIndependentOfOrder(t *testing.T) {
 
 func TestSplitHorizon(t *testing.T) {
 	in := quickstart()
-	app, vhost := hostsDir+"/app.default.nginx-01", hostsDir+"/vhost.default.nginx-01"
+	app, vhost := HostsDir+"/app.default.nginx-01", HostsDir+"/vhost.default.nginx-01"
 	b := mustRender(t, in)
 	if got := contentOf(t, b, app); !strings.HasSuffix(got, "\n10.20.0.50 nginx-01.lan.prox.local\n") {
 		t.Errorf("with a vhost, the guest must only have its lan name: %q", got)

@@ -6,7 +6,7 @@ package appliance
 // nobody may be near to ask for it.
 func renderUnits(a *accepted) []File {
 	unit := func(name, what, body string) File {
-		return File{Path: unitDir + "/" + name, Mode: 0o644, Part: PartUnit, Content: []byte(header(a, what) + body)}
+		return File{Path: UnitDir + "/" + name, Mode: 0o644, Part: PartUnit, Content: []byte(header(a, what) + body)}
 	}
 	return []File{
 		unit(UnitDNSMasq, "DHCP and DNS of the LAN.", dnsmasqUnit),

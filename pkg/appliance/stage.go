@@ -47,7 +47,7 @@ func Stage(b Bundle) io.Reader {
 // StageDir is the absolute directory in the guest into which the archive of Stage
 // unpacks. Two bundles never share one.
 func StageDir(b Bundle) string {
-	return stateDir + "/stage/" + b.Hash[:16]
+	return StateDir + "/stage/" + b.Hash[:16]
 }
 
 // ObserveArgv is the command of an observation. With the hash of a Bundle the answer is

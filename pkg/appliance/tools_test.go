@@ -60,7 +60,7 @@ func TestRealToolsAccept(t *testing.T) {
 }
 
 func checkWithDNSMasq(t *testing.T, b Bundle) {
-	run(t, exec.Command(tool(t, "dnsmasq"), "--test", "-C", writeFile(t, contentOf(t, b, dnsmasqPath))))
+	run(t, exec.Command(tool(t, "dnsmasq"), "--test", "-C", writeFile(t, contentOf(t, b, DNSMasqPath))))
 }
 
 // nft asks the kernel even for a check, so it gets a network namespace of its own.
@@ -68,13 +68,13 @@ func checkWithNFT(t *testing.T, b Bundle) {
 	if os.Getuid() != 0 {
 		t.Skip("a network namespace needs root")
 	}
-	run(t, exec.Command(tool(t, "unshare"), "-n", tool(t, "nft"), "-c", "-f", writeFile(t, contentOf(t, b, natPath))))
+	run(t, exec.Command(tool(t, "unshare"), "-n", tool(t, "nft"), "-c", "-f", writeFile(t, contentOf(t, b, NATPath))))
 }
 
 // Validation opens the certificate storage, so its path is led to a directory of the test.
 func checkWithCaddy(t *testing.T, b Bundle) {
 	caddy, dir := tool(t, "caddy"), t.TempDir()
-	config := strings.ReplaceAll(contentOf(t, b, vhostsPath), caddyStorage, dir)
+	config := strings.ReplaceAll(contentOf(t, b, VhostsPath), CaddyStorage, dir)
 	cmd := exec.Command(caddy, "validate", "--config", writeFile(t, config))
 	cmd.Env = []string{"HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}
 	run(t, cmd)
