@@ -102,7 +102,7 @@ func TestApplyQuickstartTwice(t *testing.T) {
 		}
 		text.WriteString("---\n" + string(data))
 	}
-	const all = "bridge/proximity-lan X, appliance/proximity X, app/nginx-01 X, vhost/nginx-01 X"
+	const all = "bridge/proximity-lan X, appliance/proximity X, app/nginx-01 X, vhost/nginx-01.prox.local X"
 	if got, want := outcomes(f.mustApply(text.String())), strings.ReplaceAll(all, "X", "created"); got != want {
 		t.Errorf("first: got %s, want %s", got, want)
 	}

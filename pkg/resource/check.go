@@ -43,7 +43,7 @@ func (k *Kind) CheckMetadata(obj Object) FieldErrors {
 	switch {
 	case m.GetName() == "":
 		errs = append(errs, Required("metadata.name", nameRule))
-	case !IsDNSLabel(m.GetName()):
+	case !IsName(m.GetName()):
 		errs = append(errs, Invalid("metadata.name", m.GetName(), nameRule))
 	}
 	switch {
@@ -51,7 +51,7 @@ func (k *Kind) CheckMetadata(obj Object) FieldErrors {
 		errs = append(errs, Forbidden("metadata.namespace", m.GetNamespace(),
 			fmt.Sprintf("the kind %s lives outside namespaces; leave it out", k.Name)))
 	case k.Namespaced && !IsDNSLabel(m.GetNamespace()):
-		errs = append(errs, Invalid("metadata.namespace", m.GetNamespace(), nameRule))
+		errs = append(errs, Invalid("metadata.namespace", m.GetNamespace(), labelRule))
 	}
 	errs = checkLabels(errs, m)
 	if n := len(m.GetFinalizers()); n > MaxFinalizers {

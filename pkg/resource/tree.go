@@ -82,10 +82,14 @@ type treeReader interface {
 // valid JSON goes to the JSON parser.
 func newTreeReader(data []byte) treeReader {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '{' && json.Valid(data) {
+	if looksLikeJSON(data) && json.Valid(data) {
 		return newJSONTree(data)
 	}
 	return &yamlTree{data: data, dec: yaml.NewDecoder(bytes.NewReader(data))}
+}
+
+func looksLikeJSON(data []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte{'{'})
 }
 
 type yamlTree struct {
@@ -132,10 +136,13 @@ const maxRefineBytes = 256 << 10
 // parser names the line where the unfinished mapping or list begins, which in a long
 // document is far away: there the line is searched.
 func yamlSyntaxError(data []byte, err error) *syntaxError {
-	text := err.Error()
+	text, language := err.Error(), "YAML"
+	if looksLikeJSON(data) {
+		language = "JSON"
+	}
 	m := yamlErrorLine.FindStringSubmatch(text)
 	if m == nil {
-		return &syntaxError{message: "not valid YAML: " + text}
+		return &syntaxError{message: fmt.Sprintf("not valid %s: %s", language, text)}
 	}
 	text = strings.TrimPrefix(text, m[0])
 	line, _ := strconv.Atoi(m[1])
@@ -146,7 +153,7 @@ func yamlSyntaxError(data []byte, err error) *syntaxError {
 	case line == 0:
 		line = 1
 	}
-	return &syntaxError{line: line, message: "not valid YAML: " + text}
+	return &syntaxError{line: line, message: fmt.Sprintf("not valid %s: %s", language, text)}
 }
 
 // firstBadLine returns the line with which the input begins to fail in that way. Structural

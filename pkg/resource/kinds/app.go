@@ -55,7 +55,7 @@ func defaultApp(a *v1alpha1.App) {
 
 func validateApp(a *v1alpha1.App, p *problems) {
 	spec := orEmpty(a.Spec)
-	p.label("spec.hostname", spec.GetHostname())
+	p.hostname(spec.GetHostname(), a.GetMetadata().GetName())
 	validateSource(orEmpty(spec.Source), p)
 	p.number("spec.vmid", spec.Vmid, minVMID, maxVMID)
 	p.node("spec.node", spec.Node)

@@ -50,7 +50,7 @@ func validateAppliance(a *v1alpha1.Appliance, p *problems) {
 	p.reference("spec.bridgeRef", spec.GetBridgeRef())
 	p.number("spec.vmid", spec.Vmid, minVMID, maxVMID)
 	p.node("spec.node", spec.Node)
-	p.label("spec.hostname", spec.GetHostname())
+	p.hostname(spec.GetHostname(), a.GetMetadata().GetName())
 	p.template("spec.template", spec.Template)
 	p.resources("spec.resources", spec.GetResources())
 	validateUnsupported(spec, p)

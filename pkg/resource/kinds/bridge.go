@@ -31,7 +31,7 @@ func validateBridge(b *v1alpha1.Bridge, p *problems) {
 	p.reference("spec.clusterRef", spec.GetClusterRef())
 	more := ""
 	if spec.GetInterfaceName() == b.GetMetadata().GetName() {
-		more = " (the default is metadata.name: set spec.interfaceName to a shorter one)"
+		more = " (the default is metadata.name: set spec.interfaceName)"
 	}
 	p.interfaceName("spec.interfaceName", spec.GetInterfaceName(), more)
 	if p.must("spec.subnet", spec.Subnet, subnetRule) {

@@ -11,10 +11,12 @@ import (
 // TestManifests: what the repository shows to users is valid, and names real kinds.
 func TestManifests(t *testing.T) {
 	reg := Registry()
-	files, err := filepath.Glob("../../../manifests/*/*.yaml")
-	if err != nil || len(files) < 7 {
-		t.Fatalf("found %d manifests, err %v", len(files), err)
+	quickstart, _ := filepath.Glob("../../../manifests/quickstart/*.yaml")
+	examples, _ := filepath.Glob("../../../manifests/examples/*.yaml")
+	if len(quickstart) != 4 || len(examples) < 3 {
+		t.Fatalf("found %d and %d manifests", len(quickstart), len(examples))
 	}
+	files := append(quickstart, examples...)
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			data, err := os.ReadFile(file)

@@ -23,6 +23,9 @@ const (
 )
 
 func validateNamespace(n *v1alpha1.Namespace, p *problems) {
+	if name := n.GetMetadata().GetName(); resource.IsName(name) { // else said for every kind
+		p.label("metadata.name", name)
+	}
 	if size := len(n.GetSpec().GetDescription()); size > maxDescription {
 		p.invalid("spec.description", fmt.Sprintf("%d bytes", size), fmt.Sprintf("at most %d bytes", maxDescription))
 	}
@@ -41,7 +44,7 @@ func validateCluster(c *v1alpha1.Cluster, p *problems) {
 	for i, s := range spec.GetEndpoints() {
 		u, err := url.Parse(s)
 		if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
-			p.invalid(resource.IndexPath("spec.endpoints", i), s, "a URL of a Proxmox API, https://host:8006, without credentials or a path")
+			p.invalid(resource.IndexPath("spec.endpoints", i), withoutCredentials(s), "a URL of a Proxmox API, https://host:8006, without credentials or a path")
 		}
 	}
 	if spec.Fingerprint != nil && !fingerprint.MatchString(spec.GetFingerprint()) {
@@ -63,6 +66,19 @@ func validateCluster(c *v1alpha1.Cluster, p *problems) {
 	}
 }
 
+// withoutCredentials hides what stands before the @ of a URL: errors are shown and logged.
+func withoutCredentials(s string) string {
+	at := strings.LastIndexByte(s, '@')
+	if at < 0 {
+		return s
+	}
+	scheme := ""
+	if i := strings.Index(s, "://"); i >= 0 && i < at {
+		scheme = s[:i+3]
+	}
+	return scheme + "***" + s[at:]
+}
+
 func defaultOperation(o *v1alpha1.Operation) { orText(&sub(&o.Spec).Timeout, "2m") }
 
 // targetOf names the kind that each action works on.
@@ -78,7 +94,7 @@ func validateOperation(o *v1alpha1.Operation, p *problems) {
 		}
 	}
 	if p.must("spec.target.name", target.Name, "the name of the object to act on") {
-		p.label("spec.target.name", target.GetName())
+		p.name("spec.target.name", target.GetName())
 	}
 	p.duration("spec.timeout", spec.GetTimeout(), minOperationTimeout, maxOperationTimeout)
 	if n := len(spec.GetArguments()); n > maxArguments {

@@ -89,16 +89,33 @@ func usableIn(subnet netip.Prefix, a netip.Addr) bool {
 	return subnet.Contains(a) && a != subnet.Masked().Addr() && subnet.Contains(a.Next())
 }
 
+const labelRule = "a DNS label: 1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
+
 func (p *problems) label(path, s string) {
 	if !resource.IsDNSLabel(s) {
-		p.invalid(path, s, "a DNS label: 1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit")
+		p.invalid(path, s, labelRule)
+	}
+}
+
+// hostname checks spec.hostname, which is the object's name by default.
+func (p *problems) hostname(s, name string) {
+	if !resource.IsDNSLabel(s) && s == name {
+		p.invalid("spec.hostname", s, labelRule+" (the default is metadata.name: set spec.hostname)")
+		return
+	}
+	p.label("spec.hostname", s)
+}
+
+func (p *problems) name(path, s string) {
+	if !resource.IsName(s) {
+		p.invalid(path, s, resource.NameRule)
 	}
 }
 
 // reference checks the name in a reference, when there is one.
 func (p *problems) reference(path string, ref *v1alpha1.LocalReference) {
 	if orEmpty(ref).Name != nil {
-		p.label(path+".name", ref.GetName())
+		p.name(path+".name", ref.GetName())
 	}
 }
 

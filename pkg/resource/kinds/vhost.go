@@ -126,7 +126,7 @@ func validateBackend(at string, b *v1alpha1.VhostBackend, p *problems) {
 		if b.AppRef.Name == nil {
 			p.required(at+".appRef.name", "the name of an App in the same namespace")
 		} else {
-			p.label(at+".appRef.name", b.AppRef.GetName())
+			p.name(at+".appRef.name", b.AppRef.GetName())
 		}
 		if b.AppRef.Port != nil && !resource.IsDNSLabel(b.AppRef.GetPort()) || isBadPortNumber(b.AppRef.GetPort()) {
 			p.invalid(at+".appRef.port", b.AppRef.GetPort(), portRule)
