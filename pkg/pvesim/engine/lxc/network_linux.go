@@ -52,12 +52,12 @@ func setLinkState(name string, up bool) error {
 
 // Bridges implements engine.Engine.
 func (e *Engine) Bridges(ctx context.Context) ([]string, error) {
-	links, err := netlink.LinkList()
+	all, err := links()
 	if err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
+		return nil, err
 	}
 	var names []string
-	for _, l := range links {
+	for _, l := range all {
 		if l.Type() == "bridge" {
 			names = append(names, l.Attrs().Name)
 		}
@@ -79,11 +79,11 @@ func (e *Engine) ApplyNetwork(ctx context.Context, bridges []engine.Bridge) erro
 			failed = append(failed, fmt.Errorf("bridge %s: %w", b.Name, err))
 		}
 	}
-	links, err := netlink.LinkList()
+	all, err := links()
 	if err != nil {
-		return errors.Join(append(failed, fmt.Errorf("list links: %w", err))...)
+		return errors.Join(append(failed, err)...)
 	}
-	for _, l := range links {
+	for _, l := range all {
 		if l.Type() == "bridge" && l.Attrs().Alias == bridgeAlias && !wanted[l.Attrs().Name] {
 			if err := netlink.LinkDel(l); err != nil {
 				failed = append(failed, fmt.Errorf("remove bridge %s: %w", l.Attrs().Name, err))
@@ -155,9 +155,9 @@ func stableMAC(words ...string) net.HardwareAddr {
 
 // applyAddress makes the bridge have exactly this IPv4 address.
 func applyAddress(link netlink.Link, cidr string) error {
-	have, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	have, err := addresses(&netlink.Handle{}, link, netlink.FAMILY_V4) // the zero handle: here
 	if err != nil {
-		return fmt.Errorf("list addresses: %w", err)
+		return err
 	}
 	found := false
 	for _, a := range have {
@@ -203,11 +203,11 @@ func (e *Engine) applyPorts(bridge netlink.Link, ports []string) error {
 			return fmt.Errorf("set up port %s: %w", name, err)
 		}
 	}
-	links, err := netlink.LinkList()
+	all, err := links()
 	if err != nil {
-		return fmt.Errorf("list links: %w", err)
+		return err
 	}
-	for _, l := range links {
+	for _, l := range all {
 		name := l.Attrs().Name
 		if l.Attrs().MasterIndex == bridge.Attrs().Index && !slices.Contains(ports, name) && !isGuestVeth(name) {
 			if err := netlink.LinkSetNoMaster(l); err != nil {

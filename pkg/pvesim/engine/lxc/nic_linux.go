@@ -42,20 +42,20 @@ func (e *Engine) Interfaces(ctx context.Context, vmid int) ([]engine.Interface, 
 		return nil, err
 	}
 	defer h.Close()
-	links, err := h.LinkList()
+	found, err := dump(h.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list links of guest %d: %w", vmid, err)
 	}
 	var all []engine.Interface
-	for _, l := range links {
+	for _, l := range found {
 		a := l.Attrs()
 		i := engine.Interface{Name: a.Name, HWAddr: a.HardwareAddr.String()}
 		if i.HWAddr == "" {
 			i.HWAddr = "00:00:00:00:00:00" // lo, as `ip` prints it
 		}
-		addrs, err := h.AddrList(l, netlink.FAMILY_ALL)
+		addrs, err := addresses(h, l, netlink.FAMILY_ALL)
 		if err != nil {
-			return nil, fmt.Errorf("list addresses of guest %d: %w", vmid, err)
+			return nil, fmt.Errorf("guest %d: %w", vmid, err)
 		}
 		for _, addr := range addrs {
 			i.Addresses = append(i.Addresses, addr.IPNet.String())
@@ -186,9 +186,9 @@ func applyGuestAddress(h *netlink.Handle, n engine.NIC) error {
 	if err != nil {
 		return err
 	}
-	have, err := h.AddrList(peer, netlink.FAMILY_V4)
+	have, err := addresses(h, peer, netlink.FAMILY_V4)
 	if err != nil {
-		return fmt.Errorf("list addresses: %w", err)
+		return err
 	}
 	for _, a := range have {
 		if a.IPNet.String() != addr.IPNet.String() {
@@ -229,12 +229,12 @@ func removeLinksOf(vmid int, which func(name string) bool) error {
 }
 
 func eachLinkOf(vmid int, do func(netlink.Link) error) error {
-	links, err := netlink.LinkList()
+	all, err := links()
 	if err != nil {
-		return fmt.Errorf("list links: %w", err)
+		return err
 	}
 	prefix := "veth" + strconv.Itoa(vmid) + "i"
-	for _, l := range links {
+	for _, l := range all {
 		if name := l.Attrs().Name; strings.HasPrefix(name, prefix) && isGuestVeth(name) {
 			if err := do(l); err != nil {
 				return err
