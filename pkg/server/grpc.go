@@ -64,7 +64,6 @@ func (s *Server) newGRPC(tlsConfig *tls.Config) *grpc.Server {
 		grpc.ConnectionTimeout(HeaderTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: PingInterval, Timeout: PingInterval, MaxConnectionIdle: 15 * time.Minute}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: PingInterval / 2, PermitWithoutStream: true}),
-		grpc.WaitForHandlers(true),
 		grpc.UnaryInterceptor(s.interceptUnary),
 		grpc.StreamInterceptor(s.interceptStream),
 		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {

@@ -63,6 +63,7 @@ type fixture struct {
 	roots    *x509.CertPool
 	client   *http.Client
 	conn     *grpc.ClientConn
+	network  network
 	log      *lockedBuffer
 	stop     context.CancelFunc
 	done     chan error
@@ -94,6 +95,31 @@ type options struct {
 	applier func(Applier) Applier
 	store   memory.Options
 	wrap    func(store.Store) store.Store
+	network network // nil: loopback
+}
+
+// network makes the two listeners and dials them.
+type network interface {
+	listen(t *testing.T) (web, rpc net.Listener)
+	dial(ctx context.Context, address string) (net.Conn, error)
+}
+
+type loopback struct{}
+
+func (loopback) listen(t *testing.T) (web, rpc net.Listener) {
+	t.Helper()
+	one := func() net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	return one(), one()
+}
+
+func (loopback) dial(ctx context.Context, address string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", address)
 }
 
 func start(t *testing.T, opts ...options) *fixture {
@@ -102,7 +128,10 @@ func start(t *testing.T, opts ...options) *fixture {
 	if len(opts) > 0 {
 		o = opts[0]
 	}
-	f := &fixture{t: t, registry: kinds.Registry(), log: &lockedBuffer{}, done: make(chan error, 1)}
+	f := &fixture{t: t, registry: kinds.Registry(), log: &lockedBuffer{}, done: make(chan error, 1), network: o.network}
+	if f.network == nil {
+		f.network = loopback{}
+	}
 	f.store = memory.New(f.registry, o.store)
 	if o.wrap != nil {
 		f.store = o.wrap(f.store)
@@ -145,27 +174,21 @@ func (f *fixture) listen(caFile string) {
 	}
 	f.roots = x509.NewCertPool()
 	f.roots.AppendCertsFromPEM(pem)
-	web, rpc := loopback(f.t), loopback(f.t)
+	web, rpc := f.network.listen(f.t)
 	f.base, f.grpcAddr = "https://"+web.Addr().String(), rpc.Addr().String()
 	ctx, stop := context.WithCancel(context.Background())
 	f.stop = stop
 	go func() { f.done <- f.server.Serve(ctx, web, rpc) }()
 	clientTLS := &tls.Config{RootCAs: f.roots}
-	f.client = &http.Client{Transport: &http.Transport{TLSClientConfig: clientTLS, ForceAttemptHTTP2: true, DisableCompression: true}}
-	f.conn, err = grpc.NewClient(f.grpcAddr, grpc.WithTransportCredentials(credentials.NewTLS(clientTLS)),
+	f.client = &http.Client{Transport: &http.Transport{
+		TLSClientConfig: clientTLS, ForceAttemptHTTP2: true, DisableCompression: true,
+		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) { return f.network.dial(ctx, address) },
+	}}
+	f.conn, err = grpc.NewClient("passthrough:///"+f.grpcAddr, grpc.WithContextDialer(f.network.dial), grpc.WithTransportCredentials(credentials.NewTLS(clientTLS)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxSendBytes)))
 	if err != nil {
 		f.t.Fatal(err)
 	}
-}
-
-func loopback(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
 }
 
 func (f *fixture) close() {

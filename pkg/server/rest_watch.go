@@ -75,11 +75,15 @@ func (s *rest) copyEvents(r *http.Request, out *eventWriter, events *watch, time
 				}
 				return nil
 			}
-			ev, keep := events.translate(ev)
-			if !keep {
-				continue
+			if ev, keep := events.translate(ev); keep {
+				if err := out.event(ev); err != nil {
+					return err
+				}
 			}
-			if err := out.event(ev, len(events.events()) == 0); err != nil {
+			if len(events.events()) > 0 {
+				continue // what is waiting goes out with the same flush
+			}
+			if err := out.flush(); err != nil {
 				return err
 			}
 		}
@@ -109,6 +113,7 @@ type eventWriter struct {
 	kind      *resource.Kind
 	sse       bool
 	bookmarks bool
+	dirty     bool // written and not flushed
 }
 
 // begin sends the headers, so that the caller knows that the watch stands.
@@ -119,14 +124,15 @@ func (o *eventWriter) begin() error {
 	}
 	o.w.Header().Set("Content-Type", contentType)
 	o.w.WriteHeader(http.StatusOK)
+	o.dirty = true
 	return o.flush()
 }
 
-func (o *eventWriter) event(ev store.Event, flush bool) error {
-	object := []byte(nil)
+func (o *eventWriter) event(ev store.Event) error {
+	var object []byte
 	if ev.Type == store.Bookmark {
 		if !o.bookmarks {
-			return o.flush()
+			return nil
 		}
 		object = fmt.Appendf(nil, `{"apiVersion":%q,"kind":%q,"metadata":{"resourceVersion":"%d"}}`, resource.APIVersion, o.kind.Name, ev.Revision)
 	} else {
@@ -135,12 +141,15 @@ func (o *eventWriter) event(ev store.Event, flush bool) error {
 			return err
 		}
 	}
-	return o.write(string(ev.Type), object, strconv.FormatUint(ev.Revision, 10), flush)
+	return o.write(string(ev.Type), object, strconv.FormatUint(ev.Revision, 10))
 }
 
 // failed writes the last event of a watch that broke.
 func (o *eventWriter) failed(st *v1alpha1.Status) error {
-	return o.write("ERROR", apistatus.JSON(st), "", true)
+	if err := o.write("ERROR", apistatus.JSON(st), ""); err != nil {
+		return err
+	}
+	return o.flush()
 }
 
 // keepAlive writes a comment, which only server-sent events have: it finds out whether
@@ -149,13 +158,13 @@ func (o *eventWriter) keepAlive() error {
 	if !o.sse {
 		return nil
 	}
-	if _, err := o.deadline().Write([]byte(": alive\n\n")); err != nil {
+	if err := o.send([]byte(": alive\n\n")); err != nil {
 		return err
 	}
 	return o.flush()
 }
 
-func (o *eventWriter) write(typ string, object []byte, id string, flush bool) error {
+func (o *eventWriter) write(typ string, object []byte, id string) error {
 	var line []byte
 	if o.sse {
 		if id != "" {
@@ -167,23 +176,36 @@ func (o *eventWriter) write(typ string, object []byte, id string, flush bool) er
 	if o.sse {
 		line = append(line, '\n')
 	}
-	if _, err := o.deadline().Write(line); err != nil {
+	return o.send(line)
+}
+
+// send writes into net/http's buffer, from there to the caller when it is full.
+func (o *eventWriter) send(data []byte) error {
+	o.dirty = true
+	return o.within(func() error {
+		_, err := o.w.Write(data)
+		return err
+	})
+}
+
+// flush brings to the caller what was written.
+func (o *eventWriter) flush() error {
+	if !o.dirty {
+		return nil
+	}
+	o.dirty = false
+	return o.within(o.rc.Flush)
+}
+
+// within gives a write StallTimeout: a caller that takes nothing for that long is cut
+// off. The deadline must not outlast the write, for in HTTP/2 it resets the stream
+// whether or not anything is being written.
+func (o *eventWriter) within(write func() error) error {
+	if err := o.rc.SetWriteDeadline(time.Now().Add(StallTimeout)); err != nil {
 		return err
 	}
-	if flush {
-		return o.flush()
+	if err := write(); err != nil {
+		return err
 	}
-	return nil
-}
-
-// deadline gives the next write StallTimeout: a caller that takes nothing for that long
-// is cut off.
-func (o *eventWriter) deadline() http.ResponseWriter {
-	_ = o.rc.SetWriteDeadline(time.Now().Add(StallTimeout))
-	return o.w
-}
-
-func (o *eventWriter) flush() error {
-	o.deadline()
-	return o.rc.Flush()
+	return o.rc.SetWriteDeadline(time.Time{})
 }

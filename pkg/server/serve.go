@@ -15,11 +15,12 @@ import (
 )
 
 // Serve serves REST and gRPC on the two listeners, over TLS, until the context ends or a
-// listener fails. It closes both listeners and returns when the last handler has
-// returned: nil at the end of the context. It may be called once.
+// listener fails. It closes both listeners and returns nil at the end of the context. It
+// may be called once.
 //
-// At the end, watches and waits are ended at once, requests in flight get ShutdownGrace,
-// then their connections are closed.
+// At the end, watches and waits are ended at once; requests in flight get ShutdownGrace,
+// then their connections are closed and their contexts end. A handler that hangs even
+// then is left behind: the store answers it when it is closed.
 func (s *Server) Serve(ctx context.Context, restListener, grpcListener net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -81,8 +82,19 @@ func stopHTTP(web *http.Server) {
 	}
 }
 
+// stopGRPC does not wait for a handler that ignores the end of its context: it would
+// wait for whatever the handler hangs on.
 func stopGRPC(rpc *grpc.Server) {
-	hard := time.AfterFunc(ShutdownGrace, rpc.Stop)
-	defer hard.Stop()
-	rpc.GracefulStop()
+	done := make(chan struct{})
+	go func() {
+		rpc.GracefulStop()
+		close(done)
+	}()
+	grace := time.NewTimer(ShutdownGrace)
+	defer grace.Stop()
+	select {
+	case <-done:
+	case <-grace.C:
+		rpc.Stop()
+	}
 }

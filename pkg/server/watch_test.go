@@ -230,12 +230,6 @@ func TestWatchFromACompactedRevision(t *testing.T) {
 	}
 }
 
-func TestWatchTimeout(t *testing.T) {
-	f := start(t)
-	w := f.watch(apiRoot + "/namespaces?watch=1&timeoutSeconds=1")
-	w.want("ADDED default", "ADDED proximity-system", "")
-}
-
 // failingWatch is a store whose watches break with an error after their first event.
 type failingWatch struct {
 	store.Store
