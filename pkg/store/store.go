@@ -2,36 +2,46 @@
 //
 // # Revision
 //
-// The store has one counter. Every committed change of an object takes the next
-// revision; an object's metadata.resourceVersion is the decimal revision of its last
-// change and a list's is the revision of its snapshot. Clients treat it as opaque; here
-// it is comparable. Revisions may have gaps.
+// The store has one counter, above 0 from the start. Every committed change of an object
+// takes the next revision; an object's metadata.resourceVersion is the decimal revision of
+// its last change and a list's is the revision of its snapshot. Clients treat it as
+// opaque; here it is comparable. Revisions may have gaps.
 //
 // # Writes
 //
 // Writes happen in transactions (Update): all of their changes take effect or none.
-// Within one, later reads see earlier writes. The closure may be run in another goroutine
-// and must not block, do I/O or keep the Tx.
+// Within one, later reads see earlier writes, and every change is an event of its own. The
+// closure may be run in another goroutine and must not block, do I/O, call the store or
+// keep the Tx. Its panic is raised in the caller of Update.
 //
 //   - Conflict: a change whose object carries a resourceVersion that is not the current
 //     one returns ErrConflict. An empty resourceVersion overwrites.
 //   - A change that changes nothing (apart from times in managedFields) bumps no revision
-//     and emits no event.
-//   - Create sets uid, creationTimestamp, generation 1. Update changes metadata (labels,
-//     annotations, finalizers, ownerReferences, managedFields) and everything outside
-//     metadata but status; it cannot change uid, creationTimestamp or deletionTimestamp.
-//     generation is bumped when spec changed. UpdateStatus changes status only.
+//     and emits no event. An unset and an empty spec or status are equal.
+//   - Create sets uid, creationTimestamp, generation 1, whatever the object says, and
+//     drops status.
+//   - Update changes metadata (labels, annotations, finalizers, ownerReferences,
+//     managedFields) and everything outside metadata but status; it cannot change uid,
+//     creationTimestamp or deletionTimestamp: empty means as it is, another value is
+//     ErrInvalid. generation is bumped when spec changed.
+//   - UpdateStatus changes status only and looks at nothing else but uid and
+//     resourceVersion.
 //   - Delete: with finalizers the object gets a deletionTimestamp (generation is bumped)
 //     and stays; no new finalizers can be added then. An Update that removes the last
 //     finalizer of such an object removes it. Without finalizers it is removed at once.
 //   - Preconditions (uid, resourceVersion) that do not hold return ErrConflict.
+//   - Objects that cannot be stored (unknown kind, wrong scope, no name, text that is not
+//     UTF-8) are ErrInvalid. Defaulting and validation are not the store's business.
+//
+// A context that ends before a transaction is run takes it back. Once it runs, Update waits
+// for the outcome, and gives up with ErrUnknownOutcome only when the disk hangs.
 //
 // # Durability
 //
 // Publish after durable: no reply, no event and no read shows a revision that a crash
-// could take back. One committer takes what queued during the last fsync, runs each
-// transaction against an overlay so that a failing one affects only itself, writes one
-// database transaction, swaps the index, publishes, answers. After a failed write or
+// could take back. One committer takes what was executed during the last fsync, each
+// transaction on top of the ones before so that a failing one affects only itself, writes
+// one database transaction, swaps the index, publishes, answers. After a failed write or
 // fsync the store accepts no more writes (ErrReadOnly) and stays readable.
 //
 // # Reads and watches
@@ -42,8 +52,13 @@
 // Watch(from) delivers every event with a revision > from, in order, once, without a gap,
 // also across restarts: the event log is on disk. from = 0 begins with an Added event for
 // every object of a snapshot, then a Bookmark with the snapshot's revision, then changes.
-// A from below the compaction point returns ErrCompacted: list again. A watcher that
-// does not keep up is cut off with ErrSlow; it never delays a writer.
+// A from below the compaction point, or ahead of the store (it was restored from a
+// backup), returns ErrCompacted: list again. A watcher that takes nothing while many
+// events pass, or so slowly that the log moves on without it, is cut off with ErrSlow; it
+// never delays a writer.
+//
+// Selection is by the event's own object: a change that takes an object out of the
+// selection by labels is not delivered as a deletion.
 package store
 
 import (
@@ -120,7 +135,7 @@ type Tx interface {
 	Update(obj resource.Object) (resource.Object, error)
 	UpdateStatus(obj resource.Object) (resource.Object, error)
 	// Delete returns the object as it is afterwards (still there while it has finalizers)
-	// or as it last was.
+	// or as it last was, with the deletion's resourceVersion.
 	Delete(key resource.Key, pre Preconditions) (resource.Object, error)
 }
 
@@ -154,8 +169,9 @@ const (
 	Bookmark EventType = "BOOKMARK"
 )
 
-// Event is one change. Object is the object after the change (before it, for Deleted;
-// nil for a Bookmark).
+// Event is one change. Object is the object after the change and nil for a Bookmark. For
+// Deleted it is the object as it last was, with the deletion's resourceVersion, so that
+// a client can resume from it.
 type Event struct {
 	Type     EventType
 	Object   resource.Object

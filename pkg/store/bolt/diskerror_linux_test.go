@@ -21,8 +21,7 @@ func TestDiskErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var file *os.File
 			path := newPath(t)
-			st := open(t, path, bolt.Options{}.WithFile(func(f *os.File) { file = f }))
-			mustCreate(t, st, bridge("good"))
+			st := openGood(t, path, bolt.Options{}.WithFile(func(f *os.File) { file = f }))
 			before := st.Stats()
 			bad, err := os.OpenFile(c.device, os.O_RDWR, 0)
 			if err != nil {

@@ -11,6 +11,16 @@ import (
 	"github.com/proximity-pve/proximity/pkg/store/bolt"
 )
 
+// openGood opens a store with one good object in its file and none of its events in
+// memory, so that watches from the beginning read the file.
+func openGood(t *testing.T, path string, opts bolt.Options) *bolt.Store {
+	t.Helper()
+	st := open(t, path, bolt.Options{})
+	mustCreate(t, st, bridge("good"))
+	closeStore(t, st)
+	return open(t, path, opts)
+}
+
 // expectReadOnly checks a store whose last write failed: it says so, refuses writes, and
 // shows what it showed before.
 func expectReadOnly(t *testing.T, st *bolt.Store, before store.Stats, why string) {
@@ -61,8 +71,7 @@ func TestFailedCommitMakesTheStoreReadOnly(t *testing.T) {
 				opts = bolt.Options{}.WithFaults(nil, fault)
 			}
 			path := newPath(t)
-			st := open(t, path, opts)
-			mustCreate(t, st, bridge("good"))
+			st := openGood(t, path, opts)
 			before := st.Stats()
 			broken.Store(true)
 			if err := create(st, bridge("bad")); !errors.Is(err, store.ErrReadOnly) {
@@ -139,8 +148,7 @@ func TestNothingShowsBeforeItIsDurable(t *testing.T) {
 		}
 		return nil
 	}
-	st := open(t, newPath(t), bolt.Options{}.WithFaults(nil, hold))
-	mustCreate(t, st, bridge("good"))
+	st := openGood(t, newPath(t), bolt.Options{}.WithFaults(nil, hold))
 	before := st.Revision()
 	w, err := st.Watch(bg, store.WatchOptions{From: before})
 	if err != nil {
