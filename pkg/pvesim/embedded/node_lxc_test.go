@@ -274,4 +274,3 @@ func TestEnsureTwiceAtOnce(t *testing.T) {
 		t.Errorf("instances %v, want one", instances)
 	}
 }
-
