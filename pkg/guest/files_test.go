@@ -145,6 +145,8 @@ func TestWriteFilesFailureChangesNothing(t *testing.T) {
 			return nil
 		}},
 		{name: "target is a directory", file: "/dir"},
+		{name: "target is a directory, and the connection breaks then", file: "/dir",
+			spoil: func(n int, _ *guest.Command) error { return when(n == 2, unreachable) }},
 		{name: "directory is a file", file: "/a/x"},
 		{name: "no such owner"},
 	} {

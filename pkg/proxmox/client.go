@@ -221,9 +221,13 @@ func (c *Client) exchange(req *http.Request, r request, out any) (envelope, erro
 		return env, err
 	}
 	var d *dialError
-	return envelope{}, &TransportError{
-		Method: r.method, Path: r.text, Sent: sent.Load() && !errors.As(err, &d), Err: withoutURL(err),
+	unsent := !sent.Load() || errors.As(err, &d)
+	err = withoutURL(err)
+	if over := req.Context().Err(); over != nil && !errors.Is(err, over) {
+		// A cancelled exchange may show itself as an answer cut short.
+		err = fmt.Errorf("%w: %w", over, err)
 	}
+	return envelope{}, &TransportError{Method: r.method, Path: r.text, Sent: !unsent, Err: err}
 }
 
 func (c *Client) roundTrip(req *http.Request, r request, out any) (int, envelope, error) {

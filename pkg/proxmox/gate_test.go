@@ -91,6 +91,42 @@ func TestWaitingForAPlaceEndsWithContext(t *testing.T) {
 	}
 }
 
+// Writes that sit in a lock of the server leave room for reads of the same node.
+func TestReadsGetPastSlowWrites(t *testing.T) {
+	release := make(chan struct{})
+	writes := make(chan struct{}, 100)
+	s := newServer(t, func(_ int, w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			writes <- struct{}{}
+			<-release
+			answer(w, someUPID)
+			return
+		}
+		answer(w, LXCStatus{})
+	})
+	c := newClient(t, s.config())
+	const wanted = 2 * perNode
+	done := make(chan error, wanted)
+	for range wanted {
+		go func() { _, err := c.StartLXC(t.Context(), "pve", 200); done <- err }()
+	}
+	for range perNodeWrites {
+		<-writes
+	}
+	if _, err := c.LXCStatus(t.Context(), "pve", 200); err != nil {
+		t.Error(err)
+	}
+	if n := len(writes); n != 0 {
+		t.Errorf("%d writes at once, want %d", perNodeWrites+n, perNodeWrites)
+	}
+	close(release)
+	for range wanted {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // The table of nodes does not grow without end.
 func TestGatesAreBounded(t *testing.T) {
 	g := newGate(1)

@@ -2,10 +2,16 @@ package proxmox
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"io"
 	"log"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -169,6 +175,7 @@ func TestSlowDripEndsWithContext(t *testing.T) {
 		w.(http.Flusher).Flush()
 		close(started)
 		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
 	})
 	c := newClient(t, s.config())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -258,19 +265,10 @@ func TestFailover(t *testing.T) {
 		{"cannot reach the node", func(t *testing.T) string { return refusing(t, good, 595).URL }, true},
 		{"may have reached the node", func(t *testing.T) string { return refusing(t, good, 596).URL }, false},
 		{"refused", func(t *testing.T) string { return refusing(t, good, 403).URL }, false},
-		{"wrong certificate", func(t *testing.T) string {
-			s := httptest.NewUnstartedServer(http.NotFoundHandler())
-			s.Config.ErrorLog = discardLog()
-			s.StartTLS()
-			t.Cleanup(s.Close)
-			return s.URL
-		}, false},
+		{"wrong certificate", func(t *testing.T) string { return impostor(t).URL }, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			cfg := good.config()
-			if tc.name == "wrong certificate" {
-				cfg.Fingerprints = []string{strings.Repeat("00", 32)}
-			}
 			cfg.Endpoints = []string{tc.first(t), good.URL}
 			c := newClient(t, cfg)
 			before := len(good.requests())
@@ -293,6 +291,26 @@ func TestFailover(t *testing.T) {
 // with the status.
 func refusing(t *testing.T, _ *server, status int) *server {
 	return newServer(t, func(_ int, w http.ResponseWriter, _ *http.Request) { refuse(w, status, "no", nil) })
+}
+
+// impostor is a server with a certificate of its own.
+func impostor(t *testing.T) *httptest.Server {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.Config.ErrorLog = discardLog()
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
 }
 
 func TestNobodyListens(t *testing.T) {
