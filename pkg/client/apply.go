@@ -29,9 +29,9 @@ type ApplyResult struct {
 // ApplySet creates or changes the objects of the documents, all of them or none; results
 // are in the order of the documents. Causes of an *Error name the documents' files and lines.
 func (c *Client) ApplySet(ctx context.Context, docs []resource.Document, opts ApplyOptions) ([]ApplyResult, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	bounded, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel() // a stream that is left early ends
-	stream, err := c.rpc.ApplySet(ctx)
+	stream, err := c.rpc.ApplySet(bounded)
 	if err != nil {
 		return nil, c.fail(ctx, err)
 	}

@@ -26,6 +26,10 @@ const (
 	pingInterval = 20 * time.Second
 	// connectTimeout is for the TCP connection and the TLS handshake.
 	connectTimeout = 5 * time.Second
+	// callTimeout and applyTimeout bound calls whose context has no end: the daemon gives
+	// up after 1 and 5 minutes itself.
+	callTimeout  = 90 * time.Second
+	applyTimeout = 6 * time.Minute
 )
 
 // Client talks to one daemon. It is safe for concurrent use.
@@ -62,6 +66,7 @@ func New(cfg Config) (*Client, error) {
 		grpc.WithPerRPCCredentials(bearer(token)),
 		grpc.WithContextDialer(c.dialer),
 		grpc.WithUserAgent(cfg.UserAgent),
+		grpc.WithUnaryInterceptor(bounded),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingInterval}),
 		// A daemon that restarts is back within seconds: do not be slower than it.
@@ -75,6 +80,16 @@ func New(cfg Config) (*Client, error) {
 	}
 	c.rpc, c.system = v1alpha1.NewResourceServiceClient(c.conn), v1alpha1.NewSystemServiceClient(c.conn)
 	return c, nil
+}
+
+// bounded gives a call without a deadline one.
+func bounded(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if _, has := ctx.Deadline(); !has {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+	}
+	return invoke(ctx, method, req, reply, cc, opts...)
 }
 
 // Close ends the connection.

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/proximity-pve/proximity/pkg/cli/progress"
+	"github.com/proximity-pve/proximity/pkg/client"
+	"github.com/proximity-pve/proximity/pkg/resource"
+)
+
+// manager owns the fields that proxctl applies.
+const manager = "proxctl"
+
+// defaultApplyTimeout is how long --wait waits: a first deployment installs packages.
+const defaultApplyTimeout = 5 * time.Minute
+
+type applyOptions struct {
+	sources
+	dryRun  bool
+	wait    bool
+	timeout time.Duration
+}
+
+func (a *app) applyCommand() *cobra.Command {
+	var o applyOptions
+	cmd := &cobra.Command{
+		Use:   "apply -f FILE|DIR|-",
+		Short: "Create or change resources from documents, all of them or none",
+		Example: "  proxctl apply -f manifests/quickstart/ --wait\n" +
+			"  proxctl get app nginx-01 -o yaml | proxctl apply -f -",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.apply(cmd.Context(), o) },
+	}
+	o.addFlags(cmd)
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "check everything and say what would be done, and change nothing")
+	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait until everything that was applied is Ready")
+	cmd.Flags().DurationVar(&o.timeout, "timeout", defaultApplyTimeout, "how long --wait waits")
+	return cmd
+}
+
+func (a *app) apply(ctx context.Context, o applyOptions) error {
+	if len(o.files) == 0 {
+		return usagef("apply needs -f FILE, -f DIR or -f -")
+	}
+	if err := positive("timeout", o.timeout); err != nil {
+		return err
+	}
+	docs, err := o.read(a.registry, a.In)
+	if err != nil {
+		return err
+	}
+	conn, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.intoNamespace(docs, conn.namespace); err != nil {
+		return err
+	}
+	start := time.Now()
+	results, err := conn.ApplySet(ctx, docs, client.ApplyOptions{Manager: manager, DryRun: o.dryRun})
+	if errors.Is(err, client.ErrInvalid) {
+		// What the daemon saw were single lines of JSON. The same checks here can name the
+		// lines of both documents where two contradict each other.
+		if better := checkOffline(ctx, a.registry, docs); better != nil {
+			return better
+		}
+	}
+	if err != nil {
+		return err
+	}
+	note := ""
+	if o.dryRun {
+		note = " (dry run)"
+	}
+	for _, r := range results {
+		fmt.Fprintf(a.Out, "%s %s%s\n", r.Key.Short(), r.Outcome, note)
+	}
+	if !o.wait || o.dryRun {
+		return nil
+	}
+	return a.awaitReady(ctx, conn, results, o.timeout, start)
+}
+
+// awaitReady waits until all applied objects are Ready, and ends with the addresses.
+func (a *app) awaitReady(ctx context.Context, conn *connection, results []client.ApplyResult, timeout time.Duration, start time.Time) error {
+	var keys []resource.Key
+	for _, r := range results {
+		if k := conn.kinds.byName(r.Key.Kind); k != nil && k.hasReady() {
+			keys = append(keys, r.Key)
+		}
+	}
+	if len(keys) == 0 {
+		return nil // Namespaces and the like are done when they are stored
+	}
+	board, err := a.await(ctx, conn, wish{
+		targets: targetsOf(keys), goal: isReady, word: "Ready", timeout: max(time.Second, timeout-time.Since(start)),
+	})
+	if errors.Is(err, errInterrupted) {
+		return fmt.Errorf("%w: nothing was undone, the daemon goes on; `proxctl get all` shows the state, "+
+			"the same command with --wait waits again", err)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(a.Out)
+	progress.Summary(a.Out, board, time.Now(), "Ready")
+	return a.addresses(ctx, conn, results)
+}
+
+func isReady(obj resource.Object) bool { return obj != nil && resource.IsReady(obj) }
+
+// hasReady tells whether objects of the kind ever become Ready: those that show it.
+func (k *kind) hasReady() bool {
+	return slices.ContainsFunc(k.Columns, func(c *columnOption) bool { return c.GetPath() == "condition:Ready" })
+}

@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/proximity-pve/proximity/pkg/client"
+	"github.com/proximity-pve/proximity/pkg/resource"
+)
+
+// defaultDeleteTimeout is how long guests may take to shut down, one after the other.
+const defaultDeleteTimeout = 2 * time.Minute
+
+type deleteOptions struct {
+	sources
+	selection
+	timeout        time.Duration
+	wait           bool
+	ignoreNotFound bool
+}
+
+func (a *app) deleteCommand() *cobra.Command {
+	var o deleteOptions
+	cmd := &cobra.Command{
+		Use:   "delete -f FILE|DIR|- | KIND NAME... | KIND/NAME... | KIND --all",
+		Short: "Delete resources, with what they stand for, and wait until they are gone",
+		Long: "Delete resources and wait until what they stand for is gone too. Deletion is asked for in\n" +
+			"the reverse of the order in which apply creates; each resource waits for those that use it.",
+		Example: "  proxctl delete -f manifests/quickstart/\n  proxctl delete app nginx-01",
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.delete(cmd.Context(), args, o) },
+	}
+	o.addFlags(cmd)
+	f := cmd.Flags()
+	f.BoolVar(&o.all, "all", false, "all resources of the kind in the namespace")
+	f.StringVarP(&o.labels, "selector", "l", "", "those with these labels")
+	f.BoolVarP(&o.everyName, "all-namespaces", "A", false, "with --all or -l: in all namespaces")
+	f.DurationVar(&o.timeout, "timeout", defaultDeleteTimeout, "how long to wait until they are gone")
+	f.BoolVar(&o.wait, "wait", true, "wait until they are gone")
+	f.BoolVar(&o.ignoreNotFound, "ignore-not-found", false, "what does not exist is no error")
+	cmd.ValidArgsFunction = a.completeObjects
+	return cmd
+}
+
+func (a *app) delete(ctx context.Context, args []string, o deleteOptions) error {
+	if (len(o.files) == 0) == (len(args) == 0) {
+		return usagef("delete needs either -f or resources: KIND NAME..., KIND/NAME..., KIND --all")
+	}
+	if err := positive("timeout", o.timeout); err != nil {
+		return err
+	}
+	conn, keys, err := a.toDelete(ctx, args, o)
+	if err != nil {
+		return err
+	}
+	// The order is a courtesy (nothing has to wait for long); it is the controllers that
+	// keep what is still used.
+	slices.SortStableFunc(keys, func(x, y resource.Key) int { return conn.order(y) - conn.order(x) })
+	var errs []error
+	var pending []resource.Key
+	uids := map[resource.Key]string{}
+	for _, key := range keys {
+		obj, err := conn.Delete(ctx, key, "")
+		switch {
+		case errors.Is(err, client.ErrNotFound):
+			if !o.ignoreNotFound {
+				errs = append(errs, missing(key))
+			}
+			continue
+		case err != nil:
+			errs = append(errs, err)
+			continue
+		}
+		pending = append(pending, key)
+		uids[key] = obj.GetMetadata().GetUid()
+		if !o.wait {
+			fmt.Fprintf(a.Out, "%s deletion requested\n", key.Short())
+		}
+	}
+	if o.wait && len(pending) > 0 {
+		errs = append(errs, a.awaitGone(ctx, conn, pending, uids, o.timeout))
+	}
+	if len(keys) == 0 {
+		fmt.Fprintln(a.Err, "No resources found.")
+	}
+	return errors.Join(errs...)
+}
+
+// order is the place of a key's kind in the order of apply.
+func (c *connection) order(key resource.Key) int {
+	if k := c.kinds.byName(key.Kind); k != nil {
+		return int(k.info.GetApplyOrder())
+	}
+	return 0
+}
+
+// toDelete finds the keys. Documents are decoded before the daemon is asked anything, and
+// deleted in the reverse of their order.
+func (a *app) toDelete(ctx context.Context, args []string, o deleteOptions) (*connection, []resource.Key, error) {
+	var docs []resource.Document
+	var err error
+	if len(o.files) > 0 {
+		if docs, err = o.read(a.registry, a.In); err != nil {
+			return nil, nil, err
+		}
+	}
+	conn, err := a.connect(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(o.files) == 0 {
+		keys, _, err := conn.choose(ctx, args, o.selection)
+		return conn, keys, err
+	}
+	if err := a.intoNamespace(docs, conn.namespace); err != nil {
+		return nil, nil, err
+	}
+	var keys []resource.Key
+	for _, d := range slices.Backward(docs) {
+		keys = append(keys, resource.KeyOf(d.Object))
+	}
+	return conn, unique(keys), nil
+}
+
+// awaitGone waits until the objects, and not others of their names, are gone.
+func (a *app) awaitGone(ctx context.Context, conn *connection, keys []resource.Key, uids map[resource.Key]string, timeout time.Duration) error {
+	targets := targetsOf(keys)
+	for i := range targets {
+		targets[i].UID = uids[targets[i].Key]
+	}
+	board, err := a.await(ctx, conn, wish{targets: targets, goal: isGone, word: "deleted", timeout: timeout, quiet: true})
+	for _, item := range board.Items() {
+		if item.Done {
+			fmt.Fprintf(a.Out, "%s deleted\n", item.Name)
+		}
+	}
+	if errors.Is(err, errInterrupted) {
+		return fmt.Errorf("%w: deletion goes on; `proxctl get all` shows what is left", err)
+	}
+	return err
+}
+
+func isGone(obj resource.Object) bool { return obj == nil }

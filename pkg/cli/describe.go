@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/cli/term"
+	"github.com/proximity-pve/proximity/pkg/client"
+	"github.com/proximity-pve/proximity/pkg/resource"
+)
+
+// labelWidth is the width of the labels on the left.
+const labelWidth = 14
+
+func (a *app) describeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "describe KIND/NAME... | KIND NAME...",
+		Short:   "Show everything about a resource, with its conditions and events",
+		Example: "  proxctl describe app nginx-01\n  proxctl describe appliance/proximity",
+		Args:    atLeast(1, "KIND/NAME or KIND NAME"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.describe(cmd.Context(), args) },
+	}
+	cmd.ValidArgsFunction = a.completeObjects
+	return cmd
+}
+
+func (a *app) describe(ctx context.Context, args []string) error {
+	conn, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	keys, err := conn.refs(args)
+	if err != nil {
+		return err
+	}
+	if len(keys) == 0 {
+		return usagef("describe needs KIND/NAME or KIND NAME")
+	}
+	for i, key := range keys {
+		obj, err := conn.Get(ctx, key)
+		if errors.Is(err, client.ErrNotFound) {
+			return missing(key)
+		}
+		if err != nil {
+			return err
+		}
+		events, err := conn.eventsAbout(ctx, obj)
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			fmt.Fprintln(a.Out)
+		}
+		if err := writeDescription(a.Out, conn.kinds.byName(key.Kind), obj, events, time.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeDescription writes what is known of an object: metadata, the columns that its kind
+// puts first (addresses, VMID, node), spec and status as YAML, conditions, events.
+func writeDescription(w io.Writer, k *kind, obj resource.Object, events []*v1alpha1.Event, now time.Time) error {
+	var out strings.Builder
+	describeMetadata(&out, obj, now)
+	for _, c := range k.Columns {
+		if text := columnText(obj, c.GetPath(), now); text != "" {
+			label(&out, title(c.GetName()), text)
+		}
+	}
+	shown := resource.Clone(obj)
+	for _, c := range resource.Conditions(obj) {
+		resource.RemoveCondition(shown, c.GetType()) // they have a table of their own
+	}
+	data, err := resource.EncodeYAML(shown)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"spec", "status"} {
+		if text := section(string(data), name); text != "" {
+			out.WriteString(title(name) + ":\n" + cleanLines(text))
+		}
+	}
+	describeConditions(&out, obj, now)
+	describeEvents(&out, events, now)
+	_, err = io.WriteString(w, out.String())
+	return err
+}
+
+func label(out *strings.Builder, name, text string) {
+	out.WriteString(strings.TrimRight(term.Pad(name+":", labelWidth)+" "+term.Clean(text), " ") + "\n")
+}
+
+// title is VMID for VMID, Node for NODE, Spec for spec.
+func title(s string) string {
+	if s == "VMID" || s == "TLS" || s == "LAN" || s == "WAN" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + strings.ToLower(s[1:])
+}
+
+func describeMetadata(out *strings.Builder, obj resource.Object, now time.Time) {
+	m := obj.GetMetadata()
+	label(out, "Name", m.GetName())
+	if m.GetNamespace() != "" {
+		label(out, "Namespace", m.GetNamespace())
+	}
+	label(out, "Kind", obj.GetKind())
+	describeMap(out, "Labels", m.GetLabels())
+	describeMap(out, "Annotations", m.GetAnnotations())
+	label(out, "Created", fmt.Sprintf("%s (%s ago)", m.GetCreationTimestamp(), age(m.GetCreationTimestamp(), now)))
+	if t := m.GetDeletionTimestamp(); t != "" {
+		label(out, "Deleting", fmt.Sprintf("since %s (%s), waiting for %s", t, age(t, now), strings.Join(m.GetFinalizers(), ", ")))
+	}
+	for _, o := range m.GetOwnerReferences() {
+		label(out, "Owner", resource.Key{Kind: o.GetKind(), Name: o.GetName()}.Short())
+	}
+	label(out, "UID", m.GetUid())
+	label(out, "Generation", fmt.Sprint(m.GetGeneration()))
+}
+
+func describeMap(out *strings.Builder, name string, values map[string]string) {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		label(out, name, key+"="+values[key])
+		name = ""
+	}
+}
+
+// section returns the lines of one top-level field of a YAML mapping, without its key.
+func section(text, name string) string {
+	var out strings.Builder
+	inside := false
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, " ") && !strings.HasPrefix(line, "-") && strings.TrimSpace(line) != "" {
+			inside = strings.TrimRight(line, "\n") == name+":"
+			continue
+		}
+		if inside {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
+}
+
+// cleanLines is term.CleanLog for each line.
+func cleanLines(text string) string {
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		out.WriteString(term.CleanLog(strings.TrimRight(line, "\n")) + "\n")
+	}
+	return out.String()
+}
+
+func describeConditions(out *strings.Builder, obj resource.Object, now time.Time) {
+	conditions := resource.Conditions(obj)
+	if len(conditions) == 0 {
+		return
+	}
+	var rows [][]string
+	for _, c := range conditions {
+		status := c.GetStatus()
+		if c.GetObservedGeneration() != obj.GetMetadata().GetGeneration() {
+			status += " (of an older spec)"
+		}
+		rows = append(rows, []string{"  " + c.GetType(), status, cellOr(age(c.GetLastTransitionTime(), now)),
+			cellOr(term.Clean(c.GetReason())), term.Clean(c.GetMessage())})
+	}
+	out.WriteString("Conditions:\n")
+	_ = writeTable(out, []string{"  TYPE", "STATUS", "AGE", "REASON", "MESSAGE"}, rows) // a strings.Builder takes everything
+}
+
+func describeEvents(out *strings.Builder, events []*v1alpha1.Event, now time.Time) {
+	if len(events) == 0 {
+		out.WriteString("Events:        none\n")
+		return
+	}
+	var rows [][]string
+	for _, e := range events {
+		row := eventRow(e, now)
+		row[0] = "  " + row[0]
+		rows = append(rows, slices.Delete(row, 3, 4)) // without the object
+	}
+	out.WriteString("Events:\n")
+	_ = writeTable(out, []string{"  LAST", "TYPE", "REASON", "COUNT", "MESSAGE"}, rows)
+}

@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/client"
+	"github.com/proximity-pve/proximity/pkg/resource"
+)
+
+// columnOption is a column as a kind declares it.
+type columnOption = v1alpha1.PrinterColumn
+
+type getOptions struct {
+	output    string
+	selector  string
+	all       bool
+	watch     bool
+	noHeaders bool
+	managed   bool
+}
+
+func (a *app) getCommand() *cobra.Command {
+	var o getOptions
+	cmd := &cobra.Command{
+		Use:   "get KIND[,KIND...]|all [NAME...] | KIND/NAME...",
+		Short: "Show resources",
+		Example: "  proxctl get all\n" +
+			"  proxctl get apps -A -o wide\n" +
+			"  proxctl get app nginx-01 -o yaml\n" +
+			"  proxctl get apps -w",
+		Args: atLeast(1, "a kind, for example `proxctl get apps` or `proxctl get all`"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.get(cmd.Context(), args, o) },
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.output, "output", "o", "", "`format`: wide, yaml, json or name")
+	f.StringVarP(&o.selector, "selector", "l", "", "label `selector`, for example tier=web,env!=test")
+	f.BoolVarP(&o.all, "all-namespaces", "A", false, "in all namespaces")
+	f.BoolVarP(&o.watch, "watch", "w", false, "then show changes until interrupted; -o json gives a line for each")
+	f.BoolVar(&o.noHeaders, "no-headers", false, "no line of headings")
+	f.BoolVar(&o.managed, "show-managed-fields", false, "with yaml and json: who set which field")
+	cmd.ValidArgsFunction = a.completeObjects
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"wide", "yaml", "json", "name"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func (a *app) get(ctx context.Context, args []string, o getOptions) error {
+	out, err := newPrinter(a.Out, o)
+	if err != nil {
+		return err
+	}
+	if o.all && a.flags.namespace != "" {
+		return usagef("--namespace and --all-namespaces contradict each other: give one")
+	}
+	conn, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	named := strings.Contains(args[0], "/") || len(args) > 1
+	if named && (o.selector != "" || o.all) {
+		return usagef("names together with -l or -A: allowed is one of them")
+	}
+	if o.watch {
+		return a.watch(ctx, conn, args, o, out)
+	}
+	if named {
+		return a.getNamed(ctx, conn, args, out)
+	}
+	kinds, err := conn.kindList(args[0])
+	if err != nil {
+		return err
+	}
+	return a.getKinds(ctx, conn, kinds, o, out)
+}
+
+// kindList reads KIND[,KIND...].
+func (c *connection) kindList(words string) ([]*kind, error) {
+	var kinds []*kind
+	seen := map[string]bool{}
+	for word := range strings.SplitSeq(words, ",") {
+		found, err := c.kinds.find(word)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range found {
+			if !seen[k.Name] {
+				kinds = append(kinds, k)
+			}
+			seen[k.Name] = true
+		}
+	}
+	return kinds, nil
+}
+
+// getNamed shows objects by name. Those that exist are shown even if others don't.
+func (a *app) getNamed(ctx context.Context, conn *connection, args []string, out *printer) error {
+	keys, err := conn.refs(args)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	var objs []resource.Object
+	for _, key := range keys {
+		obj, err := conn.Get(ctx, key)
+		switch {
+		case errors.Is(err, client.ErrNotFound):
+			errs = append(errs, missing(key))
+		case err != nil:
+			return err
+		default:
+			objs = append(objs, obj)
+		}
+	}
+	if len(objs) > 0 {
+		if err := out.objects(conn.kinds, objs, len(keys) == 1, time.Now()); err != nil {
+			return err
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (a *app) getKinds(ctx context.Context, conn *connection, kinds []*kind, o getOptions, out *printer) error {
+	var objs []resource.Object
+	for _, k := range kinds {
+		list, err := conn.List(ctx, k.Name, client.ListOptions{Namespace: conn.scope(k, o.all), LabelSelector: o.selector})
+		if err != nil {
+			return err
+		}
+		objs = append(objs, list.Items...)
+	}
+	if len(objs) == 0 && out.format != formatJSON && out.format != formatYAML {
+		fmt.Fprintln(a.Err, "No resources found"+conn.whereText(kinds, o.all)+".")
+		return nil
+	}
+	return out.objects(conn.kinds, objs, false, time.Now())
+}
+
+// scope is the namespace to list a kind in, "" for all.
+func (c *connection) scope(k *kind, all bool) string {
+	if !k.Namespaced || all {
+		return ""
+	}
+	return c.namespace
+}
+
+func (c *connection) whereText(kinds []*kind, all bool) string {
+	for _, k := range kinds {
+		if k.Namespaced && !all {
+			return " in namespace " + c.namespace
+		}
+	}
+	return ""
+}
