@@ -100,6 +100,9 @@ func (r *reconciler) served(s *session, n network) error {
 
 // deploy takes the steps after the guest runs.
 func (r *reconciler) deploy(ctx context.Context, s *session, conn *cluster.Connection, o lxc.Observed, n network) error {
+	if name := n.appliance.GetMetadata().GetName(); !r.Board.Looked(name) {
+		return runtime.Hold(boardRecheck, "ApplianceNotObserved", "appliance %s has not been looked at yet", name)
+	}
 	zone := n.appliance.GetSpec().GetDns().GetZone()
 	status(s).DnsName = proto.String(s.Object.GetSpec().GetHostname() + ".lan." + zone)
 	if err := r.served(s, n); err != nil {

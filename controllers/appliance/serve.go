@@ -151,8 +151,8 @@ func (r *reconciler) apply(ctx context.Context, s *session, box inside, b applia
 		s.False(CondConfigured, "ApplyFailed", "still differs after apply: %s", strings.Join(left, "; "))
 		return after, runtime.Waiting(applyRetry, "ApplyFailed", "still differs after apply: %s", strings.Join(left, "; "))
 	}
-	if !onlyNews(differs) || status(s).GetConfigHash() == b.Hash {
-		// The spec asked for what was there before: somebody or something changed the guest.
+	if status(s).GetConfigHash() == b.Hash {
+		// The same configuration was live before: somebody or something changed the guest.
 		s.Warning(ctx, "Repaired", "the guest differed and was repaired: %s", shorten(differs))
 	} else {
 		s.Normal(ctx, "Configured", "configuration %.12s is live: %s", b.Hash, shorten(differs))
@@ -257,12 +257,6 @@ func check(s *session, cond string, ok bool, why, good string) {
 		return
 	}
 	s.False(cond, "NotServing", "%s", why)
-}
-
-// onlyNews tells whether all differences are of files, as after a change of the spec; a
-// dead service or missing rule is damage.
-func onlyNews(differs []string) bool {
-	return !slices.ContainsFunc(differs, func(d string) bool { return !strings.Contains(d, "/") })
 }
 
 func shorten(differs []string) string {

@@ -221,9 +221,11 @@ func (r *reconciler) resolve(s *session, index map[string]*v1alpha1.App) {
 // programmed compares what the proxy serves with what the Vhost asks for now.
 func (r *reconciler) programmed(s *session, a *v1alpha1.Appliance, index map[string]*v1alpha1.App) error {
 	name, key := a.GetMetadata().GetName(), routing.Key(s.Object.GetMetadata())
+	if !r.Board.Looked(name) {
+		return runtime.Hold(recheck, "ApplianceNotObserved", "appliance %s has not been looked at yet", name)
+	}
 	st := r.Board.Get(name)
 	if st == nil {
-		// Nothing is known yet (the daemon has just started) or the appliance is away.
 		return runtime.Waiting(recheck, "ApplianceNotReady", "appliance %s is not ready", name)
 	}
 	if rej, ok := st.Rejected[live.RejectedKey("vhost", key)]; ok {

@@ -21,6 +21,8 @@ type WaitingError struct {
 	After  time.Duration
 	Reason string // CamelCase
 	Text   string
+	// keep: nothing new is known, so the conditions stay as they are.
+	keep bool
 }
 
 func (e *WaitingError) Error() string { return e.Text }
@@ -28,6 +30,12 @@ func (e *WaitingError) Error() string { return e.Text }
 // Waiting returns a WaitingError.
 func Waiting(after time.Duration, reason, format string, args ...any) error {
 	return &WaitingError{After: after, Reason: reason, Text: fmt.Sprintf(format, args...)}
+}
+
+// Hold is Waiting for a look at the outside that has not been taken yet, after a start of
+// the daemon for instance: conditions keep what they said before.
+func Hold(after time.Duration, reason, format string, args ...any) error {
+	return &WaitingError{After: after, Reason: reason, Text: fmt.Sprintf(format, args...), keep: true}
 }
 
 // StalledError: trying again will not help until a human or the outside changes something.

@@ -52,8 +52,8 @@ func (h *harness[T]) reconcile(ctx context.Context, key resource.Key) (res Resul
 	return call(ctx, s, h.opts.Reconciler.Reconcile)
 }
 
-// errSuspended tells report that there is nothing to compute; it never leaves reconcile's caller as a failure.
-var errSuspended = &WaitingError{Reason: "Suspended", Text: "suspended"}
+// errSuspended tells report that there is nothing to compute.
+var errSuspended = &WaitingError{Reason: "Suspended", Text: "suspended", keep: true}
 
 func (h *harness[T]) finalize(ctx context.Context, s *Session[T]) (res Result, err error) {
 	fin := h.opts.Finalizer
@@ -110,10 +110,12 @@ func (h *harness[T]) ensureFinalizer(ctx context.Context, s *Session[T]) error {
 
 // report computes Ready and Stalled from the outcome and writes the status when it changed.
 func (h *harness[T]) report(ctx context.Context, s *Session[T], err error) error {
-	if len(h.opts.Ready) > 0 && err != errSuspended {
+	var waiting *WaitingError
+	keep := errors.As(err, &waiting) && waiting.keep
+	if len(h.opts.Ready) > 0 && !keep {
 		summarize(s.Object, h.opts.Ready, err)
 	}
-	if c := classify(Result{}, err); c != outcomeTransient && c != outcomeConflict && c != outcomePanic {
+	if c := classify(Result{}, err); !keep && c != outcomeTransient && c != outcomeConflict && c != outcomePanic {
 		setObservedGeneration(s.Object)
 	}
 	saveErr := s.SaveStatus(ctx)

@@ -75,17 +75,19 @@ func RejectedKey(kind, key string) string { return kind + " " + key }
 type Board struct {
 	mu     sync.RWMutex
 	states map[string]*State
+	looked map[string]bool // appliances about which something was published
 	subs   []func(appliance string)
 }
 
 // NewBoard returns an empty board.
-func NewBoard() *Board { return &Board{states: map[string]*State{}} }
+func NewBoard() *Board { return &Board{states: map[string]*State{}, looked: map[string]bool{}} }
 
 // Publish replaces an appliance's state (nil: it serves nothing, or nothing is known) and
 // calls the subscribers when it differs in what they read.
 func (b *Board) Publish(appliance string, s *State) {
 	b.mu.Lock()
-	same := b.states[appliance].same(s)
+	same := b.looked[appliance] && b.states[appliance].same(s)
+	b.looked[appliance] = true
 	if s == nil {
 		delete(b.states, appliance)
 	} else {
@@ -129,6 +131,14 @@ func (b *Board) Get(appliance string) *State {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	return b.states[appliance]
+}
+
+// Looked tells whether anything was ever published about an appliance, also that nothing
+// is known of it. Before that readers know nothing new.
+func (b *Board) Looked(appliance string) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.looked[appliance]
 }
 
 // Subscribe calls f, which must not block, with the appliance's name on every Publish.
