@@ -81,6 +81,9 @@ func (x *exchange) handle() (result, error) {
 	}
 	x.node.stats.request(r.Method, route.path)
 	for name, value := range captured {
+		if !route.schema.Routes(name, value) {
+			return result{}, notImplemented(r.Method, path)
+		}
 		if given, ok := params[name]; ok && (given.Array || given.Text != value) {
 			return result{}, paramError(name, "duplicate parameter (already defined in URI) with conflicting values!")
 		}

@@ -40,6 +40,9 @@ func (s *Store) permissions(authID, path string) map[string]bool {
 	if !isToken {
 		return s.direct(authID, path)
 	}
+	if path == "" { // no path at all, where even a token of root@pam has nothing
+		return nil
+	}
 	t := s.state.Users[user].tokenOf(token)
 	if t == nil {
 		return nil

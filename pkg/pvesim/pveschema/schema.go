@@ -106,6 +106,14 @@ func compile(params map[string]Param) error {
 	return nil
 }
 
+// Routes reports whether a path element may be the parameter: one with a pattern that
+// the element does not match makes the whole path unknown, other values are refused by
+// Check.
+func (m *Method) Routes(name, value string) bool {
+	p := m.Parameters[name]
+	return p.re == nil || p.re.MatchString(value)
+}
+
 // maxIndex is the highest number of each indexed parameter (net0 to net31).
 var maxIndex = map[string]int{"net": 31, "mp": 255, "dev": 255, "unused": 255}
 
