@@ -81,7 +81,7 @@ func (d *daemon) namesAndAddresses(t *testing.T) {
 		t.Errorf("eth0 has not got %s by DHCP: %s", addr, got)
 	}
 	for name, want := range map[string]string{host: lanIP, "nginx-01.lan.prox.local": addr, addr: "nginx-01.lan.prox.local"} {
-		if got := d.inGuest(vmid, "getent", "hosts", name).out; !strings.Contains(got, want) {
+		if got := d.inGuest(vmid, "getent", "-s", "hosts:dns", "hosts", name).out; !strings.Contains(got, want) {
 			t.Errorf("%s resolves to %q, want %s", name, got, want)
 		}
 	}

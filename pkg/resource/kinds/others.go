@@ -81,16 +81,16 @@ func withoutCredentials(s string) string {
 
 func defaultOperation(o *v1alpha1.Operation) { orText(&sub(&o.Spec).Timeout, "2m") }
 
-// targetOf names the kind that each action works on.
-var targetOf = map[string]string{"RestartAppliance": "Appliance", "TestNAT": "Appliance", "CollectLogs": "Appliance"}
+// targetsOf names the kinds that each action works on.
+var targetsOf = map[string][]string{"RestartAppliance": {"Appliance"}, "TestNAT": {"Appliance"}, "CollectLogs": {"Appliance", "App"}}
 
 func validateOperation(o *v1alpha1.Operation, p *problems) {
 	spec := orEmpty(o.Spec)
 	p.must("spec.action", spec.Action, "RestartAppliance, TestNAT or CollectLogs")
 	target := orEmpty(spec.Target)
 	if p.must("spec.target.kind", target.Kind, "the kind of the object to act on") {
-		if want := targetOf[spec.GetAction()]; want != "" && target.GetKind() != want {
-			p.invalid("spec.target.kind", target.GetKind(), fmt.Sprintf("%s, for the action %s", want, spec.GetAction()))
+		if want := targetsOf[spec.GetAction()]; want != nil && !slices.Contains(want, target.GetKind()) {
+			p.invalid("spec.target.kind", target.GetKind(), fmt.Sprintf("%s, for the action %s", strings.Join(want, " or "), spec.GetAction()))
 		}
 	}
 	if p.must("spec.target.name", target.Name, "the name of the object to act on") {

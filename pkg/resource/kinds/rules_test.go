@@ -227,6 +227,7 @@ func TestRules(t *testing.T) {
 		{"Vhost", "10.0.0.9:5000", "10.0.0.9:70000", `6: spec.rules[1].backends[0].address: found "10.0.0.9:70000"; allowed is host:port, e.g. 192.168.1.20:8080 or nas.example.org:443`},
 		{"Vhost", "10.0.0.9:5000", "127.0.0.1:2019", `6: spec.rules[1].backends[0].address: found "127.0.0.1:2019"; allowed is host:port, e.g. 192.168.1.20:8080 or nas.example.org:443, not an address of the proxy itself or of many hosts`},
 		{"Vhost", "10.0.0.9:5000", "[::ffff:127.0.0.1]:80", `6: spec.rules[1].backends[0].address: found "[::ffff:127.0.0.1]:80"; allowed is host:port, e.g. 192.168.1.20:8080 or nas.example.org:443, not an address of the proxy itself or of many hosts`},
+		{"Vhost", "10.0.0.9:5000", "[::ffff:255.255.255.255]:80", `6: spec.rules[1].backends[0].address: found "[::ffff:255.255.255.255]:80"; allowed is host:port, e.g. 192.168.1.20:8080 or nas.example.org:443, not an address of the proxy itself or of many hosts`},
 		{"Vhost", "10.0.0.9:5000", "localhost:80", `6: spec.rules[1].backends[0].address: found "localhost:80"; allowed is host:port, e.g. 192.168.1.20:8080 or nas.example.org:443`},
 		{"Vhost", "backends: [{address: \"10.0.0.9:5000\"}]", "backends: []", "6: spec.rules[1].backends: missing; allowed is at least one backend"},
 		{"Vhost", "mode: acme", "mode: provided", `7: spec.tls.mode: found "provided"; certificates from Secrets are not supported by this version; use internal, acme or off`},
@@ -241,7 +242,7 @@ func TestRules(t *testing.T) {
 		{"Cluster", "guestAccess: ssh", "fingerprint: AB:CD", `6: spec.fingerprint: found "AB:CD"; allowed is a SHA-256 fingerprint: 32 pairs of hexadecimal digits joined by colons`},
 		{"Operation", "action: CollectLogs", "action: Explode", `5: spec.action: found "Explode"; allowed is one of RestartAppliance, TestNAT, CollectLogs`},
 		{"Operation", "  action: CollectLogs\n", "", "4: spec.action: missing; allowed is RestartAppliance, TestNAT or CollectLogs"},
-		{"Operation", "kind: Appliance", "kind: App", `6: spec.target.kind: found "App"; allowed is Appliance, for the action CollectLogs`},
+		{"Operation", "kind: Appliance", "kind: Vhost", `6: spec.target.kind: found "Vhost"; allowed is Appliance or App, for the action CollectLogs`},
 		{"Operation", ", name: net", "", "6: spec.target.name: missing; allowed is the name of the object to act on"},
 		{"Operation", "timeout: 90s", "timeout: 31m", `8: spec.timeout: found "31m"; allowed is a duration in whole seconds from 1s to 30m, e.g. 90s, 30m, 12h`},
 		{"Operation", "service: caddy", `service: "a\nb"`, "7: spec.arguments[service]: found \"a\\nb\"; allowed is one line without control characters"},
@@ -322,10 +323,35 @@ func TestDefaults(t *testing.T) {
 		if !proto.Equal(got, want) {
 			t.Errorf("%s: defaults change when they are filled in again", kind)
 		}
-		bare := k.New()
-		k.Default(bare) // without a spec at all
 	}
 }
+
+// TestChecksOfNothing: no check relies on a default or on a part that is there.
+func TestChecksOfNothing(t *testing.T) {
+	for _, k := range Registry().Kinds() {
+		if got := k.Check(k.New()).Error(); !strings.Contains(got, "metadata.name: missing") {
+			t.Errorf("%s: %s", k.Name, got)
+		}
+		if k.Default != nil {
+			k.Default(k.New())
+		}
+		if k.Claims != nil {
+			k.Claims(k.New())
+		}
+		if k.Relate != nil {
+			if errs := k.Relate(k.New(), nothing{}); len(errs) > 0 {
+				t.Errorf("%s: %s", k.Name, errs)
+			}
+		}
+	}
+}
+
+// nothing is a View without objects.
+type nothing struct{}
+
+func (nothing) Get(resource.Key) (resource.Object, bool) { return nil, false }
+func (nothing) List(string, string) []resource.Object    { return nil }
+func (nothing) Writing(resource.Key) bool                { return false }
 
 func TestWebPort(t *testing.T) {
 	port := func(name string, n int32, protocol string) *v1alpha1.AppPort {
