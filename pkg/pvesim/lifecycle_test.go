@@ -208,7 +208,15 @@ func TestSSH(t *testing.T) {
 		}
 		defer s.Close()
 		var out, errOut bytes.Buffer
-		s.Stdin, s.Stdout, s.Stderr = strings.NewReader(stdin), &out, &errOut
+		s.Stdout, s.Stderr = &out, &errOut
+		in, err := s.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { // a command may end without reading it
+			_, _ = io.WriteString(in, stdin)
+			_ = in.Close()
+		}()
 		quoted := make([]string, len(argv))
 		for i, a := range argv {
 			quoted[i] = shellwords.Quote(a)
