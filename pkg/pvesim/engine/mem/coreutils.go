@@ -45,6 +45,7 @@ func (e *Engine) registerBuiltins() {
 		"journalctl": journalctl,
 		"ip":         ipProgram,
 		"timeout":    timeoutProgram,
+		"curl":       curl, // part of every image, though there is a package, too
 	}
 	for name, p := range builtins {
 		e.byName[name] = p

@@ -149,6 +149,14 @@ func TestPackagesAndServices(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "Welcome to nginx") || !strings.Contains(out, "simulated") {
 		t.Fatalf("curl: exit %d, %q", code, out)
 	}
+	if code, out, _ := sh(t, e, 100, "", "curl", "-q", "-s", "-S", "--noproxy", "*", "--max-time", "3", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: x", "http://127.0.0.1:80/"); code != 0 || out != "200" {
+		t.Fatalf("curl -w: exit %d, %q", code, out)
+	}
+	for port, want := range map[string]int{"80": 0, "81": 7} {
+		if code, _, _ := sh(t, e, 100, "", "curl", "-q", "--connect-timeout", "3", "telnet://127.0.0.1:"+port); code != want {
+			t.Fatalf("curl telnet to %s: exit %d, want %d", port, code, want)
+		}
+	}
 	// The service comes back by itself after a reboot of the guest.
 	if err := e.Shutdown(t.Context(), 100, time.Second); err != nil {
 		t.Fatal(err)

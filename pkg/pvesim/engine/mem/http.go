@@ -116,6 +116,9 @@ func curl(ctx context.Context, p *Process) int {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
+	if address, ok := strings.CutPrefix(o.url, "telnet://"); ok {
+		return curlConnect(ctx, p, strings.TrimSuffix(address, "/"))
+	}
 	req, err := http.NewRequestWithContext(ctx, o.method, o.url, strings.NewReader(o.data))
 	if err != nil {
 		fmt.Fprintf(p.Stderr, "curl: (3) %v\n", err)
@@ -140,6 +143,17 @@ func curl(ctx context.Context, p *Process) int {
 	}
 	defer resp.Body.Close()
 	return curlOutput(p, o, resp)
+}
+
+// curlConnect only tries whether a port accepts connections; the real curl would then
+// wait for what the peer says.
+func curlConnect(ctx context.Context, p *Process, address string) int {
+	conn, err := p.Guest.Dial(ctx, "tcp", address)
+	if err != nil {
+		return curlError(p, err)
+	}
+	_ = conn.Close()
+	return 0
 }
 
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -230,6 +244,7 @@ func parseCurl(args []string) (curlOptions, error) {
 var curlTakesValue = map[string]bool{
 	"-o": true, "--output": true, "-w": true, "--write-out": true, "-H": true, "--header": true, "-X": true,
 	"--request": true, "-d": true, "--data": true, "-m": true, "--max-time": true, "--connect-timeout": true,
+	"--noproxy": true,
 }
 
 func (o *curlOptions) set(option, value string) error {
@@ -259,7 +274,7 @@ func (o *curlOptions) set(option, value string) error {
 		o.head, o.method = true, http.MethodHead
 	case "-k", "--insecure":
 		o.insecure = true
-	case "-s", "-S", "-L", "-4", "--silent", "--show-error", "--location":
+	case "-q", "-s", "-S", "-L", "-4", "--silent", "--show-error", "--location", "--noproxy":
 	default:
 		return fmt.Errorf("option %s: is unknown", option)
 	}
