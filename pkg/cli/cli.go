@@ -78,7 +78,7 @@ func (a *app) root() *cobra.Command {
 			"It finds the daemon by --endpoint-file, --context, PROXIMITY_ENDPOINT_FILE, the current\n" +
 			"context of ~/.config/proximity/config.yaml or ./.proximity/endpoint.json, in this order.\n\n" +
 			"Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 not ready in time.",
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
 		Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

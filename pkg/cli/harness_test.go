@@ -50,8 +50,9 @@ func TestScripts(t *testing.T) {
 			return d.start()
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exit":   cmdExit,
-			"daemon": cmdDaemon,
+			"exit":    cmdExit,
+			"daemon":  cmdDaemon,
+			"address": cmdAddress,
 		},
 	})
 }
@@ -92,6 +93,17 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("daemon %s: allowed are stop and start", args[0])
 	}
+}
+
+// cmdAddress sets ADDRESS to where the daemon's gRPC API is.
+func cmdAddress(ts *testscript.TestScript, neg bool, args []string) {
+	d, ok := ts.Value(daemonValue{}).(*daemon)
+	if neg || !ok || len(args) != 0 {
+		ts.Fatalf("usage: address")
+	}
+	e, err := client.ReadEndpoint(d.endpointFile())
+	ts.Check(err)
+	ts.Setenv("ADDRESS", e.GRPC)
 }
 
 // daemon is what proxctl talks to.

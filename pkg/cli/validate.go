@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -26,6 +27,10 @@ func (a *app) validateCommand() *cobra.Command {
 			}
 			docs, err := s.read(a.registry, a.In)
 			if err != nil {
+				return err
+			}
+			namespace := cmp.Or(a.flags.namespace, resource.DefaultNamespace)
+			if err := a.intoNamespace(docs, namespace); err != nil {
 				return err
 			}
 			if err := checkOffline(cmd.Context(), a.registry, docs); err != nil {
