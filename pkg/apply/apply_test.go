@@ -180,6 +180,10 @@ func TestSetRefused(t *testing.T) {
 			`set.yaml:12: metadata.name: found "lan"; allowed is a value of its own; it is already at set.yaml:5: Bridge lan: metadata.name`},
 		{"DHCP end outside the subnet of the set", "", doc("Bridge", "lan", "spec:\n  subnet: 10.20.0.0/25\n") + doc("Appliance", "net", appliance),
 			`set.yaml:16: spec.dhcp.end: found "10.20.0.250"; allowed is a host address inside 10.20.0.0/25, the subnet of Bridge lan`},
+		{"the network's own address and the broadcast address", "", doc("Bridge", "lan", lanBridge) + doc("Appliance", "net", strings.NewReplacer("10.20.0.100", "10.20.0.0", "10.20.0.250", "10.20.0.255", "10.20.0.1}", "10.20.1.1}").Replace(appliance)),
+			`set.yaml:15: spec.lan.address: found "10.20.1.1"; allowed is a host address inside 10.20.0.0/24, the subnet of Bridge lan
+set.yaml:16: spec.dhcp.start: found "10.20.0.0"; allowed is a host address inside 10.20.0.0/24, the subnet of Bridge lan
+set.yaml:16: spec.dhcp.end: found "10.20.0.255"; allowed is a host address inside 10.20.0.0/24, the subnet of Bridge lan`},
 		{"LAN outside the subnet of the set, Appliance first", "", doc("Appliance", "net", strings.Replace(appliance, "10.20.0.1}", "10.21.0.1}", 1)) + doc("Bridge", "lan", lanBridge),
 			`set.yaml:8: spec.lan.address: found "10.21.0.1"; allowed is a host address inside 10.20.0.0/24, the subnet of Bridge lan`},
 		{"addresses outside a live Bridge", doc("Bridge", "lan", "spec:\n  subnet: 10.30.0.0/24\n"), doc("Appliance", "net", appliance),
@@ -228,6 +232,25 @@ set.yaml:9: spec.dhcp.end: found "10.20.0.250"; allowed is a host address inside
 				t.Error("something of the set was applied")
 			}
 		})
+	}
+}
+
+// TestSetFromSeveralFiles: errors name their own file and the position in the set.
+func TestSetFromSeveralFiles(t *testing.T) {
+	f := newFixture(t)
+	var docs []resource.Document
+	for _, file := range []struct{ name, text string }{{"a.yaml", doc("Bridge", "lan", lanBridge)}, {"b.yaml", doc("Bridge", "lan", lanBridge)}} {
+		d, err := resource.DecodeDocuments(f.reg, file.name, []byte(file.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs = append(docs, d...)
+	}
+	_, err := f.ApplySet(t.Context(), docs, apply.Options{})
+	var errs resource.FieldErrors
+	const want = `b.yaml:5: metadata.name: found "lan"; allowed is a value of its own; it is already at a.yaml:5: Bridge lan: metadata.name`
+	if !errors.As(err, &errs) || err.Error() != want || errs[0].Document != 1 {
+		t.Errorf("got %v, document %d; want %s", err, errs[0].Document, want)
 	}
 }
 

@@ -152,8 +152,15 @@ func (d *decoder) syntax(err error) {
 	d.errs = append(d.errs, e)
 }
 
+// maxCollected bounds the errors that are collected of a single document, where each of
+// half a million lines can be wrong; more than MaxFieldErrors are counted only.
+const maxCollected = 10 * MaxFieldErrors
+
 // fail records an error at a node of the document being read.
 func (d *decoder) fail(n *yaml.Node, e *FieldError) {
+	if len(d.errs) >= maxCollected {
+		return
+	}
 	e.Source, e.Line, e.Document = d.source, n.Line, d.index
 	d.errs = append(d.errs, e)
 }
@@ -216,12 +223,7 @@ func (d *decoder) object(n *yaml.Node) {
 	lines := d.message(obj.ProtoReflect(), n, "", 0)
 	lines.line = n.Line
 	if obj.GetMetadata().GetName() == "" && !d.nameOptional {
-		at := n
-		if meta := child(n, "metadata"); meta != nil {
-			at = meta
-		}
-		d.fail(at, Required("metadata.name", nameRule))
-		d.errs[len(d.errs)-1].Line = lines.locate("metadata.name")
+		d.fail(&yaml.Node{Line: lines.locate("metadata.name")}, Required("metadata.name", nameRule))
 	}
 	if len(d.errs) > before {
 		return
