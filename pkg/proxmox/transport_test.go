@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -186,14 +187,24 @@ func TestSlowDripEndsWithContext(t *testing.T) {
 	}
 }
 
+// roundTrip is a transport made of a function.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 func TestRequestTimeoutIsUnknownOutcome(t *testing.T) {
-	s := newServer(t, func(_ int, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	cfg := s.config()
-	cfg.RequestTimeout = 30 * time.Millisecond
-	_, err := newClient(t, cfg).StartLXC(t.Context(), "pve", 200)
-	if !errors.Is(err, context.DeadlineExceeded) || !IsUnknownOutcome(err) {
-		t.Errorf("want a deadline with unknown outcome, got %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c := newClient(t, Config{Endpoints: []string{"https://pve:8006"}, TokenID: "a@pve!t", TokenSecret: "s",
+			Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			})})
+		begin := time.Now()
+		_, err := c.StartLXC(t.Context(), "pve", 200)
+		if !errors.Is(err, context.DeadlineExceeded) || !IsUnknownOutcome(err) || time.Since(begin) != DefaultRequestTimeout {
+			t.Errorf("want a deadline with unknown outcome, got %v after %v", err, time.Since(begin))
+		}
+	})
 }
 
 func TestAnswerIsBounded(t *testing.T) {
