@@ -31,7 +31,7 @@ type NodeExec interface {
 }
 
 // OnNode enters guests from the node they are on, and edits the node's files. It
-// implements [Runner] and [Host].
+// implements [Runner] and [Host]. Close it.
 type OnNode struct {
 	exec NodeExec
 	mode Mode
@@ -54,6 +54,14 @@ func NewOnNode(exec NodeExec, mode Mode) (*OnNode, error) {
 	return &OnNode{exec: exec, mode: mode, interfaces: interfacesPath, lock: interfacesLock}, nil
 }
 
+// Close ends the connections of the way onto the node, where it keeps any.
+func (o *OnNode) Close() error {
+	if c, ok := o.exec.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
 // Run implements [Runner].
 func (o *OnNode) Run(ctx context.Context, t Target, c Command) (Result, error) {
 	argv, err := nodeArgv(o.mode, t.VMID, c)
@@ -69,6 +77,11 @@ func (o *OnNode) Run(ctx context.Context, t Target, c Command) (Result, error) {
 	}
 	return res, nil
 }
+
+var (
+	_ Runner = (*OnNode)(nil)
+	_ Host   = (*OnNode)(nil)
+)
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 

@@ -72,7 +72,7 @@ func newSimulated(t *testing.T, mode guest.Mode) simulated {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = client.Close()
+		_ = way.Close()
 		api.Close()
 		if err := node.Close(); err != nil {
 			t.Error(err)
