@@ -156,6 +156,13 @@ func (e *Engine) execute() {
 		if len(e.pending.requests) == 0 {
 			batches = nil
 		}
+		// What is queued goes into this batch, even when the committer is free.
+		select {
+		case req := <-queue:
+			e.run(req)
+			continue
+		default:
+		}
 		select {
 		case req := <-queue:
 			e.run(req)
