@@ -141,6 +141,9 @@ func testRollBack(t *testing.T, s *sandbox, b Bundle) {
 	if !errors.As(err, &failed) || failed.Exit != ExitBadDNS || !r.RolledBack {
 		t.Fatalf("got %v, %+v", err, r)
 	}
+	if !strings.Contains(err.Error(), "no-such-user-here") {
+		t.Errorf("without dnsmasq's own words: %v", err)
+	}
 	if d := Diff(b, s.observe(b.Hash)); len(d) != 0 {
 		t.Errorf("after the roll-back: %q", d)
 	}
@@ -150,7 +153,6 @@ func testRollBack(t *testing.T, s *sandbox, b Bundle) {
 	// What was broken before is no reason to go back: the new set stays for the next try.
 	s.must("ip", "address", "flush", "dev", "eth1")
 	in := quickstart()
-	in.LeaseTime *= 0
 	in.Upstreams = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	next := mustRender(t, in)
 	if r, err := s.apply(next); !errors.As(err, &failed) || failed.Exit != ExitBadDNS || r.RolledBack {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,11 +38,7 @@ func stringFields(v reflect.Value, path string, found map[string]reflect.Value) 
 func spoil(in *Input, n int, value string) (field string) {
 	found := map[string]reflect.Value{}
 	stringFields(reflect.ValueOf(in).Elem(), "Input", found)
-	names := make([]string, 0, len(found))
-	for name := range found {
-		names = append(names, name)
-	}
-	sortStrings(names)
+	names := slices.Sorted(maps.Keys(found))
 	field = names[n%len(names)]
 	found[field].SetString(value)
 	return field

@@ -14,8 +14,6 @@ import (
 	"testing"
 )
 
-func sortStrings(s []string) { slices.Sort(s) }
-
 func untar(t *testing.T, archive []byte) map[string][]byte {
 	t.Helper()
 	members := map[string][]byte{}

@@ -103,18 +103,32 @@ reload() {
 	[ -z "$failed" ]
 }
 
-# wait_for <check> <seconds>: its last line if it does not come true in that time.
+# wait_for <check> <unit> <seconds>: the check's last line if it does not come true in
+# that time, or earlier if the service has died and only waits to be started again.
 wait_for() {
-	deadline=$(($(date +%s) + $2))
+	deadline=$(($(date +%s) + $3))
+	deaths=0
 	until line=$($1); do
-		if [ "$(date +%s)" -ge $deadline ]; then printf '%s\n' "$line"; return 1; fi
+		active "$2" || deaths=$((deaths + 1))
+		if [ $deaths -ge 3 ] || [ "$(date +%s)" -ge $deadline ]; then
+			printf '%s\n' "$line"
+			return 1
+		fi
 		sleep 0.1
 	done
 }
 
 # verify: prints the failing checks. The times cover a start on a loaded node.
 verify() {
-	wait_for check_nat 1
-	wait_for check_dns 4
-	wait_for check_proxy 6
+	wait_for check_nat proximity-nat.service 1
+	wait_for check_dns proximity-dnsmasq.service 4
+	wait_for check_proxy proximity-caddy.service 6
+}
+
+# last_words <failing checks>: what their services wrote last.
+last_words() {
+	printf '%s\n' "$1" | while read -r name _; do
+		case $name in dns) unit=proximity-dnsmasq.service ;; proxy) unit=proximity-caddy.service ;; *) continue ;; esac
+		timeout 5 journalctl -u $unit -n 5 --no-pager -o cat 2>/dev/null | problem $unit
+	done
 }

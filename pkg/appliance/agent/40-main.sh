@@ -70,6 +70,7 @@ apply() { # <stage>|-
 	failing=$(verify)
 	if [ -n "$failing" ]; then
 		printf '%s\n' "$failing" | problem verify
+		last_words "$failing"
 		# Back only to something that worked; else what is new stays for the next try.
 		if [ -n "$PLAN" ] && worse "$before" "$failing"; then roll_back "$stage"; fi
 		exit_code "$failing"
