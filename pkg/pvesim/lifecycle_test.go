@@ -1,11 +1,8 @@
 package pvesim
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,10 +11,6 @@ import (
 	"time"
 
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
-	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem"
-	"github.com/proximity-pve/proximity/pkg/pvesim/shellwords"
-
-	"golang.org/x/crypto/ssh"
 )
 
 func TestNodeSurvivesItsProcess(t *testing.T) {
@@ -160,151 +153,4 @@ func lockHeld(n *Node, vmid int) bool {
 	n.guests.mu.Lock()
 	defer n.guests.mu.Unlock()
 	return len(n.guests.locks[vmid]) == 1
-}
-
-// dialSSH serves ssh and connects with the credentials.
-func dialSSH(t *testing.T, n *Node) *ssh.Client {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = n.ServeSSH(l) }() // Close of the node ends it
-	c := n.Credentials()
-	pem, err := os.ReadFile(c.SSHPrivateKeyPath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := ssh.ParsePrivateKey(pem)
-	if err != nil {
-		t.Fatal(err)
-	}
-	host, _, _, _, err := ssh.ParseAuthorizedKey([]byte(c.SSHHostKey))
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := ssh.Dial("tcp", l.Addr().String(), &ssh.ClientConfig{
-		User: c.SSHUser, Auth: []ssh.AuthMethod{ssh.PublicKeys(key)}, HostKeyCallback: ssh.FixedHostKey(host), Timeout: 10 * time.Second,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Close() })
-	if _, err := ssh.Dial("tcp", l.Addr().String(), &ssh.ClientConfig{User: "other", Auth: []ssh.AuthMethod{ssh.PublicKeys(key)}, HostKeyCallback: ssh.FixedHostKey(host)}); err == nil {
-		t.Error("another user logged in")
-	}
-	return client
-}
-
-func TestSSH(t *testing.T) {
-	r := newRig(t, nil)
-	r.create("100")
-	client := dialSSH(t, r.node)
-	run := func(stdin string, argv ...string) (int, string, string) {
-		t.Helper()
-		s, err := client.NewSession()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		var out, errOut bytes.Buffer
-		s.Stdout, s.Stderr = &out, &errOut
-		in, err := s.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		go func() { // a command may end without reading it
-			_, _ = io.WriteString(in, stdin)
-			_ = in.Close()
-		}()
-		quoted := make([]string, len(argv))
-		for i, a := range argv {
-			quoted[i] = shellwords.Quote(a)
-		}
-		err = s.Run(strings.Join(quoted, " "))
-		code := 0
-		if exit, ok := err.(*ssh.ExitError); ok { //nolint:errorlint // the library returns it as it is
-			code = exit.ExitStatus()
-		} else if err != nil {
-			t.Fatalf("%v: %v", argv, err)
-		}
-		return code, out.String(), errOut.String()
-	}
-	check := func(code int, out, errPart string, argv ...string) {
-		t.Helper()
-		c, o, e := run("input", argv...)
-		if c != code || o != out || !strings.Contains(e, errPart) {
-			t.Errorf("%q: exit %d, stdout %q, stderr %q; want %d, %q, %q", argv, c, o, e, code, out, errPart)
-		}
-	}
-	pct := []string{"pct", "exec", "100", "--keep-env", "0", "--"}
-	check(0, "", "", "true")
-	check(127, "", "command not found", "uname", "-a")
-	check(255, "", "container '100' not running!", append(pct, "true")...)
-	check(255, "", "Configuration file 'nodes/pve/lxc/9.conf' does not exist", "pct", "exec", "9", "--", "true")
-	check(1, "", "lxc-attach: 100: ", "lxc-attach", "-n", "100", "--clear-env", "--", "true")
-	check(0, "status: stopped\n", "", "pct", "status", "100")
-	r.done("POST", "/nodes/pve/lxc/100/status/start")
-	check(0, "status: running\n", "", "pct", "status", "100")
-	check(0, "a  b;'c\n", "", append(pct, "echo", "a  b;'c")...)
-	check(1, "", "", append(pct, "false")...)
-	check(127, "", "No such file", append(pct, "nope")...)
-	check(0, "input", "", append(pct, "tee", "/root/f")...)
-	check(0, "input", "", "lxc-attach", "-n", "100", "--clear-env", "-v", "A=1 2", "--", "cat", "/root/f")
-	check(0, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\ncontainer=lxc\nA=1 2\n", "", "lxc-attach", "-n", "100", "--clear-env", "-v", "A=1 2", "--", "env")
-	check(0, "input", "", "tee", "/etc/network/x.tmp")
-	check(1, "input", "No such file", "tee", "/etc/passwd")
-	check(1, "", "No such file", "cat", "/etc/network/../passwd")
-	check(0, "c96c6d5be8d08a12e7b5cdc1b207fa6b2430974c86803d8891675e76fd992c20  /etc/network/x.tmp\n", "", "flock", "-w", "10", interfacesLock, "sha256sum", "/etc/network/x.tmp")
-	check(0, "", "", "rm", "-f", "/etc/network/x.tmp", "/etc/network/never")
-	code, interfaces, _ := run("", "cat", "/etc/network/interfaces")
-	if code != 0 || !strings.Contains(interfaces, "iface vmbr0 inet static") {
-		t.Fatalf("interfaces: %d %q", code, interfaces)
-	}
-	if code, _, _ := run(interfaces+"\nauto proximity-lan\niface proximity-lan inet manual\n\tbridge-ports none\n", "tee", "/etc/network/n"); code != 0 {
-		t.Fatal("tee failed")
-	}
-	check(0, "", "", "mv", "-T", "/etc/network/n", "/etc/network/interfaces")
-	check(0, "", "", "ifreload", "-a")
-	if !strings.Contains(strings.Join(bridges(t, r), " "), "proximity-lan") {
-		t.Error("ifreload made no bridge")
-	}
-	r.ok("PUT", "/nodes/pve/lxc/100/config", "lock", "backup")
-	check(0, "", "", "pct", "unlock", "100")
-	if code, out, _ := run("", "pct", "list"); code != 0 || !strings.Contains(out, "100        running") {
-		t.Errorf("pct list: %q", out)
-	}
-	if s := r.node.Stats(); s.Commands["pct exec"] == 0 || s.Commands["tee"] == 0 {
-		t.Errorf("stats %v", s.Commands)
-	}
-}
-
-func TestSSHSessionsEndWithTheirClient(t *testing.T) {
-	r := newRig(t, nil)
-	r.create("100")
-	r.done("POST", "/nodes/pve/lxc/100/status/start")
-	client := dialSSH(t, r.node)
-	s, err := client.NewSession()
-	if err != nil {
-		t.Fatal(err)
-	}
-	started := make(chan struct{})
-	ended := make(chan struct{})
-	r.engine.Register("waiter", func(ctx context.Context, _ *mem.Process) int {
-		close(started)
-		<-ctx.Done()
-		close(ended)
-		return 1
-	})
-	s.Stdout = io.Discard
-	if err := s.Start("pct exec 100 -- waiter"); err != nil {
-		t.Fatal(err)
-	}
-	<-started
-	_ = s.Close()
-	select {
-	case <-ended:
-	case <-time.After(10 * time.Second):
-		t.Fatal("the command outlives its session")
-	}
 }

@@ -91,6 +91,8 @@ func (n *Node) hostPath(name string) (string, error) {
 	return n.path("etc", "network", path.Base(clean)), nil
 }
 
+var errNoSpace = errors.New("no space left on device")
+
 // complain prints an error as coreutils do and returns their exit code.
 func complain(s stdio, program, name string, err error) int {
 	text := err.Error()
@@ -99,6 +101,8 @@ func complain(s stdio, program, name string, err error) int {
 		text = "No such file or directory"
 	case errors.Is(err, fs.ErrPermission):
 		text = "Permission denied"
+	case errors.Is(err, errNoSpace):
+		text = "No space left on device"
 	}
 	fmt.Fprintf(s.err, "%s: %s: %s\n", program, name, text)
 	return 1
@@ -155,7 +159,7 @@ func hostSum(n *Node, _ context.Context, argv []string, s stdio) int {
 func hostTee(n *Node, _ context.Context, argv []string, s stdio) int {
 	data, err := io.ReadAll(io.LimitReader(s.in, maxHostFile+1))
 	if err == nil && len(data) > maxHostFile {
-		err = errors.New("No space left on device") //nolint:staticcheck // the C library's words
+		err = errNoSpace
 	}
 	if err != nil {
 		return complain(s, "tee", "write error", err)

@@ -315,6 +315,7 @@ func (s *Store) CheckToken(credential string) (string, error) {
 	case t.Expire > 0 && t.Expire < time.Now().Unix():
 		return "", fmt.Errorf("token '%s' access expired", token)
 	case !matches(t.SecretHash, secret):
+		//lint:ignore ST1005 the real text
 		return "", errors.New("invalid token value!")
 	}
 	return id, nil

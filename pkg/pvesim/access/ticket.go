@@ -26,7 +26,9 @@ type Signer struct{ Key []byte }
 var ErrTicket = errors.New("permission denied - invalid PVE ticket")
 
 // ErrCSRF is why a write with a ticket was refused.
-var ErrCSRF = errors.New("Permission denied - invalid csrf token") //nolint:staticcheck // the real text
+//
+//lint:ignore ST1005 the real text
+var ErrCSRF = errors.New("Permission denied - invalid csrf token")
 
 func (s Signer) mac(purpose, text string) string {
 	m := hmac.New(sha256.New, s.Key)
