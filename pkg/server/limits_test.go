@@ -150,6 +150,9 @@ func TestShutdownIsBounded(t *testing.T) {
 				t.Error("a request that never ended was answered")
 			}
 		}
+		if took := time.Since(began); took > ShutdownGrace+time.Second {
+			t.Errorf("connections were open for %v", took)
+		}
 		close(h.release)
 	})
 }

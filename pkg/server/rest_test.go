@@ -69,6 +69,7 @@ func TestREST(t *testing.T) {
 
 		{"apply one", "PATCH", apps + "/p?fieldManager=me", named("p"), []string{"Content-Type: application/apply-patch+yaml"}, 201, `"name":"p"`},
 		{"apply one again", "PATCH", apps + "/p?fieldManager=me", named("p"), []string{"Content-Type: application/apply-patch+yaml"}, 200, `"name":"p"`},
+		{"apply another name than the path", "PATCH", apps + "/p", named("q"), []string{"Content-Type: application/apply-patch+yaml"}, 422, `"field":"metadata.name"`},
 		{"merge patch", "PATCH", apps + "/p", `{}`, []string{"Content-Type: " + typeMerge}, 415, `application/apply-patch+yaml`},
 		{"patch without type", "PATCH", apps + "/p", `{}`, nil, 415, `application/apply-patch+yaml`},
 		{"apply set", "POST", apiRoot + "/apply", named("s1") + "\n---\n" + named("s2"), []string{"Content-Type: application/yaml"}, 200, `"name":"s2","result":"created"`},

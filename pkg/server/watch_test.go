@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -234,6 +236,7 @@ func TestWatchFromACompactedRevision(t *testing.T) {
 type failingWatch struct {
 	store.Store
 	err error
+	bad store.Event // one more event, when it has a type
 }
 
 func (s failingWatch) Watch(ctx context.Context, opts store.WatchOptions) (store.Watcher, error) {
@@ -241,8 +244,11 @@ func (s failingWatch) Watch(ctx context.Context, opts store.WatchOptions) (store
 	if err != nil {
 		return nil, err
 	}
-	first := make(chan store.Event, 1)
+	first := make(chan store.Event, 2)
 	first <- <-w.Events()
+	if s.bad.Type != "" {
+		first <- s.bad
+	}
 	close(first)
 	return brokenWatcher{w, first, s.err}, nil
 }
@@ -257,7 +263,7 @@ func (w brokenWatcher) Events() <-chan store.Event { return w.events }
 func (w brokenWatcher) Err() error                 { return w.err }
 
 func TestBrokenWatchEndsWithItsError(t *testing.T) {
-	f := start(t, options{wrap: func(s store.Store) store.Store { return failingWatch{s, store.ErrSlow} }})
+	f := start(t, options{wrap: func(s store.Store) store.Store { return failingWatch{Store: s, err: store.ErrSlow} }})
 	f.watch(apiRoot+"/namespaces?watch=1").want("ADDED default", "ERROR TooManyRequests", "")
 	stream, err := f.resources().Watch(t.Context(), &v1alpha1.WatchRequest{Kind: "Namespace"}, asAdmin)
 	if err != nil {
@@ -268,6 +274,18 @@ func TestBrokenWatchEndsWithItsError(t *testing.T) {
 	}
 	if _, err := stream.Recv(); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("gRPC: %v, want ResourceExhausted", err)
+	}
+}
+
+func TestAnswerThatBreaksIsNotTakenForWhole(t *testing.T) {
+	bad := store.Event{Type: store.Modified, Object: namespace("a", "\xff")} // can't be encoded
+	f := start(t, options{wrap: func(s store.Store) store.Store { return failingWatch{Store: s, bad: bad} }})
+	w := f.watch(apiRoot + "/namespaces?watch=1")
+	for event, _ := w.next(); event != ""; event, _ = w.next() {
+		continue
+	}
+	if w.lines.Err() == nil {
+		t.Error("the stream ended as if nothing had happened")
 	}
 }
 
@@ -341,4 +359,22 @@ func TestWatchersAreBounded(t *testing.T) {
 	if got := f.do("GET", apiRoot+"/namespaces", ""); got.code != 200 {
 		t.Errorf("a list beside too many watches: %d", got.code)
 	}
+}
+
+func TestDroppedEventsHoldNothingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, options{network: newPipes()})
+		f.put(namespace("z", "", "tier=db"))
+		version := fmt.Sprint(f.store.Revision())
+		f.put(namespace("a", "", "tier=web"))
+		for i := range 50 {
+			f.put(namespace("y", fmt.Sprint(i), "tier=db"))
+		}
+		began := time.Now()
+		w := f.watch(apiRoot + "/namespaces?watch=1&timeoutSeconds=5&labelSelector=tier%3Dweb&resourceVersion=" + version)
+		w.want("ADDED a")
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("the event came after %v, with the end of the watch", waited)
+		}
+	})
 }
