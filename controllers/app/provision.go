@@ -65,12 +65,7 @@ func (r *reconciler) carryOut(ctx context.Context, s *session, run guest.Runner,
 		return err
 	}
 	if len(spec.GetPackages()) > 0 {
-		env := map[string]string{"DEBIAN_FRONTEND": "noninteractive"}
-		if err := r.do(ctx, s, run, t, env, "apt-get", "-q", "update"); err != nil {
-			return err
-		}
-		install := append([]string{"apt-get", "-q", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", "install", "--"}, spec.GetPackages()...)
-		if err := r.do(ctx, s, run, t, env, install...); err != nil {
+		if err := r.installPackages(ctx, s, run, t, spec.GetPackages()); err != nil {
 			return err
 		}
 	}
@@ -85,6 +80,23 @@ func (r *reconciler) carryOut(ctx context.Context, s *session, run guest.Runner,
 	}
 	for _, c := range spec.GetCommands() {
 		if err := r.do(ctx, s, run, t, environment(spec), c.GetArgv()...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// installPackages also finishes what an earlier installation left half done: when the daemon
+// dies, so does the connection that its apt was running on.
+func (r *reconciler) installPackages(ctx context.Context, s *session, run guest.Runner, t guest.Target, packages []string) error {
+	env := map[string]string{"DEBIAN_FRONTEND": "noninteractive"}
+	options := []string{"-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=60", "-o", "Dpkg::Options::=--force-confold"}
+	for _, argv := range [][]string{
+		{"dpkg", "--force-confold", "--configure", "-a"},
+		{"apt-get", "-q", "update"},
+		slices.Concat([]string{"apt-get"}, options, []string{"install", "--"}, packages),
+	} {
+		if err := r.do(ctx, s, run, t, env, argv...); err != nil {
 			return err
 		}
 	}

@@ -25,7 +25,7 @@ func TestBadInput(t *testing.T) {
 		{"address outside", set(applianceYAML("10.99.0.1", "10.30.0.10", "10.30.0.20")), []string{"spec.lan.address", "10.99.0.1", "10.30.0.0/24"}},
 		{"duplicate host", set(vhostYAML("v1", "x.prox.local") + "---\n" + vhostYAML("v2", "x.prox.local")), []string{"spec.hosts[0]", "x.prox.local"}},
 		{"empty", nil, []string{"no documents"}},
-		{"5 MiB", append([]byte(good), []byte(strings.Repeat("# x\n", 5<<20/4))...), []string{"larger than"}},
+		{"5 MiB", append([]byte(good), []byte(strings.Repeat("# x\n", 5<<20/4))...), []string{"4 MiB", "bad.yaml"}},
 		{"binary", []byte("\x7fELF\x00\x01\xff\xfe\x00"), []string{"bad.yaml"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -99,8 +99,8 @@ func TestRepair(t *testing.T) {
 		about  string // object whose events tell the story
 		event  string
 	}{
-		{"dnsmasq killed", func() { in(9999, "pkill", "-9", "dnsmasq") }, resolves, "Appliance", "ServiceRestarted"},
-		{"Caddy killed", func() { in(9999, "pkill", "-9", "caddy") }, d.serves, "Appliance", "ServiceRestarted"},
+		{"dnsmasq killed", func() { in(9999, "pkill", "-9", "dnsmasq") }, resolves, "Appliance", "ServiceRestarted|Repaired"},
+		{"Caddy killed", func() { in(9999, "pkill", "-9", "caddy") }, d.serves, "Appliance", "ServiceRestarted|Repaired"},
 		{"dnsmasq stopped", func() { in(9999, "systemctl", "stop", "proximity-dnsmasq") }, resolves, "Appliance", "Repaired"},
 		{"rules flushed", func() { in(9999, "nft", "flush", "ruleset") }, egress, "Appliance", "Repaired"},
 		{"vhost file deleted", func() { in(9999, "rm", "/etc/proximity/vhosts.json") }, func() bool {
@@ -123,13 +123,13 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// countEvents adds up the counts of the events of a kind with a reason.
-func (d *daemon) countEvents(kind, reason string) int {
+// countEvents adds up the counts of the events of a kind with one of some reasons.
+func (d *daemon) countEvents(kind, reasons string) int {
 	d.t.Helper()
 	out := d.must("get", "events", "-A", "--no-headers")
 	n := 0
 	for _, line := range strings.Split(out, "\n") {
-		if strings.Contains(line, " "+reason+" ") && strings.Contains(strings.ToLower(line), " "+strings.ToLower(kind)+"/") {
+		if slices.ContainsFunc(strings.Split(reasons, "|"), func(r string) bool { return strings.Contains(line, " "+r+" ") }) && strings.Contains(strings.ToLower(line), " "+strings.ToLower(kind)+"/") {
 			n++
 			for _, f := range strings.Fields(line) {
 				if c, err := strconv.Atoi(f); err == nil {

@@ -28,13 +28,13 @@ const maxSecretFile = 64 << 10
 
 // connect makes the connection named default. Nothing is sent yet: whether it works is
 // seen on the Cluster object.
-func connect(cfg Config, installation string, reg prometheus.Registerer, log *slog.Logger) (*cluster.Connection, error) {
+func connect(cfg Config, installation string, reg prometheus.Registerer, log *slog.Logger) (conn *cluster.Connection, closeConn func(), err error) {
 	p := cfg.Proxmox
 	secret := p.tokenSecret
 	if secret == "" {
 		data, err := readSecret(p.TokenSecretFile)
 		if err != nil {
-			return nil, fmt.Errorf("proxmox.tokenSecretFile: %w", err)
+			return nil, nil, fmt.Errorf("proxmox.tokenSecretFile: %w", err)
 		}
 		secret = strings.TrimSpace(string(data))
 	}
@@ -42,7 +42,7 @@ func connect(cfg Config, installation string, reg prometheus.Registerer, log *sl
 		Name: "proximity_proxmox_requests_total", Help: "Requests to the Proxmox VE API by method, path and status (0: no answer).",
 	}, []string{"method", "path", "status"})
 	if err := reg.Register(requests); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	client := proxmox.Config{
 		Endpoints: p.Endpoints, TokenID: p.TokenID, TokenSecret: secret, CAFile: p.CAFile,
@@ -56,13 +56,20 @@ func connect(cfg Config, installation string, reg prometheus.Registerer, log *sl
 	}
 	api, err := proxmox.New(client)
 	if err != nil {
-		return nil, fmt.Errorf("proxmox: %w", err)
+		return nil, nil, fmt.Errorf("proxmox: %w", err)
 	}
 	way, err := guestAccess(p.GuestAccess, log)
 	if err != nil {
-		return nil, fmt.Errorf("proxmox.guestAccess: %w", err)
+		api.Close()
+		return nil, nil, fmt.Errorf("proxmox.guestAccess: %w", err)
 	}
-	return &cluster.Connection{Name: cluster.DefaultName, API: api, Guests: way, Host: way, Installation: installation}, nil
+	closeConn = func() {
+		if err := way.Close(); err != nil {
+			log.Debug("close the way into guests", "error", err)
+		}
+		api.Close()
+	}
+	return &cluster.Connection{Name: cluster.DefaultName, API: api, Guests: way, Host: way, Installation: installation}, closeConn, nil
 }
 
 func guestAccess(g GuestAccess, log *slog.Logger) (*guest.OnNode, error) {

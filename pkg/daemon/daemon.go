@@ -75,10 +75,11 @@ func Run(ctx context.Context, cfg Config) error {
 		defer node.Close()
 	}
 
-	conn, err := connect(cfg, installation, metrics, log)
+	conn, closeConn, err := connect(cfg, installation, metrics, log)
 	if err != nil {
 		return err
 	}
+	defer closeConn()
 	applier := apply.New(st, registry)
 	if err := applier.EnsureNamespaces(ctx); err != nil {
 		return fmt.Errorf("make the first namespaces: %w", err)

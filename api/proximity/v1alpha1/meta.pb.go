@@ -208,7 +208,8 @@ func (x *PrinterColumn) GetWide() bool {
 // ObjectMeta is what every object has; its shape is Kubernetes' own.
 type ObjectMeta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name, unique among the objects of a kind in a namespace: DNS labels joined by dots, at most 253 characters.
+	// Name, unique among the objects of a kind in a namespace: a DNS name of at most 128
+	// characters; a Namespace's is one label.
 	Name string `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
 	// Namespace (a project); empty for cluster-scoped kinds.
 	Namespace string `protobuf:"bytes,2,opt,name=namespace" json:"namespace,omitempty"`
