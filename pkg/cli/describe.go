@@ -96,8 +96,12 @@ func writeDescription(w io.Writer, k *kind, obj resource.Object, events []*v1alp
 	return err
 }
 
+// label writes a line; without a name it belongs to the one before.
 func label(out *strings.Builder, name, text string) {
-	out.WriteString(strings.TrimRight(term.Pad(name+":", labelWidth)+" "+term.Clean(text), " ") + "\n")
+	if name != "" {
+		name += ":"
+	}
+	out.WriteString(strings.TrimRight(term.Pad(name, labelWidth)+" "+term.Clean(text), " ") + "\n")
 }
 
 // title is VMID for VMID, Node for NODE, Spec for spec.
