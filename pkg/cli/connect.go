@@ -10,6 +10,7 @@ import (
 
 	"github.com/proximity-pve/proximity/pkg/client"
 	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/version"
 )
 
 // localEndpoint is where `make run` has its daemon, seen from the source tree.
@@ -106,7 +107,7 @@ func (a *app) fromContext(name string) (*connection, error) {
 }
 
 func open(cfg client.Config, endpoint *client.Endpoint, namespace string) (*connection, error) {
-	cfg.UserAgent = "proxctl/" + Version()
+	cfg.UserAgent = "proxctl/" + version.String()
 	c, err := client.New(cfg)
 	if err != nil {
 		return nil, err

@@ -3,37 +3,13 @@ package cli
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/proximity-pve/proximity/pkg/client"
+	"github.com/proximity-pve/proximity/pkg/version"
 )
-
-// version is set by the linker: -ldflags "-X .../pkg/cli.version=v1.2.3".
-var version string
-
-// Version is this program's version: what the linker was told, else the module's or the
-// revision it was built from.
-func Version() string {
-	if version != "" {
-		return version
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return "devel-" + s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return "devel"
-}
 
 func (a *app) versionCommand() *cobra.Command {
 	var only bool
@@ -42,7 +18,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Short: "Show the versions of proxctl and of the daemon",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			fmt.Fprintf(a.Out, "proxctl %s\n", Version())
+			fmt.Fprintf(a.Out, "proxctl %s\n", version.String())
 			if only {
 				return nil
 			}
