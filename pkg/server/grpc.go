@@ -70,7 +70,7 @@ func (s *Server) newGRPC(tlsConfig *tls.Config) *grpc.Server {
 			return apistatus.New(apistatus.MethodNotAllowed, "there is no such method")
 		}),
 	)
-	v1alpha1.RegisterResourceServiceServer(g, &resourceService{core: s.core, gate: s.gate})
+	v1alpha1.RegisterResourceServiceServer(g, &resourceService{core: s.core, gate: s.gate, metrics: s.metrics})
 	v1alpha1.RegisterSystemServiceServer(g, s.system)
 	healthpb.RegisterHealthServer(g, s.health)
 	reflection.Register(g)

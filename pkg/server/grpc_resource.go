@@ -20,8 +20,9 @@ import (
 // resourceService is the gRPC form of core.
 type resourceService struct {
 	v1alpha1.UnimplementedResourceServiceServer
-	core *core
-	gate *gate
+	core    *core
+	gate    *gate
+	metrics *metrics
 }
 
 func keyFrom(k *v1alpha1.ObjectKey) resource.Key {
@@ -82,6 +83,7 @@ func (s *resourceService) Watch(req *v1alpha1.WatchRequest, stream grpc.ServerSt
 		return err
 	}
 	defer w.close()
+	defer s.metrics.watching(auth.GRPC)()
 	// The headers tell the caller that the watch stands, before the first event.
 	if err := stream.SendHeader(nil); err != nil {
 		return err

@@ -20,7 +20,7 @@ func isTrue(r *http.Request, name string) bool {
 	return v == "1" || v == "true"
 }
 
-func wantsWatch(r *http.Request) bool { return isTrue(r, "watch") }
+func wantsWatch(r *http.Request) bool { return r.Method == http.MethodGet && isTrue(r, "watch") }
 
 // dryRun reads ?dryRun=All.
 func dryRun(r *http.Request) (bool, error) {

@@ -47,7 +47,7 @@ func never(*http.Request) (bool, time.Duration) { return false, RequestTimeout }
 
 // watches is the long of collections and objects.
 func watches(r *http.Request) (bool, time.Duration) {
-	if r.Method == http.MethodGet && wantsWatch(r) {
+	if wantsWatch(r) {
 		return true, 0
 	}
 	return false, RequestTimeout

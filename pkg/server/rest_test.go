@@ -11,101 +11,110 @@ import (
 
 const typeMerge = "application/merge-patch+json"
 
-// TestREST is a table of requests, in order, against one server.
+// Paths of TestREST's table.
+const (
+	ns   = apiRoot + "/namespaces"
+	apps = apiRoot + "/namespaces/default/apps"
+)
+
+// named is an App of that name.
+func named(name string) string {
+	return strings.Replace(appJSON, `"name":"web"`, `"name":"`+name+`"`, 1)
+}
+
+// restTests are requests, in order, against one server.
+var restTests = []struct {
+	name, method, path, body string
+	headers                  []string
+	code                     int
+	contains                 string
+}{
+	{"create", "POST", ns, namespaceJSON("a", "first"), nil, 201, `"generation":1`},
+	{"create again", "POST", ns, namespaceJSON("a", "first"), nil, 409, `"reason":"AlreadyExists"`},
+	{"details name the object", "POST", ns, namespaceJSON("a", "first"), nil, 409, `"details":{"kind":"Namespace","name":"a"}`},
+	{"get", "GET", ns + "/a", "", nil, 200, `"description":"first"`},
+	{"get none", "GET", ns + "/b", "", nil, 404, `"reason":"NotFound"`},
+	{"get status", "GET", ns + "/a/status", "", nil, 200, `"description":"first"`},
+	{"update", "PUT", ns + "/a", namespaceJSON("a", "second"), nil, 200, `"generation":2`},
+	{"update in YAML", "PUT", ns + "/a", "apiVersion: proximity/v1alpha1\nkind: Namespace\nspec: {description: third}\n",
+		[]string{"Content-Type: application/yaml"}, 200, `"generation":3`},
+	{"update of a stale version", "PUT", ns + "/a", `{"apiVersion":"proximity/v1alpha1","kind":"Namespace","metadata":{"name":"a","resourceVersion":"1"}}`,
+		nil, 409, `"reason":"Conflict"`},
+	{"update of another name", "PUT", ns + "/a", namespaceJSON("b", "x"), nil, 422, `"field":"metadata.name"`},
+	{"update of another kind", "PUT", ns + "/a", appJSON, nil, 422, `"field":"kind"`},
+	{"update of none", "PUT", ns + "/zz", namespaceJSON("zz", "x"), nil, 404, `"reason":"NotFound"`},
+	{"status", "PUT", ns + "/a/status", `{"apiVersion":"proximity/v1alpha1","kind":"Namespace","status":{"phase":"Active"}}`, nil, 200, `"phase":"Active"`},
+	{"status leaves spec", "GET", ns + "/a", "", nil, 200, `"spec":{"description":"third"},"status":{"phase":"Active"}`},
+	{"kind without status", "GET", apps[:len(apps)-4] + "events/x/status", "", nil, 404, `"reason":"NotFound"`},
+
+	{"unknown field", "POST", ns, `{"apiVersion":"proximity/v1alpha1","kind":"Namespace","metadata":{"name":"c"},"spec":{"descripton":"x"}}`, nil, 422, `"reason":"FieldUnknown"`},
+	{"wrong type", "POST", ns, `{"apiVersion":"proximity/v1alpha1","kind":"Namespace","metadata":{"name":"c"},"spec":{"description":[1]}}`, nil, 422, `"field":"spec.description"`},
+	{"malformed JSON", "POST", ns, `{"apiVersion":`, nil, 400, `"reason":"BadRequest"`},
+	{"empty body", "POST", ns, ``, nil, 400, `"reason":"BadRequest"`},
+	{"binary body", "POST", ns, "\x00\x01\xff\xfe", nil, 400, `"reason":"BadRequest"`},
+	{"deep body", "POST", ns, strings.Repeat("[", 100000), nil, 400, `"reason":"BadRequest"`},
+	{"bad name", "POST", ns, namespaceJSON("Not A Label", "x"), nil, 422, `"field":"metadata.name"`},
+	{"other content type", "POST", ns, namespaceJSON("c", "x"), []string{"Content-Type: application/xml"}, 415, `"reason":"UnsupportedMediaType"`},
+	{"compressed body", "POST", ns, namespaceJSON("c", "x"), []string{"Content-Encoding: gzip"}, 415, `"reason":"UnsupportedMediaType"`},
+	{"other charset", "POST", ns, namespaceJSON("c", "x"), []string{"Content-Type: application/json; charset=utf-16"}, 415, `UnsupportedMediaType`},
+	{"dry run of create", "POST", ns + "?dryRun=All", namespaceJSON("c", "x"), nil, 400, `dryRun`},
+
+	{"namespaced", "POST", apps, named("web"), nil, 201, `"namespace":"default"`},
+	{"another namespace than the path", "POST", apps, strings.Replace(named("w2"), `"name"`, `"namespace":"other","name"`, 1), nil, 422, `"field":"metadata.namespace"`},
+	{"create without a namespace", "POST", apiRoot + "/apps", named("w3"), nil, 405, `"reason":"MethodNotAllowed"`},
+	{"namespaced object without its namespace", "GET", apiRoot + "/apps/web", "", nil, 404, `"reason":"NotFound"`},
+	{"cluster-scoped kind in a namespace", "GET", apiRoot + "/namespaces/default/bridges", "", nil, 404, `"reason":"NotFound"`},
+	{"list of all namespaces", "GET", apiRoot + "/apps", "", nil, 200, `"kind":"AppList"`},
+	{"list has a revision", "GET", apiRoot + "/apps", "", nil, 200, `"metadata":{"resourceVersion":"`},
+	{"empty list", "GET", apiRoot + "/namespaces/none/apps", "", nil, 200, `"items":[]`},
+	{"bad selector", "GET", apiRoot + "/apps?labelSelector=a%3D%3D%3Db", "", nil, 400, `label selector`},
+	{"bad field selector", "GET", apiRoot + "/apps?fieldSelector=spec.state%3DRunning", "", nil, 400, `field selector`},
+	{"field selector", "GET", apiRoot + "/apps?fieldSelector=metadata.name%3Dnone", "", nil, 200, `"items":[]`},
+	{"system kind", "POST", apiRoot + "/namespaces/default/events", `{"apiVersion":"proximity/v1alpha1","kind":"Event","metadata":{"name":"e"}}`, nil, 403, `"reason":"Forbidden"`},
+
+	{"apply one", "PATCH", apps + "/p?fieldManager=me", named("p"), []string{"Content-Type: application/apply-patch+yaml"}, 201, `"name":"p"`},
+	{"apply one again", "PATCH", apps + "/p?fieldManager=me", named("p"), []string{"Content-Type: application/apply-patch+yaml"}, 200, `"name":"p"`},
+	{"apply another name than the path", "PATCH", apps + "/p", named("q"), []string{"Content-Type: application/apply-patch+yaml"}, 422, `"field":"metadata.name"`},
+	{"merge patch", "PATCH", apps + "/p", `{}`, []string{"Content-Type: " + typeMerge}, 415, `application/apply-patch+yaml`},
+	{"patch without type", "PATCH", apps + "/p", `{}`, nil, 415, `application/apply-patch+yaml`},
+	{"apply set", "POST", apiRoot + "/apply", named("s1") + "\n---\n" + named("s2"), []string{"Content-Type: application/yaml"}, 200, `"name":"s2","result":"created"`},
+	{"apply set again", "POST", apiRoot + "/apply", named("s1"), []string{"Content-Type: application/yaml"}, 200, `"name":"s1","result":"unchanged"`},
+	{"dry run", "POST", apiRoot + "/apply?dryRun=All", named("s3"), []string{"Content-Type: application/yaml"}, 200, `"result":"created"`},
+	{"dry run wrote nothing", "GET", apps + "/s3", "", nil, 404, ``},
+	{"one bad document", "POST", apiRoot + "/apply?source=set.yaml", named("s4") + "\n---\n" + strings.Replace(named("s5"), "template", "tmplate", 1),
+		[]string{"Content-Type: application/yaml"}, 422, `"source":"set.yaml","line":3,"document":1`},
+	{"one bad document applies nothing", "GET", apps + "/s4", "", nil, 404, ``},
+	{"apply a system kind", "POST", apiRoot + "/apply", `{"apiVersion":"proximity/v1alpha1","kind":"Event","metadata":{"name":"e"}}`, nil, 403, `"reason":"Forbidden"`},
+
+	{"delete of another uid", "DELETE", apps + "/s1?uid=other", "", nil, 409, `"reason":"Conflict"`},
+	{"delete with options", "DELETE", apps + "/s1", `{"kind":"DeleteOptions","apiVersion":"v1","propagationPolicy":"Background","preconditions":{"uid":"other"}}`,
+		nil, 409, `"reason":"Conflict"`},
+	{"delete with contradicting options", "DELETE", apps + "/s1?uid=a", `{"preconditions":{"uid":"b"}}`, nil, 400, `uid`},
+	{"delete with unknown options", "DELETE", apps + "/s1", `{"precondition":{"uid":"b"}}`, nil, 400, `DeleteOptions`},
+	{"delete as orphan", "DELETE", apps + "/s1", `{"propagationPolicy":"Orphan"}`, nil, 422, `propagationPolicy`},
+	{"delete dry", "DELETE", apps + "/s1", `{"dryRun":["All"]}`, nil, 400, `dryRun`},
+	{"still there", "GET", apps + "/s1", "", nil, 200, ``},
+	{"delete", "DELETE", apps + "/s1", "", nil, 200, `"name":"s1"`},
+	{"delete again", "DELETE", apps + "/s1", "", nil, 404, `"reason":"NotFound"`},
+	{"delete a collection", "DELETE", apps, "", nil, 405, `"reason":"MethodNotAllowed"`},
+
+	{"method of health", "POST", "/healthz", "", nil, 405, `"reason":"MethodNotAllowed"`},
+	{"metrics", "GET", "/metrics", "", nil, 200, `proximity_api_requests_total`},
+	{"version", "GET", "/version", "", nil, 200, `"gitVersion":"v0.0.0-test"`},
+	{"openapi", "GET", "/api/openapi.json", "", nil, 200, `"openapi": "3.0.3"`},
+	{"groups", "GET", "/apis", "", nil, 200, `"kind":"APIGroupList"`},
+	{"group", "GET", "/apis/proximity", "", nil, 200, `"preferredVersion":{"groupVersion":"proximity/v1alpha1","version":"v1alpha1"}`},
+	{"resources", "GET", apiRoot, "", nil, 200, `{"name":"apps","singularName":"app","namespaced":true,"kind":"App","verbs":`},
+	{"head", "HEAD", ns + "/a", "", nil, 200, ``},
+	{"head of a watch", "HEAD", ns + "?watch=1", "", nil, 200, ``},
+	{"bad watch revision", "GET", ns + "?watch=1&resourceVersion=x", "", nil, 400, `resourceVersion`},
+	{"watch from the future", "GET", ns + "?watch=1&resourceVersion=999999", "", nil, 410, `"reason":"Expired"`},
+	{"bad watch timeout", "GET", ns + "?watch=1&timeoutSeconds=-1", "", nil, 400, `timeoutSeconds`},
+}
+
 func TestREST(t *testing.T) {
-	const (
-		ns   = apiRoot + "/namespaces"
-		apps = apiRoot + "/namespaces/default/apps"
-	)
-	named := func(name string) string { return strings.Replace(appJSON, `"name":"web"`, `"name":"`+name+`"`, 1) }
-	tests := []struct {
-		name, method, path, body string
-		headers                  []string
-		code                     int
-		contains                 string
-	}{
-		{"create", "POST", ns, namespaceJSON("a", "first"), nil, 201, `"generation":1`},
-		{"create again", "POST", ns, namespaceJSON("a", "first"), nil, 409, `"reason":"AlreadyExists"`},
-		{"details name the object", "POST", ns, namespaceJSON("a", "first"), nil, 409, `"details":{"kind":"Namespace","name":"a"}`},
-		{"get", "GET", ns + "/a", "", nil, 200, `"description":"first"`},
-		{"get none", "GET", ns + "/b", "", nil, 404, `"reason":"NotFound"`},
-		{"get status", "GET", ns + "/a/status", "", nil, 200, `"description":"first"`},
-		{"update", "PUT", ns + "/a", namespaceJSON("a", "second"), nil, 200, `"generation":2`},
-		{"update in YAML", "PUT", ns + "/a", "apiVersion: proximity/v1alpha1\nkind: Namespace\nspec: {description: third}\n",
-			[]string{"Content-Type: application/yaml"}, 200, `"generation":3`},
-		{"update of a stale version", "PUT", ns + "/a", `{"apiVersion":"proximity/v1alpha1","kind":"Namespace","metadata":{"name":"a","resourceVersion":"1"}}`,
-			nil, 409, `"reason":"Conflict"`},
-		{"update of another name", "PUT", ns + "/a", namespaceJSON("b", "x"), nil, 422, `"field":"metadata.name"`},
-		{"update of another kind", "PUT", ns + "/a", appJSON, nil, 422, `"field":"kind"`},
-		{"update of none", "PUT", ns + "/zz", namespaceJSON("zz", "x"), nil, 404, `"reason":"NotFound"`},
-		{"status", "PUT", ns + "/a/status", `{"apiVersion":"proximity/v1alpha1","kind":"Namespace","status":{"phase":"Active"}}`, nil, 200, `"phase":"Active"`},
-		{"status leaves spec", "GET", ns + "/a", "", nil, 200, `"spec":{"description":"third"},"status":{"phase":"Active"}`},
-		{"kind without status", "GET", apps[:len(apps)-4] + "events/x/status", "", nil, 404, `"reason":"NotFound"`},
-
-		{"unknown field", "POST", ns, `{"apiVersion":"proximity/v1alpha1","kind":"Namespace","metadata":{"name":"c"},"spec":{"descripton":"x"}}`, nil, 422, `"reason":"FieldUnknown"`},
-		{"wrong type", "POST", ns, `{"apiVersion":"proximity/v1alpha1","kind":"Namespace","metadata":{"name":"c"},"spec":{"description":[1]}}`, nil, 422, `"field":"spec.description"`},
-		{"malformed JSON", "POST", ns, `{"apiVersion":`, nil, 400, `"reason":"BadRequest"`},
-		{"empty body", "POST", ns, ``, nil, 400, `"reason":"BadRequest"`},
-		{"binary body", "POST", ns, "\x00\x01\xff\xfe", nil, 400, `"reason":"BadRequest"`},
-		{"deep body", "POST", ns, strings.Repeat("[", 100000), nil, 400, `"reason":"BadRequest"`},
-		{"bad name", "POST", ns, namespaceJSON("Not A Label", "x"), nil, 422, `"field":"metadata.name"`},
-		{"other content type", "POST", ns, namespaceJSON("c", "x"), []string{"Content-Type: application/xml"}, 415, `"reason":"UnsupportedMediaType"`},
-		{"compressed body", "POST", ns, namespaceJSON("c", "x"), []string{"Content-Encoding: gzip"}, 415, `"reason":"UnsupportedMediaType"`},
-		{"other charset", "POST", ns, namespaceJSON("c", "x"), []string{"Content-Type: application/json; charset=utf-16"}, 415, `UnsupportedMediaType`},
-		{"dry run of create", "POST", ns + "?dryRun=All", namespaceJSON("c", "x"), nil, 400, `dryRun`},
-
-		{"namespaced", "POST", apps, named("web"), nil, 201, `"namespace":"default"`},
-		{"another namespace than the path", "POST", apps, strings.Replace(named("w2"), `"name"`, `"namespace":"other","name"`, 1), nil, 422, `"field":"metadata.namespace"`},
-		{"create without a namespace", "POST", apiRoot + "/apps", named("w3"), nil, 405, `"reason":"MethodNotAllowed"`},
-		{"namespaced object without its namespace", "GET", apiRoot + "/apps/web", "", nil, 404, `"reason":"NotFound"`},
-		{"cluster-scoped kind in a namespace", "GET", apiRoot + "/namespaces/default/bridges", "", nil, 404, `"reason":"NotFound"`},
-		{"list of all namespaces", "GET", apiRoot + "/apps", "", nil, 200, `"kind":"AppList"`},
-		{"list has a revision", "GET", apiRoot + "/apps", "", nil, 200, `"metadata":{"resourceVersion":"`},
-		{"empty list", "GET", apiRoot + "/namespaces/none/apps", "", nil, 200, `"items":[]`},
-		{"bad selector", "GET", apiRoot + "/apps?labelSelector=a%3D%3D%3Db", "", nil, 400, `label selector`},
-		{"bad field selector", "GET", apiRoot + "/apps?fieldSelector=spec.state%3DRunning", "", nil, 400, `field selector`},
-		{"field selector", "GET", apiRoot + "/apps?fieldSelector=metadata.name%3Dnone", "", nil, 200, `"items":[]`},
-		{"system kind", "POST", apiRoot + "/namespaces/default/events", `{"apiVersion":"proximity/v1alpha1","kind":"Event","metadata":{"name":"e"}}`, nil, 403, `"reason":"Forbidden"`},
-
-		{"apply one", "PATCH", apps + "/p?fieldManager=me", named("p"), []string{"Content-Type: application/apply-patch+yaml"}, 201, `"name":"p"`},
-		{"apply one again", "PATCH", apps + "/p?fieldManager=me", named("p"), []string{"Content-Type: application/apply-patch+yaml"}, 200, `"name":"p"`},
-		{"apply another name than the path", "PATCH", apps + "/p", named("q"), []string{"Content-Type: application/apply-patch+yaml"}, 422, `"field":"metadata.name"`},
-		{"merge patch", "PATCH", apps + "/p", `{}`, []string{"Content-Type: " + typeMerge}, 415, `application/apply-patch+yaml`},
-		{"patch without type", "PATCH", apps + "/p", `{}`, nil, 415, `application/apply-patch+yaml`},
-		{"apply set", "POST", apiRoot + "/apply", named("s1") + "\n---\n" + named("s2"), []string{"Content-Type: application/yaml"}, 200, `"name":"s2","result":"created"`},
-		{"apply set again", "POST", apiRoot + "/apply", named("s1"), []string{"Content-Type: application/yaml"}, 200, `"name":"s1","result":"unchanged"`},
-		{"dry run", "POST", apiRoot + "/apply?dryRun=All", named("s3"), []string{"Content-Type: application/yaml"}, 200, `"result":"created"`},
-		{"dry run wrote nothing", "GET", apps + "/s3", "", nil, 404, ``},
-		{"one bad document", "POST", apiRoot + "/apply?source=set.yaml", named("s4") + "\n---\n" + strings.Replace(named("s5"), "template", "tmplate", 1),
-			[]string{"Content-Type: application/yaml"}, 422, `"source":"set.yaml","line":3,"document":1`},
-		{"one bad document applies nothing", "GET", apps + "/s4", "", nil, 404, ``},
-		{"apply a system kind", "POST", apiRoot + "/apply", `{"apiVersion":"proximity/v1alpha1","kind":"Event","metadata":{"name":"e"}}`, nil, 403, `"reason":"Forbidden"`},
-
-		{"delete of another uid", "DELETE", apps + "/s1?uid=other", "", nil, 409, `"reason":"Conflict"`},
-		{"delete with options", "DELETE", apps + "/s1", `{"kind":"DeleteOptions","apiVersion":"v1","propagationPolicy":"Background","preconditions":{"uid":"other"}}`,
-			nil, 409, `"reason":"Conflict"`},
-		{"delete with contradicting options", "DELETE", apps + "/s1?uid=a", `{"preconditions":{"uid":"b"}}`, nil, 400, `uid`},
-		{"delete with unknown options", "DELETE", apps + "/s1", `{"precondition":{"uid":"b"}}`, nil, 400, `DeleteOptions`},
-		{"delete as orphan", "DELETE", apps + "/s1", `{"propagationPolicy":"Orphan"}`, nil, 422, `propagationPolicy`},
-		{"delete dry", "DELETE", apps + "/s1", `{"dryRun":["All"]}`, nil, 400, `dryRun`},
-		{"still there", "GET", apps + "/s1", "", nil, 200, ``},
-		{"delete", "DELETE", apps + "/s1", "", nil, 200, `"name":"s1"`},
-		{"delete again", "DELETE", apps + "/s1", "", nil, 404, `"reason":"NotFound"`},
-		{"delete a collection", "DELETE", apps, "", nil, 405, `"reason":"MethodNotAllowed"`},
-
-		{"method of health", "POST", "/healthz", "", nil, 405, `"reason":"MethodNotAllowed"`},
-		{"metrics", "GET", "/metrics", "", nil, 200, `proximity_api_requests_total`},
-		{"version", "GET", "/version", "", nil, 200, `"gitVersion":"v0.0.0-test"`},
-		{"openapi", "GET", "/api/openapi.json", "", nil, 200, `"openapi": "3.0.3"`},
-		{"groups", "GET", "/apis", "", nil, 200, `"kind":"APIGroupList"`},
-		{"group", "GET", "/apis/proximity", "", nil, 200, `"preferredVersion":{"groupVersion":"proximity/v1alpha1","version":"v1alpha1"}`},
-		{"resources", "GET", apiRoot, "", nil, 200, `{"name":"apps","singularName":"app","namespaced":true,"kind":"App","verbs":`},
-		{"bad watch revision", "GET", ns + "?watch=1&resourceVersion=x", "", nil, 400, `resourceVersion`},
-		{"watch from the future", "GET", ns + "?watch=1&resourceVersion=999999", "", nil, 410, `"reason":"Expired"`},
-		{"bad watch timeout", "GET", ns + "?watch=1&timeoutSeconds=-1", "", nil, 400, `timeoutSeconds`},
-	}
 	f := start(t)
-	for _, tt := range tests {
+	for _, tt := range restTests {
 		t.Run(tt.name, func(t *testing.T) {
 			got := f.do(tt.method, tt.path, tt.body, tt.headers...)
 			if got.code != tt.code || !strings.Contains(got.body, tt.contains) {

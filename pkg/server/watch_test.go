@@ -345,6 +345,9 @@ func TestWatchersAreBounded(t *testing.T) {
 	second := f.watch(apiRoot + "/namespaces?watch=1")
 	first.want("ADDED default")
 	second.want("ADDED default")
+	if metrics := f.do("GET", "/metrics", "").body; !strings.Contains(metrics, `proximity_api_watchers{surface="rest"} 2`) {
+		t.Error("the metrics do not have the two watchers")
+	}
 	got := f.do("GET", apiRoot+"/namespaces?watch=1", "")
 	if got.code != 429 || got.reason() != "TooManyRequests" || got.header.Get("Retry-After") != "1" {
 		t.Errorf("third watch: %d %s %v", got.code, got.body, got.header)
