@@ -57,12 +57,18 @@ func (s *resourceService) List(ctx context.Context, req *v1alpha1.ListRequest) (
 		if err != nil {
 			return nil, err
 		}
-		if bytes += len(packed.GetValue()); bytes > MaxSendBytes {
+		if bytes += packedBytes(packed); bytes > MaxSendBytes {
 			return nil, errListTooLarge
 		}
 		resp.Items = append(resp.Items, packed)
 	}
 	return resp, nil
+}
+
+// packedBytes bounds what a packed object takes in a message, tags and lengths included.
+func packedBytes(packed *anypb.Any) int {
+	const framing = 24 // two lengths of up to 5 bytes and tags, for the item and for each of its fields
+	return framing + len(packed.GetTypeUrl()) + len(packed.GetValue())
 }
 
 var errListTooLarge = apistatus.New(apistatus.RequestEntityTooLarge,
@@ -166,19 +172,39 @@ func (s *resourceService) ApplySet(stream grpc.ClientStreamingServer[v1alpha1.Ap
 	if err != nil {
 		return err
 	}
-	resp := &v1alpha1.ApplySetResponse{}
-	for _, r := range results {
-		packed, err := pack(r.Object)
-		if err != nil {
-			return err
-		}
-		resp.Results = append(resp.Results, &v1alpha1.ApplyResult{
-			Key:    &v1alpha1.ObjectKey{Kind: r.Key.Kind, Namespace: r.Key.Namespace, Name: r.Key.Name},
-			Result: r.Outcome, Object: packed,
-		})
+	resp, err := applyResponse(results, MaxSendBytes)
+	if err != nil {
+		return err
 	}
 	return stream.SendAndClose(resp)
 }
+
+// applyResponse has the outcome of every document, and the objects as long as they fit
+// into limit bytes: the set is stored by now, and an answer that is too large to be sent
+// would make it look as if it were not.
+func applyResponse(results []apply.Result, limit int) (*v1alpha1.ApplySetResponse, error) {
+	resp := &v1alpha1.ApplySetResponse{}
+	for _, r := range results {
+		res := &v1alpha1.ApplyResult{
+			Key:    &v1alpha1.ObjectKey{Kind: r.Key.Kind, Namespace: r.Key.Namespace, Name: r.Key.Name},
+			Result: r.Outcome,
+		}
+		resp.Results = append(resp.Results, res)
+		limit -= maxResultBytes
+		packed, err := pack(r.Object)
+		if err != nil {
+			return nil, err
+		}
+		if n := packedBytes(packed); n <= limit-maxResultBytes*(len(results)-len(resp.Results)) {
+			limit -= n
+			res.Object = packed
+		}
+	}
+	return resp, nil
+}
+
+// maxResultBytes bounds a result without its object: a kind, two DNS labels, an outcome.
+const maxResultBytes = 256
 
 // receiveSet reads the stream to its end and decodes every document, so that the caller
 // learns of all wrong documents at once.

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/server/apistatus"
 	"github.com/proximity-pve/proximity/pkg/store"
@@ -236,6 +237,35 @@ func TestApplySetBounds(t *testing.T) {
 	_, err = f.applySet(big, big, big, big, big, big, big, big, big, big, big, big, big, big, big, big, big)
 	if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "too large") {
 		t.Errorf("a set of 68 MiB: %v", err)
+	}
+}
+
+func TestApplyResponseFits(t *testing.T) {
+	results := make([]apply.Result, 50)
+	for i := range results {
+		obj := namespace(fmt.Sprint("n", i), strings.Repeat("x", 100*i))
+		results[i] = apply.Result{Key: resource.KeyOf(obj), Outcome: apply.Created, Object: obj}
+	}
+	for _, limit := range []int{50 * maxResultBytes, 30_000, 100_000, MaxSendBytes} {
+		resp, err := applyResponse(results, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects := 0
+		for i, r := range resp.GetResults() {
+			if r.GetKey().GetName() != fmt.Sprint("n", i) || r.GetResult() != apply.Created {
+				t.Errorf("result %d is %v", i, r)
+			}
+			if r.GetObject() != nil {
+				objects++
+			}
+		}
+		if size := proto.Size(resp); size > limit || len(resp.GetResults()) != len(results) {
+			t.Errorf("%d results in %d bytes, limit %d", len(resp.GetResults()), size, limit)
+		}
+		if (objects == len(results)) != (limit == MaxSendBytes) || (objects == 0) != (limit == 50*maxResultBytes) {
+			t.Errorf("%d objects within %d bytes", objects, limit)
+		}
 	}
 }
 
