@@ -73,7 +73,7 @@ func writeDescription(w io.Writer, k *kind, obj resource.Object, events []*v1alp
 	var out strings.Builder
 	describeMetadata(&out, obj, now)
 	for _, c := range k.Columns {
-		if text := columnText(obj, c.GetPath(), now); text != "" {
+		if text := columnText(obj, c.GetPath(), now); text != "" && c.GetName() != "NAME" { // the object's own stands above
 			label(&out, title(c.GetName()), text)
 		}
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -109,8 +110,19 @@ func (c *connection) events(ctx context.Context, namespace string, matches func(
 			found = append(found, e)
 		}
 	}
-	slices.SortStableFunc(found, func(x, y *v1alpha1.Event) int { return eventTime(x).Compare(eventTime(y)) })
+	slices.SortStableFunc(found, func(x, y *v1alpha1.Event) int {
+		return cmp.Or(eventTime(x).Compare(eventTime(y)), cmp.Compare(revision(x), revision(y)))
+	})
 	return found, nil
+}
+
+// revision orders events of the same second. Our daemon's revisions are numbers.
+func revision(e *v1alpha1.Event) uint64 {
+	n, err := strconv.ParseUint(e.GetMetadata().GetResourceVersion(), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 func eventTime(e *v1alpha1.Event) time.Time {

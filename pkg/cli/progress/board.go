@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
@@ -34,6 +36,8 @@ type Item struct {
 
 	object resource.Object
 	seen   map[string]time.Time // when each condition became True
+	// staleReady: another condition has changed since Ready did.
+	staleReady bool
 }
 
 // Step is a condition that became True, and how long after the one before.
@@ -57,7 +61,7 @@ func NewBoard(targets []Target, goal Goal, start time.Time) *Board {
 		if b.byKey[t.Key] != nil {
 			continue
 		}
-		item := &Item{Target: t, Stage: Stage{Condition: ready, Reason: "Pending", Message: "is being looked at"}}
+		item := &Item{Target: t, Stage: unseen}
 		b.items = append(b.items, item)
 		b.byKey[t.Key] = item
 	}
@@ -92,12 +96,13 @@ func (b *Board) Observe(key resource.Key, obj resource.Object, now time.Time) *I
 		obj = nil
 	}
 	first := item.object == nil
+	item.compare(obj)
 	item.object = obj
 	done := b.goal(obj)
 	item.Lost = obj == nil && !done
 	switch {
 	case obj != nil:
-		item.Stage = StageOf(obj)
+		item.Stage = stageOf(obj, item.staleReady)
 		item.note(obj, b.start, now, first)
 	case item.Lost:
 		item.Stage = Stage{Condition: "Exists", Reason: "Deleted", Message: "was deleted"}
@@ -110,6 +115,22 @@ func (b *Board) Observe(key resource.Key, obj resource.Object, now time.Time) *I
 	}
 	item.Done = done
 	return item
+}
+
+// compare finds out which is newer, Ready or the first condition that is not True.
+func (i *Item) compare(obj resource.Object) {
+	if i.object == nil || obj == nil {
+		i.staleReady = false
+		return
+	}
+	changed := func(typ string) bool {
+		return !proto.Equal(resource.FindCondition(i.object, typ), resource.FindCondition(obj, typ))
+	}
+	if changed(ready) {
+		i.staleReady = false
+	} else if c := firstNotTrue(obj); c != nil && changed(c.GetType()) {
+		i.staleReady = true
+	}
 }
 
 // note remembers when conditions became True: now, if the change was seen; for those that

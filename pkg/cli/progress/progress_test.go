@@ -271,16 +271,38 @@ func TestStageOf(t *testing.T) {
 		obj  resource.Object
 		want Stage
 	}{
-		"nothing yet":       {object("App", "web"), Stage{Condition: "Ready", Reason: "Pending", Message: "has not been looked at yet"}},
-		"first not true":    {object("App", "web", reserved, creating, unhealthy), Stage{Condition: "GuestCreated", Reason: "Creating", Message: "guest 100 is being created"}},
-		"Ready knows more":  {object("App", "web", creating, cond{"Ready", "False", "Retrying", "refused"}), Stage{Condition: "GuestCreated", Reason: "Retrying", Message: "refused"}},
-		"only Ready":        {object("App", "web", reserved, cond{"Ready", "False", "Retrying", "refused"}), Stage{Condition: "Ready", Reason: "Retrying", Message: "refused"}},
-		"Ready says more":   {object("App", "web", cond{"Ready", "Unknown", "NotYetObserved", "soon"}), Stage{Condition: "Ready", Reason: "NotYetObserved", Message: "soon"}},
-		"a changed spec":    {stale, Stage{Condition: "GuestCreated", Reason: "Changed", Message: "the change is being looked at"}},
-		"a human is needed": {object("App", "web", cond{"Stalled", "True", "VMIDTaken", "x"}, cond{"Ready", "False", "VMIDTaken", "taken"}), Stage{Condition: "Ready", Reason: "VMIDTaken", Message: "taken", Stalled: true}},
+		"nothing yet":        {object("App", "web"), Stage{Condition: "Ready", Reason: "Pending", Message: "has not been looked at yet"}},
+		"first not true":     {object("App", "web", reserved, creating, unhealthy), Stage{Condition: "GuestCreated", Reason: "Creating", Message: "guest 100 is being created"}},
+		"Ready knows more":   {object("App", "web", creating, cond{"Ready", "False", "Retrying", "refused"}), Stage{Condition: "GuestCreated", Reason: "Retrying", Message: "refused"}},
+		"only Ready":         {object("App", "web", reserved, cond{"Ready", "False", "Retrying", "refused"}), Stage{Condition: "Ready", Reason: "Retrying", Message: "refused"}},
+		"Ready says more":    {object("App", "web", cond{"Ready", "Unknown", "NotYetObserved", "soon"}), Stage{Condition: "Ready", Reason: "NotYetObserved", Message: "soon"}},
+		"all true but Ready": {object("App", "web", reserved), Stage{Condition: "Ready", Reason: "Progressing", Message: "is being worked on"}},
+		"a changed spec":     {stale, Stage{Condition: "GuestCreated", Reason: "Changed", Message: "the change is being looked at"}},
+		"a human is needed":  {object("App", "web", cond{"Stalled", "True", "VMIDTaken", "x"}, cond{"Ready", "False", "VMIDTaken", "taken"}), Stage{Condition: "Ready", Reason: "VMIDTaken", Message: "taken", Stalled: true}},
 	} {
 		if got := StageOf(tt.obj); got != tt.want {
 			t.Errorf("%s: %+v, want %+v", name, got, tt.want)
+		}
+	}
+}
+
+// A controller stores a condition before it computes Ready: what is newer is shown.
+func TestStaleReady(t *testing.T) {
+	board := NewBoard([]Target{{Key: key("App", "web"), Name: "app/web"}}, readyGoal, time.Now())
+	waiting := cond{"Ready", "False", "ApplianceNotReady", "the appliance is not ready"}
+	failing := cond{"Ready", "False", "Retrying", "503"}
+	for i, tt := range []struct {
+		conditions []cond
+		want       string
+	}{
+		{[]cond{reserved, waiting}, "Ready: the appliance is not ready (ApplianceNotReady)"},
+		{[]cond{reserved, creating, waiting}, "GuestCreated: guest 100 is being created (Creating)"},
+		{[]cond{reserved, creating, waiting, {"Other", "True", "", ""}}, "GuestCreated: guest 100 is being created (Creating)"},
+		{[]cond{reserved, creating, failing}, "GuestCreated: 503 (Retrying)"},
+		{[]cond{reserved, created, failing}, "Ready: 503 (Retrying)"},
+	} {
+		if got := board.Observe(key("App", "web"), object("App", "web", tt.conditions...), time.Now()).Stage.String(); got != tt.want {
+			t.Errorf("step %d: %s, want %s", i, got, tt.want)
 		}
 	}
 }

@@ -35,32 +35,56 @@ func (s Stage) String() string {
 	return text
 }
 
+// unseen is the stage of an object without any condition.
+var unseen = Stage{Condition: ready, Reason: "Pending", Message: "has not been looked at yet"}
+
 // StageOf reads an object's conditions. The stage names the first one that is not True;
 // why is taken from Ready, which knows more (the last error, a dependency), when Ready
 // speaks of the same generation.
-func StageOf(obj resource.Object) Stage {
-	gen := obj.GetMetadata().GetGeneration()
-	stage := Stage{Condition: ready, Reason: "Pending", Message: "has not been looked at yet"}
-	if resource.Deleting(obj) {
+func StageOf(obj resource.Object) Stage { return stageOf(obj, false) }
+
+// stageOf is StageOf; with staleReady, Ready is older than the other conditions. A
+// controller computes Ready at the end of its work and may store conditions before.
+func stageOf(obj resource.Object, staleReady bool) Stage {
+	stage := unseen
+	first, summary := firstNotTrue(obj), currentCondition(obj, ready)
+	switch {
+	case resource.Deleting(obj):
 		stage = Stage{Condition: "Deleting", Reason: "Deleting", Message: "is being removed"}
+	case first != nil && isCurrent(obj, first):
+		stage = Stage{Condition: first.GetType(), Reason: first.GetReason(), Message: first.GetMessage()}
+	case first != nil:
+		stage = Stage{Condition: first.GetType(), Reason: "Changed", Message: "the change is being looked at"}
+	case len(resource.Conditions(obj)) > 0:
+		stage = Stage{Condition: ready, Reason: "Progressing", Message: "is being worked on"}
 	}
-	current := func(c *v1alpha1.Condition) bool { return c.GetObservedGeneration() == gen }
-	for _, c := range resource.Conditions(obj) {
-		if c.GetType() == ready || c.GetType() == stalled || c.GetStatus() == "True" && current(c) || resource.Deleting(obj) {
-			continue
-		}
-		stage = Stage{Condition: c.GetType(), Reason: c.GetReason(), Message: c.GetMessage()}
-		if !current(c) {
-			stage.Reason, stage.Message = "Changed", "the change is being looked at"
-		}
-		break
+	if summary != nil && summary.GetStatus() != "True" && summary.GetMessage() != "" && !(staleReady && first != nil) {
+		stage.Reason, stage.Message = summary.GetReason(), summary.GetMessage()
 	}
-	if c := resource.FindCondition(obj, ready); c != nil && current(c) && c.GetStatus() != "True" && c.GetMessage() != "" {
-		stage.Reason, stage.Message = c.GetReason(), c.GetMessage()
-	}
-	if c := resource.FindCondition(obj, stalled); c.GetStatus() == "True" && current(c) {
-		stage.Stalled = true
-	}
+	stage.Stalled = currentCondition(obj, stalled).GetStatus() == "True"
 	stage.Reason, stage.Message = term.Clean(stage.Reason), term.Clean(stage.Message)
 	return stage
+}
+
+// firstNotTrue returns the first condition that is not True for the object's generation,
+// but for the computed ones; nil if there is none.
+func firstNotTrue(obj resource.Object) *v1alpha1.Condition {
+	for _, c := range resource.Conditions(obj) {
+		if c.GetType() != ready && c.GetType() != stalled && !(c.GetStatus() == "True" && isCurrent(obj, c)) {
+			return c
+		}
+	}
+	return nil
+}
+
+func isCurrent(obj resource.Object, c *v1alpha1.Condition) bool {
+	return c.GetObservedGeneration() == obj.GetMetadata().GetGeneration()
+}
+
+// currentCondition returns the condition of that type if it speaks of the object's generation.
+func currentCondition(obj resource.Object, typ string) *v1alpha1.Condition {
+	if c := resource.FindCondition(obj, typ); c != nil && isCurrent(obj, c) {
+		return c
+	}
+	return nil
 }
