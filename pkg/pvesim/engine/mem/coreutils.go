@@ -40,6 +40,7 @@ func (e *Engine) registerBuiltins() {
 		"id":         func(_ context.Context, p *Process) int { return printID(p) },
 		"apt-get":    aptGet,
 		"apt":        aptGet,
+		"dpkg":       dpkg,
 		"dpkg-query": dpkgQuery,
 		"systemctl":  systemctl,
 		"journalctl": journalctl,

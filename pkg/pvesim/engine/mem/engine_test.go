@@ -145,6 +145,12 @@ func TestPackagesAndServices(t *testing.T) {
 	if code, out, errOut := sh(t, e, 100, "", "apt-get", "install", "-y", "--no-install-recommends", "nginx", "curl"); code != 0 {
 		t.Fatalf("install: %d %s %s", code, out, errOut)
 	}
+	if code, _, _ := sh(t, e, 100, "", "dpkg", "--configure", "-a"); code != 0 {
+		t.Fatalf("dpkg --configure: exit %d", code)
+	}
+	if code, out, _ := sh(t, e, 100, "", "dpkg", "-s", "nginx"); code != 0 || !strings.Contains(out, "Status: install ok installed\n") {
+		t.Fatalf("dpkg -s: exit %d, %q", code, out)
+	}
 	code, out, _ := sh(t, e, 100, "", "curl", "-fsS", "http://127.0.0.1/")
 	if code != 0 || !strings.Contains(out, "Welcome to nginx") || !strings.Contains(out, "simulated") {
 		t.Fatalf("curl: exit %d, %q", code, out)
@@ -273,7 +279,13 @@ func TestReachability(t *testing.T) {
 	if _, err := app.Dial(ctx, "tcp", wan(outside)); err == nil {
 		t.Error("app reached the outside without forwarding")
 	}
+	if code, _, errOut := sh(t, e, 100, "", "apt-get", "install", "-y", "nginx"); code != 100 || !strings.Contains(errOut, "E: Failed to fetch nginx") {
+		t.Errorf("apt-get without a way out: exit %d, %s", code, errOut)
+	}
 	router.SetForwarding(true)
+	if code, _, errOut := sh(t, e, 100, "", "apt-get", "install", "-y", "ca-certificates"); code != 0 {
+		t.Errorf("apt-get through the router: exit %d, %s", code, errOut)
+	}
 	if _, err := app.Dial(ctx, "tcp", wan(outside)); err != nil {
 		t.Errorf("app to outside through the router: %v", err)
 	}

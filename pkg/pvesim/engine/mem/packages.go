@@ -12,7 +12,8 @@ import (
 	"strings"
 )
 
-// Package is something that apt-get install (or apk add) knows.
+// Package is something that apt-get install knows. A guest can install it while it gets
+// to the uplink.
 type Package struct {
 	Name    string
 	Version string
@@ -22,9 +23,6 @@ type Package struct {
 	Files map[string]string
 	// Units are enabled and started after the installation, as Debian does.
 	Units []string
-	// Needs, if set, decides whether the guest can install anything now (a repository
-	// within reach); apt-get fails to fetch otherwise.
-	Needs func(g *Guest) bool
 }
 
 const dpkgStatus = "/var/lib/dpkg/status"
@@ -91,7 +89,10 @@ func aptGet(ctx context.Context, p *Process) int {
 		return 0
 	}
 	switch verb, names := words[0], words[1:]; verb {
-	case "update":
+	case "update": // apt-get update ends well even if it fetched nothing
+		if !p.Guest.onUplink() {
+			fmt.Fprintln(p.Stderr, "W: Some index files failed to download. They have been ignored, or old ones used instead.")
+		}
 		fmt.Fprintln(p.Stdout, "Reading package lists... Done")
 		return 0
 	case "install":
@@ -105,6 +106,10 @@ func aptGet(ctx context.Context, p *Process) int {
 		return 100
 	}
 }
+
+// onUplink reports whether the guest gets to the uplink, where the package repository
+// is: by a NIC on it, or through a gateway that forwards.
+func (g *Guest) onUplink() bool { return g.reach(map[int]bool{})[g.eng.cfg.Uplink] }
 
 func aptInstall(ctx context.Context, p *Process, names []string) int {
 	order, missing := p.Guest.eng.closure(names)
@@ -120,8 +125,8 @@ func aptInstall(ctx context.Context, p *Process, names []string) int {
 			fmt.Fprintf(p.Stdout, "%s is already the newest version (%s).\n", pkg.Name, installed[pkg.Name])
 			continue
 		}
-		if pkg.Needs != nil && !pkg.Needs(p.Guest) {
-			fmt.Fprintf(p.Stderr, "E: Failed to fetch %s_%s_amd64.deb  Unable to connect\n", pkg.Name, pkg.Version)
+		if !p.Guest.onUplink() {
+			fmt.Fprintf(p.Stderr, "E: Failed to fetch %s_%s_amd64.deb  Could not connect\n", pkg.Name, pkg.Version)
 			return 100
 		}
 		if ctx.Err() != nil {
@@ -257,6 +262,21 @@ func dpkgQuery(_ context.Context, p *Process) int {
 			"${Status}", "install ok installed", "${db:Status-Status}", "installed", "${db:Status-Abbrev}", "ii ").Replace(format))
 	}
 	return exit
+}
+
+// dpkg implements --configure -a, which has nothing to finish here, and -s NAME.
+func dpkg(ctx context.Context, p *Process) int {
+	_, names := operands(p.Argv[1:])
+	switch {
+	case slices.Contains(p.Argv, "--configure"):
+		return 0
+	case slices.Contains(p.Argv, "-s") && len(names) > 0:
+		query := *p
+		query.Argv = append([]string{"dpkg-query", "-W", "-f=Package: ${Package}\\nStatus: ${Status}\\nVersion: ${Version}\\n"}, names...)
+		return dpkgQuery(ctx, &query)
+	}
+	fmt.Fprintln(p.Stderr, "dpkg: error: only --configure -a and -s are simulated")
+	return 2
 }
 
 // stub is the content of a simulated binary.
