@@ -29,7 +29,7 @@ var rules = []struct {
 	{"pkg/appliance", []string{"api", "pkg/store", "pkg/runtime", "pkg/server", "pkg/resource", "controllers"}, "rendering is pure"},
 	{"pkg/ownership", []string{"api", "pkg"}, "marks are pure text"},
 	{"pkg/server", []string{"controllers", "pkg/proxmox", "pkg/guest", "pkg/appliance", "pkg/cluster", "pkg/pvesim"}, "no request handler talks to Proxmox"},
-	{"pkg/cli", []string{"controllers", "pkg/store", "pkg/proxmox", "pkg/guest", "pkg/pvesim", "pkg/daemon"}, "the command line speaks the API"},
+	{"pkg/cli", []string{"controllers", "pkg/store/bolt", "pkg/proxmox", "pkg/guest", "pkg/pvesim", "pkg/daemon"}, "the command line speaks the API; offline validation needs a store in memory"},
 	{"controllers", []string{"pkg/server", "pkg/pvesim", "pkg/daemon", "pkg/apply"}, "controllers see the world through the seams"},
 	{"pkg/pvesim", []string{"api", "pkg/store", "pkg/runtime", "pkg/server", "pkg/resource", "pkg/proxmox", "pkg/guest", "controllers"}, "the simulator shares no code with what it tests"},
 }
@@ -67,7 +67,7 @@ func TestArrows(t *testing.T) {
 				}
 			}
 		}
-		if !matched && rule.from != "pkg/cli" {
+		if !matched {
 			t.Errorf("rule for %s matches no package", rule.from)
 		}
 	}

@@ -13,9 +13,8 @@
 //     It runs inside the guest, one call per reconcile, and tells what is there
 //     (observe) or makes it so (apply): check with the real tools, swap by rename,
 //     reload only what changed, probe, roll back.
-//   - [ParseObservation] reads what the agent saw, [Diff] says in words how the live
-//     set differs from a Bundle, and [Board] hands the latest observation of each
-//     appliance to whoever needs it, so that one call serves all controllers.
+//   - [ParseObservation] reads what the agent saw, and [Diff] says in words how the live
+//     set differs from a Bundle.
 //
 // # Files in the guest
 //

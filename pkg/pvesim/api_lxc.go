@@ -65,6 +65,9 @@ func (n *Node) statusRow(ctx context.Context, g *guestFile) map[string]any {
 		row["template"] = 1
 	}
 	st, err := n.engine.Status(ctx, g.vmid)
+	if errors.Is(err, engine.ErrNotExist) {
+		n.forgetVanished(g.vmid, values["lock"])
+	}
 	if err != nil || !st.Running {
 		return row
 	}
@@ -76,6 +79,19 @@ func (n *Node) statusRow(ctx context.Context, g *guestFile) map[string]any {
 		row[key] = nil
 	}
 	return row
+}
+
+// forgetVanished drops the configuration of a guest whose root file system somebody removed
+// with the engine's own tools (lxc-destroy): here that stands for `pct destroy` by hand,
+// which removes both. A guest that is being made or destroyed carries a lock and is left alone.
+func (n *Node) forgetVanished(vmid int, lock string) {
+	if lock != "" {
+		return
+	}
+	n.log.Warn("guest was destroyed outside of the API, forgetting its configuration", "vmid", vmid)
+	if err := n.guests.remove(n, vmid); err != nil {
+		n.log.Error("configuration of a destroyed guest stays", "vmid", vmid, "error", err)
+	}
 }
 
 // cpuUsage is the share of a core since the last look, 0 at the first.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem"
+	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem/appliancesim"
 )
 
 const (
@@ -146,6 +147,7 @@ func newMemMachine(a childArgs, templates string, log *slog.Logger) (*machine, e
 	if err != nil {
 		return nil, fmt.Errorf("open guests: %w", err)
 	}
+	appliancesim.Install(e)
 	return &machine{engine: e, close: func() { _ = e.Close() }}, nil
 }
 

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine/lxc/cgroup"
 )
@@ -76,7 +78,21 @@ func (e *Engine) exists(vmid int) error {
 	if _, err := os.Stat(filepath.Join(e.guestDir(vmid), "lower")); err != nil {
 		return fmt.Errorf("guest %d: %w", vmid, engine.ErrNotExist)
 	}
+	if e.emptied(vmid) {
+		return fmt.Errorf("guest %d was destroyed by hand: %w", vmid, engine.ErrNotExist)
+	}
 	return nil
+}
+
+// emptied tells whether the mounted root has nothing in it: lxc-destroy removes all files of
+// a guest and then fails at the mount point.
+func (e *Engine) emptied(vmid int) bool {
+	var dir, root unix.Stat_t
+	if unix.Stat(e.guestDir(vmid), &dir) != nil || unix.Stat(e.rootfs(vmid), &root) != nil || dir.Dev == root.Dev {
+		return false
+	}
+	entries, err := os.ReadDir(e.rootfs(vmid))
+	return err == nil && len(entries) == 0
 }
 
 // Create implements engine.Engine.
