@@ -50,13 +50,10 @@ func (a *app) addresses(ctx context.Context, conn *connection, results []client.
 
 // vhostAddresses returns a line for each way to each host name.
 func vhostAddresses(v *v1alpha1.Vhost, e *client.Endpoint) []string {
-	var lines []string
 	if e == nil || e.Forward == "" {
-		for _, u := range v.GetStatus().GetUrls() {
-			lines = append(lines, u)
-		}
-		return lines
+		return v.GetStatus().GetUrls()
 	}
+	var lines []string
 	secure := v.GetSpec().GetTls().GetMode() != "off"
 	for _, host := range v.GetSpec().GetHosts() {
 		if !secure || !v.GetSpec().GetTls().GetRedirect() {

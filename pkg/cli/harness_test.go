@@ -46,6 +46,7 @@ func TestScripts(t *testing.T) {
 			env.Values[daemonValue{}] = d
 			env.Defer(d.close)
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // with -race, each command would end a second late
 			env.Setenv("PROXIMITY_ENDPOINT_FILE", d.endpointFile())
 			return d.start()
 		},

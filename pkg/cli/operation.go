@@ -117,6 +117,9 @@ func (a *app) finish(ctx context.Context, conn *connection, op *v1alpha1.Operati
 	for _, line := range op.GetStatus().GetLog() {
 		fmt.Fprintln(a.Out, term.CleanLog(line))
 	}
+	if !verbose && len(op.GetStatus().GetLog()) == 0 && op.GetStatus().GetPhase() == phaseSucceeded {
+		fmt.Fprintln(a.Err, "No log lines.")
+	}
 	if verbose {
 		for _, name := range slices.Sorted(maps.Keys(op.GetStatus().GetResult())) {
 			fmt.Fprintf(a.Out, "%s: %s\n", name, term.Clean(op.GetStatus().GetResult()[name]))

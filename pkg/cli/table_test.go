@@ -230,7 +230,7 @@ func TestOperationName(t *testing.T) {
 			t.Errorf("name %q", name)
 		}
 	}
-	if operationName("logs", "x") == operationName("logs", "x") {
-		t.Error("two operations have one name")
+	if first, second := operationName("logs", "x"), operationName("logs", "x"); first == second {
+		t.Errorf("two operations have the name %q", first)
 	}
 }

@@ -49,8 +49,13 @@ var (
 	unicodeSymbols = symbols{"✔", "✖", []string{"⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"}}
 )
 
-// Changed redraws.
-func (l *Live) Changed(b *Board, _ *Item, now time.Time) { l.draw(b, now) }
+// Changed leaves the change to the next frame, because thousands of objects may change at
+// once; only the first frame comes at once.
+func (l *Live) Changed(b *Board, _ *Item, now time.Time) {
+	if l.lines == 0 {
+		l.draw(b, now)
+	}
+}
 
 // Tick turns the spinner.
 func (l *Live) Tick(b *Board, now time.Time) {
