@@ -77,7 +77,7 @@ func (s *rest) systemRoute(route openapi.SystemRoute) handler {
 }
 
 // gatewayMarshaler writes kinds in their canonical JSON and other messages as plain
-// protojson: camelCase, unset fields left out, the same bytes for the same message.
+// protojson: camelCase, false and 0 written out, the same bytes for the same message.
 type gatewayMarshaler struct{}
 
 func (gatewayMarshaler) ContentType(any) string { return typeJSON }
@@ -87,7 +87,7 @@ func (gatewayMarshaler) Marshal(v any) ([]byte, error) {
 	case resource.Object:
 		return resource.EncodeJSON(m)
 	case proto.Message:
-		raw, err := protojson.Marshal(m)
+		raw, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m) // "ready": false is an answer too
 		if err != nil {
 			return nil, fmt.Errorf("encode answer: %w", err)
 		}

@@ -62,7 +62,7 @@ func TestInfrastructureStatus(t *testing.T) {
 		ready   bool
 		want    string
 	}{
-		"nothing":           {nil, false, `{}`},
+		"nothing":           {nil, false, `{"ready":false,"clusters":[],"bridges":[],"appliances":[],"apps":0,"appsReady":0}`},
 		"all ready":         {[]resource.Object{cluster(good), bridge(good), appliance("gw", good)}, true, `"services":[{"name":"dnsmasq","state":"active"}]`},
 		"no appliance":      {[]resource.Object{cluster(good), bridge(good)}, false, `"bridges":[{"name":"lan","ready":true,"reason":"Ready","message":"Ready."}]`},
 		"bridge not ready":  {[]resource.Object{cluster(good), bridge(ready(1, "False", "NoHost")), appliance("gw", good)}, false, `"reason":"NoHost"`},
@@ -90,7 +90,7 @@ func TestInfrastructureStatusCountsApps(t *testing.T) {
 	up, down := app("default", "up"), app("default", "down")
 	up.Status = &v1alpha1.AppStatus{Conditions: ready(1, "True", "Ready")}
 	f.put(up, down)
-	if got := f.do("GET", systemRoot+"/infrastructure/status", ""); got.body != `{"apps":2,"appsReady":1}` {
+	if got := f.do("GET", systemRoot+"/infrastructure/status", ""); !strings.Contains(got.body, `"apps":2,"appsReady":1}`) {
 		t.Errorf("%s", got.body)
 	}
 }
