@@ -107,7 +107,13 @@ func TestRepair(t *testing.T) {
 			return d.inGuest(9999, "test", "-s", "/etc/proximity/vhosts.json").code == 0 && d.serves()
 		}, "Appliance", "Repaired"},
 		{"app guest stopped", func() { lxc("lxc-stop", vmid, "-k") }, d.serves, "App", "Start"},
-		{"app guest destroyed", func() { lxc("lxc-stop", vmid, "-k"); lxc("lxc-destroy", vmid) }, d.serves, "App", "Create"},
+		{"app guest destroyed", func() {
+			// It removes all files and then fails at the mount point of the root.
+			d.inNode("lxc-destroy", "-f", "-P", d.Node.LXCPath, "-n", strconv.Itoa(vmid))
+			if d.inNode("test", "-e", d.Node.LXCPath+"/"+strconv.Itoa(vmid)+"/rootfs/etc/hostname").code == 0 {
+				t.Fatal("lxc-destroy left the guest's files")
+			}
+		}, d.serves, "App", "Create"},
 		{"appliance guest killed", func() { lxc("lxc-stop", 9999, "-k") }, d.serves, "Appliance", "Start"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
