@@ -71,7 +71,7 @@ const maxNamed = 20
 func (a *app) late(b *progress.Board, w wish) error {
 	pending := b.Pending()
 	var text strings.Builder
-	fmt.Fprintf(&text, "%d of %d not %s after %s:", len(pending), len(b.Items()), w.word, w.timeout)
+	fmt.Fprintf(&text, "%d of %d not %s after %s:", len(pending), len(b.Items()), w.word, w.timeout.Round(100*time.Millisecond))
 	for i, item := range pending {
 		if i == maxNamed {
 			fmt.Fprintf(&text, "\n  and %d more", len(pending)-i)
