@@ -19,10 +19,10 @@ const maxAddresses = 20
 func (a *app) addresses(ctx context.Context, conn *connection, results []client.ApplyResult) error {
 	var lines []string
 	for _, r := range results {
-		if _, ok := r.Object.(*v1alpha1.Vhost); !ok {
+		if r.Key.Kind != "Vhost" || len(lines) > maxAddresses {
 			continue
 		}
-		obj, err := conn.Get(ctx, r.Key) // the status has changed since
+		obj, err := conn.Get(ctx, r.Key) // its status has changed since
 		if err != nil {
 			return err
 		}
@@ -40,7 +40,7 @@ func (a *app) addresses(ctx context.Context, conn *connection, results []client.
 	}
 	for i, line := range lines {
 		if i == maxAddresses {
-			fmt.Fprintf(a.Out, "  and %d more\n", len(lines)-i)
+			fmt.Fprintln(a.Out, "  and more: see `proxctl get vhosts -A`")
 			break
 		}
 		fmt.Fprintln(a.Out, "  "+term.Clean(line))

@@ -23,7 +23,8 @@ type ApplyResult struct {
 	Key resource.Key
 	// Outcome: created, configured or unchanged.
 	Outcome string
-	Object  resource.Object
+	// Object as it is stored; nil when the answer to a very large set had no room for it.
+	Object resource.Object
 }
 
 // ApplySet creates or changes the objects of the documents, all of them or none; results
@@ -57,14 +58,16 @@ func (c *Client) ApplySet(ctx context.Context, docs []resource.Document, opts Ap
 	}
 	results := make([]ApplyResult, len(docs))
 	for i, r := range resp.GetResults() {
-		obj, err := c.unpack(r.GetObject())
-		if err != nil {
-			return nil, err
-		}
 		k := r.GetKey()
 		results[i] = ApplyResult{
 			Key:     resource.Key{Kind: k.GetKind(), Namespace: k.GetNamespace(), Name: k.GetName()},
-			Outcome: r.GetResult(), Object: obj,
+			Outcome: r.GetResult(),
+		}
+		if r.GetObject() == nil {
+			continue
+		}
+		if results[i].Object, err = c.unpack(r.GetObject()); err != nil {
+			return nil, err
 		}
 	}
 	return results, nil

@@ -226,6 +226,19 @@ func TestApplyChecksTheAnswer(t *testing.T) {
 	}
 }
 
+// The answer to a very large set has outcomes for all and objects for some.
+func TestApplyWithoutObjects(t *testing.T) {
+	c := dial(t, &fakeServer{apply: func([]*v1alpha1.ApplyRequest) (*v1alpha1.ApplySetResponse, error) {
+		return &v1alpha1.ApplySetResponse{Results: []*v1alpha1.ApplyResult{
+			{Key: &v1alpha1.ObjectKey{Kind: "App", Namespace: "default", Name: "web"}, Result: "created"},
+		}}, nil
+	}})
+	results, err := c.ApplySet(context.Background(), []resource.Document{{Object: app("web")}}, ApplyOptions{})
+	if err != nil || results[0].Object != nil || results[0].Outcome != "created" || results[0].Key.Name != "web" {
+		t.Errorf("got %+v, %v", results, err)
+	}
+}
+
 // A story of a watch: the server breaks it off in the snapshot, after it, and at last says
 // that the revision is gone. Follow shows every object that there is.
 func TestFollowResumes(t *testing.T) {
