@@ -116,6 +116,9 @@ func (r *reconciler) deploy(ctx context.Context, s *session, conn *cluster.Conne
 	if err := r.addressed(ctx, s, conn, o); err != nil {
 		return err
 	}
+	if err := s.SaveStatus(ctx); err != nil {
+		return err
+	}
 	t := guest.Target{Node: o.Node, VMID: int(status(s).GetVmid())}
 	if err := r.provision(ctx, s, conn.Guests, t, zone); err != nil {
 		return err

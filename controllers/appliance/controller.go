@@ -109,6 +109,9 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 		r.Board.Publish(s.Object.GetMetadata().GetName(), nil)
 		return runtime.Result{}, err
 	}
+	if err := s.SaveStatus(ctx); err != nil {
+		return runtime.Result{}, err
+	}
 	return runtime.Result{}, r.serve(ctx, s, conn, o, network)
 }
 

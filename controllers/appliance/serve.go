@@ -55,6 +55,9 @@ func (r *reconciler) serve(ctx context.Context, s *session, conn *cluster.Connec
 		}
 	}
 	s.True(CondPackages, "Installed", "dnsmasq, caddy and nft are installed")
+	if err := s.SaveStatus(ctx); err != nil {
+		return err
+	}
 	r.tellRestarts(ctx, s, name, *seen)
 	seen, err = r.apply(ctx, s, box, bundle, seen)
 	if err == nil {

@@ -43,6 +43,10 @@ type Config struct {
 	Forward    string `yaml:"-"`
 	ForwardTLS string `yaml:"-"`
 
+	// anyPort: nobody asked for the addresses, so with an embedded node another port does
+	// when one is in use.
+	anyPort bool
+
 	Stdout io.Writer `yaml:"-"`
 	Stderr io.Writer `yaml:"-"`
 }
@@ -125,6 +129,7 @@ func LoadConfig(path string, cfg *Config) error {
 
 // withDefaults fills in what is not set and checks the rest.
 func (c Config) withDefaults() (Config, error) {
+	c.anyPort = c.Embedded && c.Listen == "" && c.GRPCListen == ""
 	anyPort := strings.HasSuffix(c.Listen, ":0")
 	c.Listen = cmp.Or(c.Listen, DefaultListen)
 	if anyPort {

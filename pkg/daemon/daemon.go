@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -98,12 +99,12 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *bolt.Store, me
 	if err != nil {
 		return err
 	}
-	rest, err := net.Listen("tcp", cfg.Listen)
+	rest, err := listen(cfg.Listen, cfg.anyPort, log)
 	if err != nil {
 		return fmt.Errorf("listen for REST: %w; choose another address with --listen", err)
 	}
 	defer rest.Close()
-	grpc, err := net.Listen("tcp", cfg.GRPCListen)
+	grpc, err := listen(cfg.GRPCListen, cfg.anyPort, log)
 	if err != nil {
 		return fmt.Errorf("listen for gRPC: %w; choose another address with --grpc-listen", err)
 	}
@@ -147,6 +148,17 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *bolt.Store, me
 	}
 	log.Info("stopped")
 	return err
+}
+
+// listen opens an address; with anyPort a port that is in use is replaced by a free one.
+func listen(address string, anyPort bool, log *slog.Logger) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if !anyPort || !errors.Is(err, syscall.EADDRINUSE) {
+		return l, err
+	}
+	host, port, _ := net.SplitHostPort(address)
+	log.Info("port is in use, taking another", "port", port)
+	return net.Listen("tcp", net.JoinHostPort(host, "0"))
 }
 
 // identity makes or finds the certificates and the local administrator's token.

@@ -35,7 +35,7 @@ func (h *harness[T]) reconcile(ctx context.Context, key resource.Key) (res Resul
 	if err != nil {
 		return Result{}, err
 	}
-	s := &Session[T]{Client: h.client, rec: h.rec, Log: h.log.With("kind", key.Kind, "namespace", key.Namespace, "name", key.Name)}
+	s := &Session[T]{Client: h.client, rec: h.rec, ready: h.opts.Ready, Log: h.log.With("kind", key.Kind, "namespace", key.Namespace, "name", key.Name)}
 	s.adopt(obj)
 	if resource.Deleting(obj) {
 		return h.finalize(ctx, s)
@@ -118,7 +118,7 @@ func (h *harness[T]) report(ctx context.Context, s *Session[T], err error) error
 	if c := classify(Result{}, err); !keep && c != outcomeTransient && c != outcomeConflict && c != outcomePanic {
 		setObservedGeneration(s.Object)
 	}
-	saveErr := s.SaveStatus(ctx)
+	saveErr := s.save(ctx)
 	if errors.Is(saveErr, ErrNotFound) {
 		return nil
 	}

@@ -36,6 +36,7 @@ type Session[T resource.Object] struct {
 
 	rec   *Recorder
 	saved resource.Object // as the store has it
+	ready []string        // the conditions that Ready is computed from
 }
 
 // SetCondition sets one condition; the transition time moves only when the status changes.
@@ -65,8 +66,19 @@ func (s *Session[T]) Warning(ctx context.Context, reason, format string, args ..
 }
 
 // SaveStatus makes the status durable now. Use it for facts that must survive a crash
-// before the next step: a reserved VMID, the UPID of a task that was started.
+// before the next step: a reserved VMID, the UPID of a task that was started. It also shows
+// how far a long reconcile has come.
 func (s *Session[T]) SaveStatus(ctx context.Context) error {
+	if proto.Equal(s.saved, s.Object) {
+		return nil
+	}
+	if len(s.ready) > 0 {
+		showProgress(s.Object, s.ready)
+	}
+	return s.save(ctx)
+}
+
+func (s *Session[T]) save(ctx context.Context) error {
 	if proto.Equal(s.saved, s.Object) {
 		return nil
 	}

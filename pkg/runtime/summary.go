@@ -43,13 +43,20 @@ func summarize(obj resource.Object, table []string, err error) {
 	}
 }
 
+// showProgress lets Ready name the step that a reconcile is at, when it is saved half-way.
+func showProgress(obj resource.Object, table []string) {
+	if first := firstNotTrue(obj, table, obj.GetMetadata().GetGeneration()); first != nil {
+		setCondition(obj, ConditionReady, "False", first.GetReason(), first.GetMessage())
+	}
+}
+
 func firstNotTrue(obj resource.Object, table []string, gen int32) *v1alpha1.Condition {
 	for _, typ := range table {
 		c := resource.FindCondition(obj, typ)
-		if c == nil {
-			return &v1alpha1.Condition{Type: typ, Status: "Unknown", Reason: "NotYetObserved", Message: typ + " has not been observed yet"}
+		if c == nil || c.GetStatus() == "True" && c.GetObservedGeneration() != gen {
+			return &v1alpha1.Condition{Type: typ, Status: "Unknown", Reason: "Progressing", Message: "the next step is " + typ}
 		}
-		if c.GetStatus() != "True" || c.GetObservedGeneration() != gen {
+		if c.GetStatus() != "True" {
 			return c
 		}
 	}

@@ -40,17 +40,30 @@ var applianceServices = []string{"dnsmasq", "caddy", "nat"}
 
 // RestartAppliance asks for a restart of an appliance's services.
 func (s *systemService) RestartAppliance(ctx context.Context, req *v1alpha1.ApplianceOperationRequest) (*v1alpha1.Operation, error) {
-	return s.operate(ctx, actionRestart, "restart", req)
+	return withPhase(s.operate(ctx, actionRestart, "restart", req))
 }
 
 // ApplianceLogs asks for the newest log lines of an appliance's services.
 func (s *systemService) ApplianceLogs(ctx context.Context, req *v1alpha1.ApplianceOperationRequest) (*v1alpha1.Operation, error) {
-	return s.operate(ctx, actionLogs, "logs", req)
+	return withPhase(s.operate(ctx, actionLogs, "logs", req))
 }
 
 // TestNAT asks for a test of the way from the appliance to the outside.
 func (s *systemService) TestNAT(ctx context.Context, req *v1alpha1.ApplianceOperationRequest) (*v1alpha1.Operation, error) {
-	return s.operate(ctx, actionTestNAT, "test-nat", req)
+	return withPhase(s.operate(ctx, actionTestNAT, "test-nat", req))
+}
+
+// withPhase says Pending in the answer for an Operation that no controller has looked at yet.
+func withPhase(op *v1alpha1.Operation, err error) (*v1alpha1.Operation, error) {
+	if err != nil || op.GetStatus().GetPhase() != "" {
+		return op, err
+	}
+	op = resource.Clone(op)
+	if op.Status == nil {
+		op.Status = &v1alpha1.OperationStatus{}
+	}
+	op.Status.Phase = proto.String("Pending")
+	return op, nil
 }
 
 // operate creates the Operation, or finds the one that an earlier request with the same
