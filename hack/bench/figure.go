@@ -89,29 +89,32 @@ type result struct {
 
 // run measures the figure. A panic is its failure, like an error.
 func (f figure) run(ctx context.Context) (r result) {
-	r = result{Name: f.name, Unit: f.unit, Goal: f.goal.text(f.unit)}
 	defer func() {
 		if p := recover(); p != nil {
-			r.Value, r.Error = nil, fmt.Sprintf("bug in the benchmark: %v", p)
+			r = f.failed(fmt.Errorf("bug in the benchmark: %v", p))
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, figureTimeout)
 	defer cancel()
 	m, err := f.measure(ctx)
 	if err != nil {
-		r.Error = err.Error()
-		return r
+		return f.failed(err)
 	}
-	r.Value, r.Against, r.Detail = rounded(m.value), m.against, m.detail
-	if r.Value == nil {
-		r.Error = fmt.Sprintf("measured %v, which is no figure", m.value)
-		return r
+	value := rounded(m.value)
+	if value == nil {
+		return f.failed(fmt.Errorf("measured %v, which is no figure", m.value))
 	}
+	r = result{Name: f.name, Value: value, Unit: f.unit, Goal: f.goal.text(f.unit), Detail: m.detail}
 	if m.yardstick > 0 {
-		r.Yardstick, r.Ratio = rounded(m.yardstick), rounded(m.value/m.yardstick)
+		r.Yardstick, r.Ratio, r.Against = rounded(m.yardstick), rounded(m.value/m.yardstick), m.against
 	}
-	r.Met = f.goal.met(m.value, r.Ratio)
+	r.Met = f.goal.met(*r.Value, r.Ratio)
 	return r
+}
+
+// failed is the row of a figure that could not be measured.
+func (f figure) failed(err error) result {
+	return result{Name: f.name, Unit: f.unit, Goal: f.goal.text(f.unit), Error: err.Error()}
 }
 
 // rounded keeps four digits that mean something; nil for what JSON has no number for.

@@ -14,7 +14,7 @@ const settledQuickstart = 6 * time.Second
 // idleFigures are about a daemon that runs the quickstart and has nothing to do.
 func idleFigures(b *bench) []figure {
 	i := &idleArea{bench: b}
-	in := fmt.Sprintf("in %s", b.quiet)
+	in := fmt.Sprintf("in %.0f s", b.quiet.Seconds())
 	return []figure{
 		{"idle/rss", "MiB", valueAtMost(60), i.of(func(q quiet) float64 { return q.rss })},
 		{"idle/store-writes", in, valueAtMost(0), i.of(func(q quiet) float64 { return q.storeWrites })},
@@ -58,6 +58,9 @@ func (i *idleArea) watch(ctx context.Context) (q quiet, err error) {
 	before, err := p.counters(ctx)
 	if err != nil {
 		return q, err
+	}
+	if before.storeWrites == 0 || before.proxmoxWrites == 0 || before.proxmoxReads == 0 {
+		return q, fmt.Errorf("the daemon's counters do not count: %+v after a deployment", before)
 	}
 	if err := pause(ctx, i.bench.quiet); err != nil {
 		return q, err

@@ -24,7 +24,7 @@ type bench struct {
 	// bin holds the built programs, quickstart the four documents.
 	bin, quickstart string
 	settings
-	ends []func()
+	ends []func() error
 }
 
 // settings are how much is measured.
@@ -39,13 +39,15 @@ type settings struct {
 var fullRun = settings{objects: 10_000, rounds: 3, slice: time.Second, deployments: 2, quiet: 20 * time.Second}
 
 // atEnd registers what ends something that an area started; the last one goes first.
-func (b *bench) atEnd(end func()) { b.ends = append(b.ends, end) }
+func (b *bench) atEnd(end func() error) { b.ends = append(b.ends, end) }
 
-func (b *bench) finish() {
+func (b *bench) finish() error {
+	var errs []error
 	for _, end := range slices.Backward(b.ends) {
-		end()
+		errs = append(errs, end())
 	}
 	b.ends = nil
+	return errors.Join(errs...)
 }
 
 // temp makes a directory that lives as long as the run.
@@ -59,15 +61,19 @@ func (b *bench) measureAll(ctx context.Context, areas []func(*bench) []figure, o
 			if !only.MatchString(f.name) {
 				continue
 			}
+			if ctx.Err() != nil {
+				results = append(results, f.failed(errors.New("interrupted")))
+				continue
+			}
 			start := time.Now()
 			r := f.run(ctx)
-			if err := context.Cause(ctx); err != nil && r.Error != "" {
-				r.Error = "interrupted"
-			}
 			fmt.Fprintf(progress, "%5.1f s  %s\n", time.Since(start).Seconds(), r.Name)
 			results = append(results, r)
 		}
-		b.finish()
+		if err := b.finish(); err != nil {
+			// The figures are good; something may be left on the machine.
+			fmt.Fprintln(progress, "clean up:", err)
+		}
 	}
 	return results
 }
@@ -113,6 +119,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if len(results) == 0 {
 		return fmt.Errorf("no figure matches -only %s", *pattern)
 	}
+	fmt.Println(machine(*dir))
 	if err := writeTable(os.Stdout, results); err != nil {
 		return err
 	}

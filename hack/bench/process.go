@@ -205,8 +205,11 @@ var (
 
 func (p *process) counters(ctx context.Context) (c counters, err error) {
 	code, body, err := p.get(ctx, p.endpoint.REST+"/metrics", "")
-	if err != nil || code != http.StatusOK {
-		return c, fmt.Errorf("read metrics: status %d, %w", code, err)
+	if err == nil && code != http.StatusOK {
+		err = fmt.Errorf("status %d", code)
+	}
+	if err != nil {
+		return c, fmt.Errorf("read metrics: %w", err)
 	}
 	one := func(re *regexp.Regexp) float64 {
 		m := re.FindStringSubmatch(body)
@@ -218,7 +221,6 @@ func (p *process) counters(ctx context.Context) (c counters, err error) {
 		return v
 	}
 	c.storeWrites, c.cpuSeconds = one(commitsLine), one(cpuLine)
-	one(requestsLine) // must be there, or zero would mean nothing
 	for _, m := range requestsLine.FindAllStringSubmatch(body, -1) {
 		n, _ := strconv.ParseFloat(m[2], 64)
 		if m[1] == http.MethodGet {

@@ -6,10 +6,20 @@ import (
 	"io"
 	"math"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 )
+
+// machine says what the figures were measured on, and how busy it was with other work.
+func machine(dir string) string {
+	load := "unknown"
+	if data, err := os.ReadFile("/proc/loadavg"); err == nil {
+		load = strings.Join(strings.Fields(string(data))[:3], " ")
+	}
+	return fmt.Sprintf("%s/%s, %d CPUs, %s, load %s at the end, disk below %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), load, dir)
+}
 
 // writeTable prints the rows, then what belongs to them in more words.
 func writeTable(w io.Writer, results []result) error {

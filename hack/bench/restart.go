@@ -13,6 +13,7 @@ import (
 const settledAfter = 2 * time.Second
 
 // restartFigures are about a whole daemon, controllers included, that has many objects.
+// All Apps are suspended, so the controllers look at each and change none.
 func restartFigures(b *bench) []figure {
 	r := &restartArea{bench: b}
 	many := fmt.Sprint(b.objects)
@@ -24,98 +25,97 @@ func restartFigures(b *bench) []figure {
 
 type restartArea struct {
 	*bench
-	restarts shared[*restarts]
+	data shared[string]
 }
 
-// restarts is what was seen of a few of them; times in seconds.
-type restarts struct {
-	list, yardstick float64
-	ready, rss      float64
-}
-
-// firstList is the time from the daemon's start to its first complete answer. All Apps are
-// suspended, so the controllers look at each and change none.
-func (r *restartArea) firstList(ctx context.Context) (measured, error) {
-	seen, err := r.restarts.get(func() (*restarts, error) { return r.restart(ctx) })
-	if err != nil {
-		return measured{}, err
-	}
-	return measured{value: seen.list * 1000, yardstick: seen.yardstick * 1000, against: "open a bare bbolt and decode it all",
-		detail: []string{fmt.Sprintf("ready after %s ms", number(seen.ready*1000))}}, nil
-}
-
-// rss is the daemon's memory after a restart and a list.
-func (r *restartArea) rss(ctx context.Context) (measured, error) {
-	seen, err := r.restarts.get(func() (*restarts, error) { return r.restart(ctx) })
-	if err != nil {
-		return measured{}, err
-	}
-	return measured{value: seen.rss}, nil
-}
-
-func (r *restartArea) restart(ctx context.Context) (*restarts, error) {
+// open makes a data directory with many objects that a daemon knows, and the yardstick's
+// database. The embedded node, one in memory, stays for the starts that are measured.
+func (r *restartArea) open(ctx context.Context) (string, error) {
 	dir, err := r.temp("restart")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	raw, err := openRaw(dir, r.objects)
-	if err != nil {
-		return nil, fmt.Errorf("yardstick: %w", err)
+	if err == nil {
+		err = raw.db.Close()
 	}
-	if err := raw.db.Close(); err != nil {
-		return nil, fmt.Errorf("yardstick: %w", err)
+	if err != nil {
+		return "", fmt.Errorf("yardstick: %w", err)
 	}
 	st, err := filledStore(filepath.Join(dir, "proximity.db"), r.objects)
+	if err == nil {
+		err = st.Close()
+	}
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	if err := st.Close(); err != nil {
-		return nil, err
-	}
-	r.atEnd(func() { _ = destroyNode(r.bin, dir) }) // a node in memory: it ends with its directory anyway
-	if err := r.firstStart(ctx, dir); err != nil {
-		return nil, err
-	}
-	seen := &restarts{}
-	seen.list, seen.yardstick, err = turns(ctx, r.rounds, func() (float64, error) { return r.once(ctx, dir, seen) },
-		func() (float64, error) {
-			return timed(func() error { return openAndDecode(filepath.Join(dir, "raw.db")) })
-		})
-	return seen, err
+	r.atEnd(func() error { return destroyNode(r.bin, dir) })
+	// At its first start the daemon tells each object once that it is suspended.
+	return dir, r.during(ctx, dir, func(p *process) error { return p.settle(ctx, settledAfter) })
 }
 
-// firstStart lets the daemon meet the objects: it tells each once that it is suspended.
-// The embedded node stays for the starts that are measured.
-func (r *restartArea) firstStart(ctx context.Context, dir string) error {
+// during starts the daemon, does something, and stops it.
+func (r *restartArea) during(ctx context.Context, dir string, do func(*process) error) error {
 	p, err := start(ctx, r.bin, dir, "--engine", "mem", "--keep-node")
 	if err != nil {
 		return err
 	}
-	defer p.kill()
-	if err := p.settle(ctx, settledAfter); err != nil {
+	defer p.kill() // when do fails; after stop there is nothing to kill
+	if err := do(p); err != nil {
 		return err
 	}
 	return p.stop(ctx)
 }
 
-// once starts the daemon, lists, and stops it.
-func (r *restartArea) once(ctx context.Context, dir string, seen *restarts) (float64, error) {
-	p, err := start(ctx, r.bin, dir, "--engine", "mem", "--keep-node")
+// firstList is the time from the daemon's start to its first complete answer.
+func (r *restartArea) firstList(ctx context.Context) (measured, error) {
+	dir, err := r.data.get(func() (string, error) { return r.open(ctx) })
 	if err != nil {
-		return 0, err
+		return measured{}, err
 	}
-	defer p.kill()
+	var ready []float64
+	value, of, err := turns(ctx, r.rounds, func() (took float64, err error) {
+		err = r.during(ctx, dir, func(p *process) error {
+			err := r.list(ctx, p)
+			took, ready = milliseconds(time.Since(p.started)), append(ready, milliseconds(p.readyAfter))
+			return err
+		})
+		return took, err
+	}, func() (float64, error) {
+		took, err := timed(func() error { return openAndDecode(filepath.Join(dir, "raw.db")) })
+		return 1000 * took, err
+	})
+	return measured{value: value, yardstick: of, against: "open a bare bbolt and decode it all",
+		detail: []string{fmt.Sprintf("ready after %s ms", number(median(ready)))}}, err
+}
+
+// rss is the memory of a daemon that was started with the objects and has come to rest.
+func (r *restartArea) rss(ctx context.Context) (m measured, err error) {
+	dir, err := r.data.get(func() (string, error) { return r.open(ctx) })
+	if err != nil {
+		return measured{}, err
+	}
+	err = r.during(ctx, dir, func(p *process) error {
+		if err := p.settle(ctx, settledAfter); err != nil {
+			return err
+		}
+		if m.value, err = p.rss(); err != nil {
+			return err
+		}
+		if err := r.list(ctx, p); err != nil {
+			return err
+		}
+		listed, err := p.rss()
+		m.detail = []string{fmt.Sprintf("%s MiB after a list", number(listed))}
+		return err
+	})
+	return m, err
+}
+
+func (r *restartArea) list(ctx context.Context, p *process) error {
 	list, err := p.client.List(ctx, "App", client.ListOptions{})
-	took := seconds(time.Since(p.started))
-	if err != nil {
-		return 0, err
+	if err == nil && len(list.Items) != r.objects {
+		err = fmt.Errorf("listed %d Apps of %d", len(list.Items), r.objects)
 	}
-	if len(list.Items) != r.objects {
-		return 0, fmt.Errorf("listed %d Apps of %d", len(list.Items), r.objects)
-	}
-	seen.ready = seconds(p.readyAfter)
-	if seen.rss, err = p.rss(); err != nil {
-		return 0, err
-	}
-	return took, p.stop(ctx)
+	return err
 }

@@ -42,12 +42,12 @@ func (s *storeArea) open() (*sides, error) {
 	if err != nil {
 		return nil, fmt.Errorf("yardstick: %w", err)
 	}
-	s.atEnd(func() { _ = raw.db.Close() })
+	s.atEnd(raw.db.Close)
 	st, err := filledStore(filepath.Join(dir, "proximity.db"), s.objects)
 	if err != nil {
 		return nil, err
 	}
-	s.atEnd(func() { _ = st.Close() })
+	s.atEnd(st.Close)
 	return &sides{st, raw, madeUpApps(s.objects)}, nil
 }
 

@@ -83,6 +83,7 @@ type load struct {
 // two writers have the same object.
 func writeFor(ctx context.Context, d time.Duration, writers, objects int, write func(object, version int) error) (load, error) {
 	var wg sync.WaitGroup
+	share := max(1, objects/writers)
 	latencies, errs := make([][]float64, writers), make([]error, writers)
 	start := time.Now()
 	for w := range writers {
@@ -90,7 +91,7 @@ func writeFor(ctx context.Context, d time.Duration, writers, objects int, write 
 			for n := 0; time.Since(start) < d && ctx.Err() == nil; n++ {
 				// A version that no other write of the run has: none is a no-op.
 				begin := time.Now()
-				if errs[w] = write(w+writers*rand.IntN(objects/writers), rand.Int()); errs[w] != nil {
+				if errs[w] = write((w+writers*rand.IntN(share))%objects, rand.Int()); errs[w] != nil {
 					return
 				}
 				latencies[w] = append(latencies[w], milliseconds(time.Since(begin)))
