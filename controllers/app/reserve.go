@@ -48,7 +48,7 @@ func (r *reconciler) network(ctx context.Context, s *session) (network, error) {
 	}
 	bridge := a.GetSpec().GetBridgeRef().GetName()
 	b, err := runtime.Get[*v1alpha1.Bridge](ctx, s.Client, resource.Key{Kind: "Bridge", Name: bridge})
-	if errors.Is(err, runtime.ErrNotFound) || err == nil && !resource.IsReady(b) {
+	if errors.Is(err, runtime.ErrNotFound) || err == nil && !common.BridgeUp(b) {
 		return network{}, runtime.Waiting(common.DependencyRecheck, "ApplianceNotReady", "Bridge %s of Appliance %s is not ready", bridge, name)
 	}
 	if err != nil {

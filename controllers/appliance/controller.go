@@ -115,12 +115,16 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	return runtime.Result{}, r.serve(ctx, s, conn, o, network)
 }
 
-// Finalize destroys the guest when nothing uses it any more.
+// Finalize destroys the guest when nothing uses it any more, and keeps it at work before.
 func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, error) {
 	if user, err := r.user(ctx, s); err != nil {
 		return runtime.Result{}, err
 	} else if user != "" {
-		return runtime.Result{}, runtime.Waiting(common.DependencyRecheck, "InUse", "deletion waits: %s uses this appliance", user)
+		// Until then it goes on serving: a Vhost's own deletion waits for it to drop the name.
+		if _, err := r.Reconcile(ctx, s); err != nil {
+			s.Log.Info("appliance is not as it should be while its deletion waits", "error", err)
+		}
+		return runtime.Result{}, runtime.Waiting(r.Probe, "InUse", "deletion waits: %s uses this appliance", user)
 	}
 	r.Board.Publish(s.Object.GetMetadata().GetName(), nil)
 	if s.Object.GetSpec().GetDeletionPolicy() == "Orphan" || s.Object.GetStatus().GetVmid() == 0 {

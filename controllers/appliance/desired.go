@@ -44,7 +44,7 @@ func (r *reconciler) network(ctx context.Context, s *session) (network, error) {
 	if err != nil {
 		return network{}, err
 	}
-	if !resource.IsReady(b) {
+	if !common.BridgeUp(b) {
 		return network{}, runtime.Waiting(common.DependencyRecheck, "BridgeNotReady", "Bridge %s is not ready", name)
 	}
 	subnet, err := netip.ParsePrefix(b.GetSpec().GetSubnet())

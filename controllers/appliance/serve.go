@@ -137,6 +137,9 @@ func missingPackages(out string) string {
 func (r *reconciler) apply(ctx context.Context, s *session, box inside, b appliance.Bundle, seen *appliance.Observation) (*appliance.Observation, error) {
 	differs := appliance.Diff(b, *seen)
 	if len(differs) == 0 {
+		if status(s).GetConfigHash() != b.Hash {
+			s.Normal(ctx, "Configured", "configuration %.12s is live", b.Hash)
+		}
 		s.True(CondConfigured, "Applied", "configuration %.12s is live", b.Hash)
 		status(s).ConfigHash = proto.String(b.Hash)
 		return seen, nil

@@ -34,8 +34,8 @@ const (
 
 // Condition types.
 const (
-	CondConfigured = "Configured"
-	CondActive     = "Active"
+	CondConfigured = common.BridgeConfigured
+	CondActive     = common.BridgeActive
 )
 
 // Deps is what the controller needs.

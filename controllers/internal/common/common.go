@@ -39,6 +39,23 @@ func Connect(ctx context.Context, c runtime.Client, set *cluster.Set, name strin
 	return conn, obj, err
 }
 
+// Conditions of kind Bridge, which those that live on a Bridge read.
+const (
+	BridgeConfigured = "Configured"
+	BridgeActive     = "Active"
+)
+
+// BridgeUp tells whether guests can live on the Bridge. One whose deletion waits for them
+// still carries them, though it is not Ready: otherwise nothing on it could be changed, and
+// what it waits for would never end.
+func BridgeUp(b *v1alpha1.Bridge) bool {
+	if !resource.Deleting(b) {
+		return resource.IsReady(b)
+	}
+	return resource.FindCondition(b, BridgeConfigured).GetStatus() == "True" &&
+		resource.FindCondition(b, BridgeActive).GetStatus() == "True"
+}
+
 // Node chooses the node for a guest: the wanted one, else the cluster's default, else its
 // first online node. A node that is not online is waited for.
 func Node(ctx context.Context, api cluster.API, wanted ...string) (string, error) {
