@@ -68,7 +68,7 @@ boot_id() {
 	printf '%s.%s' "$(cat /proc/sys/kernel/random/boot_id)" "${20}"
 }
 
-observe() { # [hash that the caller expects]
+observe() { # [hash that the caller expects] [without-probes]
 	printf 'proximity-agent %s %s\n' $PROTOCOL "$(hash_of <"$SELF")"
 	printf 'boot %s\n' "$(boot_id)"
 	hash=$(value hash)
@@ -85,8 +85,7 @@ observe() { # [hash that the caller expects]
 		check_dns &
 		check_proxy &
 		check_nat &
-		probe_http &
-		probe_tcp &
+		if [ "${2:-}" != without-probes ]; then probe_http & probe_tcp & fi
 		wait
 	)"
 	show_network

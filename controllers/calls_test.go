@@ -1,0 +1,205 @@
+package controllers_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/proximity-pve/proximity/pkg/guest"
+	"github.com/proximity-pve/proximity/pkg/store"
+)
+
+// errDead is what everything returns that a dead daemon's goroutines still try.
+var errDead = errors.New("the daemon is dead")
+
+// point names one call to the outside: what is done and the how-manieth of its like.
+type point struct {
+	what string
+	nth  int
+}
+
+// ledger lists the calls of all daemons that may change something outside, in the order in
+// which they were made: requests to the API other than GET, commands in guests and on the
+// node other than reads.
+type ledger struct {
+	mu    sync.Mutex
+	calls []point
+	count map[string]int
+	// trap is where the daemon dies, and on which side of the call.
+	trap  point
+	after bool
+	kill  func()
+	fired bool
+}
+
+func newLedger() *ledger { return &ledger{count: map[string]int{}} }
+
+// enter notes a call before it is made; die tells the caller what to do with it.
+func (l *ledger) enter(what string) (before, after func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count[what]++
+	p := point{what, l.count[what]}
+	l.calls = append(l.calls, p)
+	if l.kill == nil || l.fired || p != l.trap {
+		return nil, nil
+	}
+	l.fired = true
+	if l.after {
+		return nil, l.kill
+	}
+	return l.kill, nil
+}
+
+// killAt arms the trap.
+func (l *ledger) killAt(p point, after bool, kill func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.trap, l.after, l.kill, l.fired = p, after, kill, false
+}
+
+func (l *ledger) sprung() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fired
+}
+
+// all returns the calls so far.
+func (l *ledger) all() []point {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.calls)
+}
+
+// since returns the calls after the first n.
+func (l *ledger) since(n int) []point { return l.all()[n:] }
+
+// call makes one call of a daemon that may die before, or right after it.
+func (d *daemon) call(what string, do func() error) error {
+	if d.dead.Load() {
+		return errDead
+	}
+	var before, after func()
+	if what != "" {
+		before, after = d.world.ledger.enter(what)
+	}
+	if before != nil {
+		before()
+		return errDead
+	}
+	err := do()
+	if after != nil {
+		after()
+	}
+	if d.dead.Load() {
+		return errDead
+	}
+	return err
+}
+
+// mortalTransport is the daemon's way to the API.
+type mortalTransport struct {
+	daemon *daemon
+	http   http.RoundTripper
+}
+
+func (m *mortalTransport) RoundTrip(req *http.Request) (resp *http.Response, err error) {
+	what, err := apiCall(req)
+	if err != nil {
+		return nil, err
+	}
+	err = m.daemon.call(what, func() (err error) {
+		resp, err = m.http.RoundTrip(req)
+		return err
+	})
+	if err != nil && resp != nil {
+		_ = resp.Body.Close()
+		resp = nil
+	}
+	return resp, err
+}
+
+// CloseIdleConnections lets the client close what it kept.
+func (m *mortalTransport) CloseIdleConnections() { m.http.(*http.Transport).CloseIdleConnections() }
+
+// apiCall names a request that is not a read, "" for one that is.
+func apiCall(req *http.Request) (string, error) {
+	if req.Method == http.MethodGet {
+		return "", nil
+	}
+	name := "api " + req.Method + " " + strings.TrimPrefix(req.URL.Path, "/api2/json")
+	if req.Body == nil || req.Method == http.MethodDelete {
+		return name, nil
+	}
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return "", err
+	}
+	req.Body = io.NopCloser(strings.NewReader(string(body)))
+	form, err := url.ParseQuery(string(body))
+	if err == nil && strings.HasSuffix(req.URL.Path, "/lxc") {
+		name += " " + form.Get("vmid")
+	}
+	return name, nil
+}
+
+// mortalShell is the daemon's way onto the node and into guests.
+type mortalShell struct {
+	daemon *daemon
+	shell  *nodeShell
+}
+
+// Exec implements guest.NodeExec.
+func (m *mortalShell) Exec(ctx context.Context, node string, argv []string, stdin io.Reader, maxOutput int) (res guest.Result, err error) {
+	err = m.daemon.call(shellCall(argv), func() (err error) {
+		res, err = m.shell.Exec(ctx, node, argv, stdin, maxOutput)
+		return err
+	})
+	return res, err
+}
+
+var randomName = regexp.MustCompile(`[0-9a-f]{16,}`)
+
+// shellCall names a command that is not a read, "" for one that is.
+func shellCall(argv []string) string {
+	place := "host"
+	if argv[0] == "lxc-attach" {
+		place = "guest " + argv[2]
+		argv = argv[slices.Index(argv, "--")+1:]
+	}
+	if argv[0] == "flock" {
+		argv = argv[4:]
+	}
+	program := path.Base(argv[0])
+	verb := ""
+	if program == "sh" && len(argv) > 2 {
+		verb = argv[2]
+	}
+	switch {
+	case slices.Contains([]string{"cat", "sha256sum", "curl", "sync", "journalctl", "true"}, program):
+		return ""
+	case slices.Contains([]string{"observe", "packages", "logs", "nat-test"}, verb):
+		return ""
+	}
+	return place + ": " + randomName.ReplaceAllString(strings.Join(argv, " "), "*")
+}
+
+// mortalStore refuses the writes of a dead daemon. Its reads are harmless.
+type mortalStore struct {
+	store.Store
+	daemon *daemon
+}
+
+func (m mortalStore) Update(ctx context.Context, fn func(store.Tx) error) (uint64, error) {
+	if m.daemon.dead.Load() {
+		return 0, errDead
+	}
+	return m.Store.Update(ctx, fn)
+}

@@ -1,0 +1,296 @@
+// Package controllers_test runs all controllers together against a simulated node with
+// guests in memory: the production clients, the production store contract, the node's own
+// wire. Everything lives in a synctest bubble, so the clock is simulated: a story that
+// waits for an hour takes milliseconds, and bounds on times are exact.
+package controllers_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"google.golang.org/protobuf/proto"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers"
+	"github.com/proximity-pve/proximity/pkg/apply"
+	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/guest"
+	"github.com/proximity-pve/proximity/pkg/proxmox"
+	"github.com/proximity-pve/proximity/pkg/pvesim"
+	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem"
+	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem/appliancesim"
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/resource/kinds"
+	"github.com/proximity-pve/proximity/pkg/runtime"
+	"github.com/proximity-pve/proximity/pkg/store"
+	"github.com/proximity-pve/proximity/pkg/store/memory"
+)
+
+const (
+	nodeName     = "pve"
+	installation = "installation-1"
+	firstVMID    = 20000
+	lastVMID     = 20099
+	applianceID  = 9999
+
+	// patience bounds, in simulated time, how long a story waits for what must come.
+	patience = 3 * time.Minute
+	// glance is how often it looks.
+	glance = 50 * time.Millisecond
+)
+
+// templates are what the node can make guests from.
+var templates = []string{"debian-12-proximity_1.0-1_amd64.tar.zst", "debian-12-standard_12.12-1_amd64.tar.zst"}
+
+// world is what outlives a daemon: the node with its guests, and the database.
+type world struct {
+	*testing.T
+	dir      string
+	engine   *mem.Engine
+	sim      *appliancesim.Sim
+	node     *pvesim.Node
+	api, ssh *pipes
+	signer   ssh.Signer
+	store    store.Store
+	registry *resource.Registry
+	applier  *apply.Applier
+	ledger   *ledger
+	log      journalBuffer
+	// admin is a human's way to the API.
+	admin *proxmox.Client
+	// hostAccess false takes the daemon's way onto the node away.
+	hostAccess bool
+	daemon     *daemon
+}
+
+// inWorld tells a story in a world of its own.
+func inWorld(t *testing.T, story func(w *world)) {
+	t.Helper()
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, dir)
+		defer w.end()
+		story(w)
+	})
+}
+
+func newWorld(t *testing.T, dir string) *world {
+	w := &world{T: t, dir: dir, api: newPipes(), ssh: newPipes(), ledger: newLedger(), hostAccess: true, registry: kinds.Registry()}
+	templateDir := filepath.Join(dir, "templates")
+	w.must(os.MkdirAll(templateDir, 0o700))
+	for _, name := range templates {
+		w.must(os.WriteFile(filepath.Join(templateDir, name), nil, 0o600))
+	}
+	var err error
+	w.engine, err = mem.New(mem.Config{TemplateDir: templateDir})
+	w.must(err)
+	w.sim = appliancesim.Install(w.engine)
+	w.node, err = pvesim.New(pvesim.Config{Dir: filepath.Join(dir, "pve"), NodeName: nodeName, Engine: w.engine, TemplateDir: templateDir})
+	w.must(err)
+	w.must(w.node.Boot(t.Context()))
+	go func() { _ = w.node.ServeAPI(w.api) }() // both end with the node
+	go func() { _ = w.node.ServeSSH(w.ssh) }()
+	key, err := os.ReadFile(w.node.Credentials().SSHPrivateKeyPath)
+	w.must(err)
+	w.signer, err = ssh.ParsePrivateKey(key)
+	w.must(err)
+	w.admin, err = proxmox.New(proxmox.Config{
+		Endpoints: []string{"https://node"}, Username: "root@pam", Password: w.node.Credentials().RootPassword, Transport: newAPITransport(w.api),
+	})
+	w.must(err)
+	w.store = memory.New(w.registry)
+	w.applier = apply.New(w.store, w.registry)
+	w.must(w.applier.EnsureNamespaces(t.Context()))
+	_, err = w.applier.System().Create(t.Context(), clusterObject())
+	w.must(err)
+	return w
+}
+
+func clusterObject() *v1alpha1.Cluster {
+	return &v1alpha1.Cluster{
+		ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Cluster"),
+		Metadata: &v1alpha1.ObjectMeta{Name: cluster.DefaultName},
+		Spec: &v1alpha1.ClusterSpec{
+			Endpoints: []string{"https://node"}, GuestAccess: proto.String("ssh"),
+			VmidStart: proto.Int32(firstVMID), VmidEnd: proto.Int32(lastVMID), Storage: proto.String("local-lvm"),
+			AppTemplate: proto.String("debian-12-standard"), ApplianceTemplate: proto.String("debian-12-proximity"), WanBridge: proto.String("vmbr0"),
+		},
+	}
+}
+
+// end stops everything; a goroutine that is left would fail the test.
+func (w *world) end() {
+	if w.daemon != nil {
+		w.daemon.stop()
+	}
+	if w.Failed() {
+		w.Logf("the daemon's log:\n%s", w.log.tail())
+	}
+	w.admin.Close()
+	if err := w.node.Close(); err != nil {
+		w.Errorf("close the node: %v", err)
+	}
+	if err := w.engine.Close(); err != nil {
+		w.Errorf("close the engine: %v", err)
+	}
+	if err := w.store.Close(); err != nil {
+		w.Errorf("close the store: %v", err)
+	}
+}
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// daemon is one life of the controllers: what it has in memory goes with it.
+type daemon struct {
+	world  *world
+	dead   atomic.Bool
+	cancel context.CancelFunc
+	ended  chan struct{}
+	api    *proxmox.Client
+	shell  *nodeShell
+}
+
+// start begins a life. There is never more than one.
+func (w *world) start() *daemon {
+	w.Helper()
+	log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	d := &daemon{world: w, ended: make(chan struct{}), shell: newNodeShell(w.ssh, w.node.Credentials(), w.signer)}
+	creds := w.node.Credentials()
+	var err error
+	d.api, err = proxmox.New(proxmox.Config{
+		Endpoints: []string{"https://node"}, TokenID: creds.TokenID, TokenSecret: creds.TokenSecret,
+		Transport: &mortalTransport{daemon: d, http: newAPITransport(w.api)},
+	})
+	w.must(err)
+	way, err := guest.NewOnNode(&mortalShell{daemon: d, shell: d.shell}, guest.ModeAttach)
+	w.must(err)
+	conn := &cluster.Connection{Name: cluster.DefaultName, API: d.api, Guests: way, Installation: installation}
+	if w.hostAccess {
+		conn.Host = way
+	}
+	manager := runtime.NewManager(mortalStore{w.store, d}, log, nil, controllers.All(controllers.Deps{Clusters: cluster.NewSet(conn), Log: log})...)
+	ctx, cancel := context.WithCancel(w.Context())
+	d.cancel = cancel
+	go func() {
+		defer close(d.ended)
+		manager.Run(ctx)
+	}()
+	w.daemon = d
+	return d
+}
+
+// stop ends a life as SIGTERM does.
+func (d *daemon) stop() {
+	d.cancel()
+	d.bury()
+}
+
+// kill ends a life as SIGKILL does: from now on nothing reaches the store or the node.
+func (d *daemon) kill() {
+	d.dead.Store(true)
+	d.cancel()
+}
+
+// bury waits until nothing of a life that was ended is left.
+func (d *daemon) bury() {
+	<-d.ended
+	_ = d.shell.Close()
+	d.api.Close()
+	if d.world.daemon == d {
+		d.world.daemon = nil
+	}
+}
+
+// restart kills the daemon and begins another life.
+func (w *world) restart() *daemon {
+	w.Helper()
+	w.daemon.kill()
+	w.daemon.bury()
+	return w.start()
+}
+
+// within waits for what the daemon does by itself, at most the given simulated time.
+func (w *world) within(limit time.Duration, what string, ok func() bool) {
+	w.Helper()
+	for begin := time.Now(); !ok(); time.Sleep(glance) {
+		if time.Since(begin) > limit {
+			w.Fatalf("%s: not within %s\n%s", what, limit, w.objects())
+		}
+	}
+}
+
+func (w *world) until(what string, ok func() bool) { w.Helper(); w.within(patience, what, ok) }
+
+// apply applies documents as a user does.
+func (w *world) apply(yaml string) {
+	w.Helper()
+	docs, err := resource.DecodeDocuments(w.registry, "story.yaml", []byte(yaml))
+	w.must(err)
+	_, err = w.applier.ApplySet(w.Context(), docs, apply.Options{Manager: "story"})
+	w.must(err)
+}
+
+// remove asks for the deletion of objects, in this order.
+func (w *world) remove(keys ...resource.Key) {
+	w.Helper()
+	for _, key := range keys {
+		if _, err := w.applier.Delete(w.Context(), key, store.Preconditions{}); err != nil {
+			w.Fatalf("delete %s: %v", key, err)
+		}
+	}
+}
+
+// journalBuffer keeps the end of the daemons' log.
+type journalBuffer struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+const keepLines = 400
+
+func (b *journalBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines = append(b.lines, string(bytes.TrimRight(p, "\n")))
+	if len(b.lines) > keepLines {
+		b.lines = b.lines[len(b.lines)-keepLines:]
+	}
+	return len(p), nil
+}
+
+func (b *journalBuffer) tail() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Join(b.lines, "\n")
+}
+
+// objects is every object with its conditions, for messages.
+func (w *world) objects() string {
+	var b strings.Builder
+	for _, kind := range []string{"Cluster", "Bridge", "Appliance", "App", "Vhost", "Operation"} {
+		for _, o := range w.list(kind) {
+			fmt.Fprintf(&b, "%s deleting=%v\n", resource.KeyOf(o), resource.Deleting(o))
+			for _, c := range resource.Conditions(o) {
+				fmt.Fprintf(&b, "    %-22s %-8s %-20s %s\n", c.GetType(), c.GetStatus(), c.GetReason(), c.GetMessage())
+			}
+		}
+	}
+	return b.String()
+}
