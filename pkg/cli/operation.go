@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,7 +100,7 @@ func (a *app) target(ctx context.Context, args []string, kinds ...string) (*conn
 		return nil, resource.Key{}, usagef("allowed is one object, as KIND/NAME")
 	}
 	if !slices.Contains(kinds, keys[0].Kind) {
-		return nil, resource.Key{}, usagef("%s: allowed are objects of the kind %v", keys[0].Short(), kinds)
+		return nil, resource.Key{}, usagef("%s: allowed are objects of the kinds %s", keys[0].Short(), strings.Join(kinds, ", "))
 	}
 	return conn, keys[0], nil
 }

@@ -55,6 +55,8 @@ func stageOf(obj resource.Object, staleReady bool) Stage {
 		stage = Stage{Condition: first.GetType(), Reason: first.GetReason(), Message: first.GetMessage()}
 	case first != nil:
 		stage = Stage{Condition: first.GetType(), Reason: "Changed", Message: "the change is being looked at"}
+	case summary.GetStatus() == "True":
+		stage = Stage{Condition: ready, Reason: summary.GetReason(), Message: summary.GetMessage()}
 	case len(resource.Conditions(obj)) > 0:
 		stage = Stage{Condition: ready, Reason: "Progressing", Message: "is being worked on"}
 	}

@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -191,5 +193,24 @@ func TestLimits(t *testing.T) {
 	n.must(call{Method: "update", Guest: g})
 	if res := n.must(hungry); res.Exit == 0 {
 		t.Error("a lowered limit is not in force")
+	}
+}
+
+// TestCoresOfARunningGuest are lowered and raised although the guest's own service manager
+// has made groups below the one that carries the limit.
+func TestCoresOfARunningGuest(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip("one processor only")
+	}
+	n := startNode(t, EngineLXC)
+	g := debian(101)
+	g.Cores = 2
+	n.boot(g)
+	for _, cores := range []int{1, 2, 1} {
+		g.Cores = cores
+		n.must(call{Method: "update", Guest: g})
+		if res := n.must(call{Method: "exec", VMID: 101, Argv: []string{"nproc"}}); strings.TrimSpace(res.Stdout) != strconv.Itoa(cores) {
+			t.Errorf("%d cores: nproc says %+v", cores, res)
+		}
 	}
 }

@@ -27,6 +27,38 @@ func (e *Engine) applyLimits(g engine.Guest) error {
 	return e.writeLimits(g.VMID, limits)
 }
 
+// writeLimit sets one limit of a group. A set of processors (cgroup v1) must contain those of
+// the groups below, which the guest's service manager makes: narrowing begins at the deepest,
+// widening at the top, so both ways are gone.
+func writeLimit(dir string, l limit) error {
+	file := filepath.Join(dir, l.file)
+	if l.controller != "cpuset" {
+		return os.WriteFile(file, []byte(l.value), 0)
+	}
+	var groups []string // top first
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // a group that ended meanwhile
+		}
+		if err == nil && d.IsDir() {
+			groups = append(groups, filepath.Join(path, l.file))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	// Each way fails where the other one works; what counts is the top at the end.
+	for _, f := range slices.Backward(groups) {
+		_ = os.WriteFile(f, []byte(l.value), 0)
+	}
+	err = os.WriteFile(file, []byte(l.value), 0)
+	for _, f := range groups {
+		_ = os.WriteFile(f, []byte(l.value), 0)
+	}
+	return err
+}
+
 func (e *Engine) writeLimits(vmid int, limits []limit) error {
 	var failed []error
 	for _, l := range limits {
@@ -35,7 +67,7 @@ func (e *Engine) writeLimits(vmid int, limits []limit) error {
 			e.log.Warn("limit has no effect: the machine has no such controller", "vmid", vmid, "limit", l.file)
 			continue
 		}
-		err := os.WriteFile(filepath.Join(dir, l.file), []byte(l.value), 0)
+		err := writeLimit(dir, l)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // swap accounting is off
 		}
