@@ -81,7 +81,7 @@ func (w *world) tasks(typ string, vmid int) int {
 	w.Helper()
 	n := 0
 	for _, name := range w.names("tasks") {
-		if strings.Contains(name, fmt.Sprintf(":%s:%d:", typ, vmid)) && strings.Contains(w.file("tasks", name), "\nTASK OK") {
+		if strings.Contains(name, fmt.Sprintf(":%s:%d:", typ, vmid)) && strings.HasSuffix(w.file("tasks", name), "TASK OK\n") {
 			n++
 		}
 	}

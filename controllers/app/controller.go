@@ -148,7 +148,15 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 }
 
 func (r *reconciler) driver(s *session, conn *cluster.Connection) *lxc.Driver {
-	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log}
+	announce := common.Announce(s, CondCreated, CondRunning, []string{CondNetwork, CondProvisioned, CondHealthy})
+	before := func(ctx context.Context, step lxc.Step) error {
+		if step.Action == lxc.ActionCreate {
+			// A guest that is made anew has to be provisioned anew.
+			status(s).ProvisionedHash = nil
+		}
+		return announce(ctx, step)
+	}
+	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log, Before: before}
 }
 
 // journal keeps the awaited task in the status.

@@ -3,7 +3,9 @@ package app
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
+	"github.com/proximity-pve/proximity/controllers/internal/probe"
 	"github.com/proximity-pve/proximity/controllers/internal/routing"
 	"github.com/proximity-pve/proximity/pkg/appliance"
 	"github.com/proximity-pve/proximity/pkg/cluster"
@@ -59,8 +62,7 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 			s.False(CondTemplate, "Missing", "%v", err)
 			return "", err
 		}
-		// A guest that is made anew has to be provisioned anew.
-		status(s).Template, status(s).ProvisionedHash = proto.String(volid), nil
+		status(s).Template = proto.String(volid)
 		s.True(CondTemplate, "Present", "%s", volid)
 		return volid, nil
 	}
@@ -195,33 +197,19 @@ func (r *reconciler) healthy(ctx context.Context, s *session, conn *cluster.Conn
 		s.True(CondHealthy, "Healthy", "%s answers", what)
 		return nil
 	}
-	url, args := "http://"+what, []string{"curl", "-q", "-s", "-S", "--noproxy", "*", "--max-time", "3", "-o", "/dev/null", "-w", "%{http_code}"}
-	if path == "" {
-		url, args = "telnet://"+what, []string{"curl", "-q", "-s", "-S", "--noproxy", "*", "--connect-timeout", "3", "--max-time", "3", "-o", "/dev/null"}
+	from, address := guest.Target{Node: st.Node, VMID: st.VMID}, net.JoinHostPort(status(s).GetAddress(), strconv.Itoa(int(port)))
+	ask := func() (probe.Verdict, error) { return probe.TCP(ctx, conn.Guests, from, address) }
+	if path != "" {
+		ask = func() (probe.Verdict, error) { return probe.HTTP(ctx, conn.Guests, from, "http://"+address+path) }
 	}
-	res, err := conn.Guests.Run(ctx, guest.Target{Node: st.Node, VMID: st.VMID}, guest.Command{Argv: append(args, url)})
+	v, err := ask()
 	if err != nil {
 		return runtime.Waiting(recheck, "GuestUnreachable", "the appliance cannot be asked to check the application: %v", err)
 	}
-	if why := refusal(res, path != ""); why != "" {
-		s.False(CondHealthy, "Unhealthy", "%s: %s", what, why)
-		return runtime.Waiting(time.Second, "Unhealthy", "%s does not answer as it should: %s", what, why)
+	if !v.OK {
+		s.False(CondHealthy, "Unhealthy", "%s: %s", what, v.Why)
+		return runtime.Waiting(time.Second, "Unhealthy", "%s does not answer as it should: %s", what, v.Why)
 	}
 	s.True(CondHealthy, "Healthy", "%s answers", what)
 	return nil
-}
-
-// refusal reads curl's verdict; "" is good. A TCP check that connects ends by curl's time
-// limit (28) because nobody speaks.
-func refusal(res guest.Result, http bool) string {
-	code := strings.TrimSpace(string(res.Stdout))
-	switch {
-	case http && res.ExitCode == 0 && code >= "200" && code < "400":
-		return ""
-	case http && res.ExitCode == 0:
-		return "HTTP status " + code
-	case !http && (res.ExitCode == 0 || res.ExitCode == 28 && !strings.Contains(string(res.Stderr), "Connection timed out")):
-		return ""
-	}
-	return strings.TrimSpace(string(res.Stderr))
 }

@@ -139,7 +139,10 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 }
 
 func (r *reconciler) driver(s *session, conn *cluster.Connection) *lxc.Driver {
-	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log}
+	return &lxc.Driver{
+		API: conn.API, Journal: journal{s}, Report: s, Log: s.Log,
+		Before: common.Announce(s, CondCreated, CondRunning, []string{CondPackages, CondNetwork, CondConfigured, CondDNS, CondProxy, CondNAT}),
+	}
 }
 
 // journal keeps the awaited task in the status.

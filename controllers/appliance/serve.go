@@ -195,7 +195,7 @@ func (r *reconciler) tellRestarts(ctx context.Context, s *session, name string, 
 		return
 	}
 	if last.Observation.BootID != now.BootID {
-		s.Warning(ctx, "GuestRebooted", "the guest was booted again outside of our doing")
+		s.Warning(ctx, "GuestRebooted", "the guest has been booted since it was last looked at")
 		return
 	}
 	for unit, svc := range now.Services {

@@ -56,6 +56,32 @@ func BridgeUp(b *v1alpha1.Bridge) bool {
 		resource.FindCondition(b, BridgeActive).GetStatus() == "True"
 }
 
+// Announce says in the conditions what a step is about to do to a guest, durably before a
+// new guest is made: with a crash in between, it must not be taken for the one before,
+// which worked. later lists the conditions that speak of what runs in the guest.
+func Announce[T resource.Object](s *runtime.Session[T], created, running string, later []string) func(context.Context, lxc.Step) error {
+	return func(ctx context.Context, step lxc.Step) error {
+		switch step.Action {
+		case lxc.ActionCreate:
+			if resource.FindCondition(s.Object, created) == nil {
+				return nil // the first one
+			}
+			s.False(created, "Missing", "%s; it is made again", step.Why)
+			for _, c := range append([]string{running}, later...) {
+				if resource.FindCondition(s.Object, c) != nil {
+					s.SetCondition(c, "Unknown", "Missing", "%s", step.Why)
+				}
+			}
+			return s.SaveStatus(ctx)
+		case lxc.ActionStart:
+			s.False(running, "Starting", "%s", step.Why)
+		case lxc.ActionShutdown:
+			s.False(running, "Stopping", "%s", step.Why)
+		}
+		return nil
+	}
+}
+
 // Node chooses the node for a guest: the wanted one, else the cluster's default, else its
 // first online node. A node that is not online is waited for.
 func Node(ctx context.Context, api cluster.API, wanted ...string) (string, error) {

@@ -49,6 +49,9 @@ type Driver struct {
 	Journal Journal
 	Report  Reporter
 	Log     *slog.Logger
+	// Before is called before each step (nil: nothing is). It says in the object what is
+	// about to happen; a step that it returns an error for is not taken.
+	Before func(ctx context.Context, s Step) error
 }
 
 // Converge observes the guest and takes steps until it is as desired (nil: gone), and
@@ -157,6 +160,11 @@ func (d *Driver) Observe(ctx context.Context, mark ownership.Mark, node string) 
 // act takes one step. A step that starts a task leaves it in the journal.
 func (d *Driver) act(ctx context.Context, desired *Desired, mark ownership.Mark, o Observed, s Step) error {
 	d.Log.Info("step", "action", s.Action, "effect", s.Effect, "vmid", mark.VMID, "node", o.Node, "why", s.Why)
+	if d.Before != nil {
+		if err := d.Before(ctx, s); err != nil {
+			return err
+		}
+	}
 	if s.Action == ActionUpdate {
 		if err := d.API.UpdateLXC(ctx, o.Node, mark.VMID, *s.Change); err != nil {
 			return d.refused(ctx, s, mark, err)
