@@ -204,6 +204,9 @@ func (w world) addVhosts(in *appliance.Input, name string) {
 			continue
 		}
 		in.Vhosts = append(in.Vhosts, routing.Render(v, w.appIndex))
+		if v.GetSpec().GetTls().GetRedirect() {
+			continue // plain HTTP would only tell of the redirect
+		}
 		in.Probes = append(in.Probes, appliance.Probe{
 			Key: "vhost/" + routing.Key(v.GetMetadata()), Kind: appliance.ProbeHTTP, Address: "127.0.0.1:80",
 			Host: strings.Replace(v.GetSpec().GetHosts()[0], "*", "any", 1),

@@ -16,7 +16,6 @@ package vhost
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -27,6 +26,7 @@ import (
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/controllers/internal/live"
+	"github.com/proximity-pve/proximity/controllers/internal/probe"
 	"github.com/proximity-pve/proximity/controllers/internal/routing"
 	"github.com/proximity-pve/proximity/pkg/appliance"
 	"github.com/proximity-pve/proximity/pkg/cluster"
@@ -275,26 +275,20 @@ func (r *reconciler) serving(ctx context.Context, s *session, a *v1alpha1.Applia
 	if err != nil {
 		return runtime.Stalled("NotConnected", "%v", err)
 	}
-	res, err := conn.Guests.Run(ctx, guest.Target{Node: st.Node, VMID: st.VMID}, guest.Command{Argv: []string{
-		"curl", "-q", "-s", "-S", "--noproxy", "*", "--max-time", "3", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: " + host, "http://127.0.0.1:80/",
-	}})
+	v, err := probe.Through(ctx, conn.Guests, guest.Target{Node: st.Node, VMID: st.VMID}, host, s.Object.GetSpec().GetTls().GetRedirect())
 	if err != nil {
 		return runtime.Waiting(recheck, "GuestUnreachable", "the proxy cannot be asked: %v", err)
 	}
-	// The proxy itself answers 502 to 504 for a backend that does not answer it.
-	code := strings.TrimSpace(string(res.Stdout))
-	if res.ExitCode != 0 || code >= "502" && code <= "504" {
-		why := errors.Join(errors.New("HTTP status "+code), nonEmpty(string(res.Stderr)))
-		s.False(CondServing, "BackendFailed", "a request for %s fails: %v", host, why)
-		return runtime.Waiting(time.Second, "BackendFailed", "a request for %s fails: %v", host, why)
+	// The proxy itself answers 502 to 504 for a backend that does not answer it; what else a
+	// backend says is its own affair.
+	if v.Code == 0 || v.Code >= 502 && v.Code <= 504 {
+		why := v.Why
+		if v.Code != 0 {
+			why = fmt.Sprintf("no backend answers the proxy (%s)", v.Why)
+		}
+		s.False(CondServing, "BackendFailed", "a request for %s fails: %s", host, why)
+		return runtime.Waiting(time.Second, "BackendFailed", "a request for %s fails: %s", host, why)
 	}
 	s.True(CondServing, "Serving", "a request for %s reaches a backend", host)
 	return nil
-}
-
-func nonEmpty(s string) error {
-	if s = strings.TrimSpace(s); s == "" {
-		return nil
-	}
-	return errors.New(s)
 }
