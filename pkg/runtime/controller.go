@@ -31,11 +31,14 @@ type Options[T resource.Object] struct {
 	Finalizer  string // empty: deletion needs nothing from the outside
 	Reconciler Reconciler[T]
 	// Ready lists the conditions that Ready is computed from, in order of their dependency.
-	Ready   []string
-	Workers int           // 0: DefaultWorkers
-	Resync  time.Duration // 0: DefaultResync
-	Timeout time.Duration // 0: DefaultTimeout
-	Watches []Watch
+	Ready []string
+	// ReadyFor, when set, replaces Ready for an object: one that should be stopped is ready
+	// by other conditions than one that should run.
+	ReadyFor func(T) []string
+	Workers  int           // 0: DefaultWorkers
+	Resync   time.Duration // 0: DefaultResync
+	Timeout  time.Duration // 0: DefaultTimeout
+	Watches  []Watch
 	// Sources feed keys from outside the store, e.g. an observation that changed.
 	Sources []Source
 }
@@ -61,6 +64,14 @@ type Controller struct {
 	bind      func(c Client, rec *Recorder, log *slog.Logger)
 	reconcile func(ctx context.Context, key resource.Key) (Result, error)
 	queue     workqueue.TypedRateLimitingInterface[resource.Key]
+}
+
+// table is the list of conditions that Ready of an object is computed from.
+func (o Options[T]) table(obj T) []string {
+	if o.ReadyFor != nil {
+		return o.ReadyFor(obj)
+	}
+	return o.Ready
 }
 
 // New makes a controller from its declaration.

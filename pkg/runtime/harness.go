@@ -35,7 +35,7 @@ func (h *harness[T]) reconcile(ctx context.Context, key resource.Key) (res Resul
 	if err != nil {
 		return Result{}, err
 	}
-	s := &Session[T]{Client: h.client, rec: h.rec, ready: h.opts.Ready, Log: h.log.With("kind", key.Kind, "namespace", key.Namespace, "name", key.Name)}
+	s := &Session[T]{Client: h.client, rec: h.rec, first: obj, ready: h.opts.table(obj), Log: h.log.With("kind", key.Kind, "namespace", key.Namespace, "name", key.Name)}
 	s.adopt(obj)
 	if resource.Deleting(obj) {
 		return h.finalize(ctx, s)
@@ -112,8 +112,9 @@ func (h *harness[T]) ensureFinalizer(ctx context.Context, s *Session[T]) error {
 func (h *harness[T]) report(ctx context.Context, s *Session[T], err error) error {
 	var waiting *WaitingError
 	keep := errors.As(err, &waiting) && waiting.keep
-	if len(h.opts.Ready) > 0 && !keep {
-		summarize(s.Object, h.opts.Ready, err)
+	wasReady := resource.FindCondition(s.first, ConditionReady).GetStatus()
+	if len(s.ready) > 0 && !keep {
+		summarize(s.Object, s.ready, err)
 	}
 	if c := classify(Result{}, err); !keep && c != outcomeTransient && c != outcomeConflict && c != outcomePanic {
 		setObservedGeneration(s.Object)
@@ -122,7 +123,20 @@ func (h *harness[T]) report(ctx context.Context, s *Session[T], err error) error
 	if errors.Is(saveErr, ErrNotFound) {
 		return nil
 	}
+	h.announce(ctx, s, wasReady)
 	return saveErr
+}
+
+// announce records an event when an object became ready or ceased to be.
+func (h *harness[T]) announce(ctx context.Context, s *Session[T], was string) {
+	now := resource.FindCondition(s.Object, ConditionReady)
+	switch {
+	case now == nil || resource.Deleting(s.Object) || was == now.GetStatus():
+	case now.GetStatus() == "True":
+		s.Normal(ctx, "Ready", "%s", now.GetMessage())
+	case was == "True":
+		s.Warning(ctx, "NotReady", "%s", now.GetMessage())
+	}
 }
 
 // call runs a step of a reconciler and turns a panic into an error.

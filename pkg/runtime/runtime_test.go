@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -354,6 +355,43 @@ func TestEventsAreCountedAndBounded(t *testing.T) {
 		}
 		if n := len(list()); n != 1000 {
 			t.Errorf("%d events are kept", n)
+		}
+	})
+}
+
+func TestReadyTransitionsAreEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		f := &fake{finalize: done}
+		f.reconcile = func(ctx context.Context, s *runtime.Session[*v1alpha1.Bridge]) (runtime.Result, error) {
+			if down.Load() {
+				s.False("Active", "LinkDown", "the link is down")
+				return runtime.Result{}, nil
+			}
+			return healthy(ctx, s)
+		}
+		w := run(t, f)
+		defer w.stop()
+		w.create()
+		reasons := func() (out []string) {
+			snap, err := w.st.List(t.Context(), "Event", store.ListOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range snap.Items {
+				out = append(out, o.(*v1alpha1.Event).GetReason()+": "+o.(*v1alpha1.Event).GetMessage())
+			}
+			slices.Sort(out)
+			return out
+		}
+		if got := reasons(); len(got) != 1 || got[0] != "Ready: everything is as declared" {
+			t.Errorf("events %q", got)
+		}
+		down.Store(true)
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if got := reasons(); len(got) != 2 || got[0] != "NotReady: the link is down" {
+			t.Errorf("events %q", got)
 		}
 	})
 }

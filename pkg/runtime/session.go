@@ -35,6 +35,7 @@ type Session[T resource.Object] struct {
 	Log    *slog.Logger
 
 	rec   *Recorder
+	first resource.Object // as it was when the reconcile began
 	saved resource.Object // as the store has it
 	ready []string        // the conditions that Ready is computed from
 }
