@@ -48,6 +48,17 @@ var readyTable = []string{
 	CondReserved, CondTemplate, CondCreated, CondRunning, CondNetwork, CondDNS, CondProvisioned, CondHealthy,
 }
 
+// readyStopped is the table for an App that should be stopped: what runs in its guest does
+// not matter then, and that the guest is stopped is seen to before anything is reported.
+var readyStopped = []string{CondReserved, CondTemplate, CondCreated}
+
+func readyFor(a *v1alpha1.App) []string {
+	if a.GetSpec().GetState() == stateStopped {
+		return readyStopped
+	}
+	return readyTable
+}
+
 // Deps is what the controller needs.
 type Deps struct {
 	Clusters *cluster.Set
@@ -67,7 +78,7 @@ func New(d Deps) *runtime.Controller {
 	}
 	r := &reconciler{Deps: d}
 	return runtime.New(runtime.Options[*v1alpha1.App]{
-		Kind: kind, Finalizer: finalizer, Reconciler: r, Ready: readyTable, Resync: d.Probe, Workers: 8,
+		Kind: kind, Finalizer: finalizer, Reconciler: r, ReadyFor: readyFor, Resync: d.Probe, Workers: 8,
 		Watches: []runtime.Watch{
 			{Kind: "Appliance", Map: appsOfAppliance},
 			{Kind: "Vhost", Map: appsOfVhost},
@@ -222,10 +233,10 @@ func orTemplate(t string) string {
 // reportStopped is the end of a reconcile for an App that should be stopped: it is ready when
 // it is.
 func (r *reconciler) reportStopped(s *session) {
-	for _, c := range []string{CondRunning, CondNetwork, CondDNS, CondProvisioned, CondHealthy} {
-		s.True(c, "Stopped", "spec.state is Stopped")
+	s.False(CondRunning, "Stopped", "spec.state is Stopped")
+	for _, c := range []string{CondNetwork, CondDNS, CondProvisioned, CondProxy, CondHealthy} {
+		s.SetCondition(c, "Unknown", "Stopped", "spec.state is Stopped")
 	}
-	s.SetCondition(CondProxy, "Unknown", "Stopped", "spec.state is Stopped")
 }
 
 // vhostsOf lists the Vhosts that lead to the App.

@@ -173,6 +173,9 @@ func (t *target) run(ctx context.Context, message string, argv ...string) (outco
 
 func tail(s string) []string {
 	s = strings.TrimRight(strings.ToValidUTF8(s, "\uFFFD"), "\n")
+	// The agent's own mark of a whole answer tells people nothing.
+	s = strings.TrimRight(strings.TrimSuffix("\n"+s, "\nend"), "\n")
+	s = strings.TrimPrefix(s, "\n")
 	if s == "" {
 		return nil
 	}

@@ -140,7 +140,7 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err := r.programmed(s, a, index); err != nil {
 		return runtime.Result{}, err
 	}
-	return runtime.Result{}, r.serving(ctx, s, a)
+	return runtime.Result{}, r.serving(ctx, s, a, index)
 }
 
 // Finalize waits until the proxy no longer serves the name. An appliance that is gone or
@@ -255,9 +255,20 @@ func urls(v *v1alpha1.Vhost) []string {
 	return out
 }
 
+// stoppedApps names the Apps behind a Vhost that nobody wants to run.
+func stoppedApps(v *v1alpha1.Vhost, index map[string]*v1alpha1.App) string {
+	var names []string
+	for _, key := range routing.AppKeys(v) {
+		if app := index[key]; app != nil && app.GetSpec().GetState() == "Stopped" {
+			names = append(names, "App "+app.GetMetadata().GetName()+" is stopped by its spec.state")
+		}
+	}
+	return strings.Join(names, "; ")
+}
+
 // serving asks for the name through the proxy. The answer of the periodic look is used while
 // it is good; otherwise it is asked now.
-func (r *reconciler) serving(ctx context.Context, s *session, a *v1alpha1.Appliance) error {
+func (r *reconciler) serving(ctx context.Context, s *session, a *v1alpha1.Appliance, index map[string]*v1alpha1.App) error {
 	if c := resource.FindCondition(s.Object, CondResolved); c.GetStatus() != "True" {
 		s.False(CondServing, c.GetReason(), "%s", c.GetMessage())
 		return nil
@@ -285,6 +296,9 @@ func (r *reconciler) serving(ctx context.Context, s *session, a *v1alpha1.Applia
 		why := v.Why
 		if v.Code != 0 {
 			why = fmt.Sprintf("no backend answers the proxy (%s)", v.Why)
+		}
+		if stopped := stoppedApps(s.Object, index); stopped != "" {
+			why += "; " + stopped
 		}
 		s.False(CondServing, "BackendFailed", "a request for %s fails: %s", host, why)
 		return runtime.Waiting(time.Second, "BackendFailed", "a request for %s fails: %s", host, why)

@@ -119,11 +119,12 @@ func (h *harness[T]) report(ctx context.Context, s *Session[T], err error) error
 	if c := classify(Result{}, err); !keep && c != outcomeTransient && c != outcomeConflict && c != outcomePanic {
 		setObservedGeneration(s.Object)
 	}
+	// Before the status, so that who sees Ready finds nothing written after it.
+	h.announce(ctx, s, wasReady)
 	saveErr := s.save(ctx)
 	if errors.Is(saveErr, ErrNotFound) {
 		return nil
 	}
-	h.announce(ctx, s, wasReady)
 	return saveErr
 }
 

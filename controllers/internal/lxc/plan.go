@@ -88,7 +88,7 @@ func Plan(desired *Desired, want ownership.Mark, o Observed) ([]Step, *Blocked) 
 			return nil, &Blocked{"UIDElsewhere", fmt.Sprintf(
 				"guest %d carries the tag %s of this object, but VMID %d is reserved for it; remove the tag or the guest", o.Elsewhere, ownership.UIDTag(want.UID), want.VMID)}
 		}
-		steps := []Step{{Action: ActionCreate, Effect: InPlace, Why: fmt.Sprintf("guest %d does not exist", want.VMID)}}
+		steps := []Step{{Action: ActionCreate, Effect: InPlace, Why: "it does not exist"}}
 		if desired.Running {
 			steps = append(steps, Step{Action: ActionStart, Effect: InPlace, Why: "it should run"})
 		}
