@@ -79,7 +79,8 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	iface := s.Object.GetSpec().GetInterfaceName()
 	st := status(s)
 	st.InterfaceName, st.Method = proto.String(iface), proto.String(methodFor(iface))
-	if err := hostAccess(s, conn, iface); err != nil {
+	// From here on there may be something to remove, also after a crash.
+	if err := s.SaveStatus(ctx); err != nil {
 		return runtime.Result{}, err
 	}
 	nodes, err := onlineNodes(ctx, conn)
@@ -91,8 +92,8 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 			return runtime.Result{}, err
 		}
 	}
-	st.Nodes = nodes
-	s.True(CondConfigured, "Written", "%s is configured on %s (%s)", iface, strings.Join(nodes, ", "), st.GetMethod())
+	status(s).Nodes = nodes
+	s.True(CondConfigured, "Written", "%s is configured on %s (%s)", iface, strings.Join(nodes, ", "), methodFor(iface))
 	s.True(CondActive, "Active", "%s is up on %s", iface, strings.Join(nodes, ", "))
 	return runtime.Result{}, nil
 }
@@ -230,6 +231,7 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 	if err != nil {
 		return lxc.Classify(err)
 	}
+	o.owed = slices.Contains(s.Object.GetStatus().GetNodes(), node)
 	todo, blocked := plan(n.iface, wanted, n.mtu, o)
 	if blocked != nil {
 		s.False(CondConfigured, blocked.reason, "%s", blocked.text)
@@ -238,11 +240,20 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 	if len(todo) == 0 {
 		return nil
 	}
+	if err := hostAccess(s, conn, n.iface); err != nil {
+		return err
+	}
 	s.Log.Info("bridge differs", "node", node, "interface", n.iface, "todo", todo)
 	if !slices.Equal(todo, []action{actionReload}) {
 		s.Normal(ctx, string(todo[0]), "%s on node %s (%s)", n.iface, node, methodFor(n.iface))
 	} else {
 		s.Warning(ctx, "Reload", "%s on node %s is not as configured; reloading its network", n.iface, node)
+	}
+	if !wanted && !o.owed {
+		status(s).Nodes = append(status(s).Nodes, node)
+		if err := s.SaveStatus(ctx); err != nil {
+			return err
+		}
 	}
 	for _, a := range todo {
 		upid, err := n.act(ctx, a)
@@ -263,7 +274,11 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 			}
 		}
 	}
-	return n.verify(ctx, s, wanted)
+	if err := n.verify(ctx, s, wanted); err != nil || wanted {
+		return err
+	}
+	status(s).Nodes = slices.DeleteFunc(status(s).Nodes, func(n string) bool { return n == node })
+	return s.SaveStatus(ctx)
 }
 
 // settle waits for the reload that the status names.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/guest"
@@ -55,7 +56,13 @@ func (n nodeBridge) observe(ctx context.Context) (observed, error) {
 		o.listed, o.active, o.mtu = true, bool(i.Active), int(i.MTU)
 		o.ours = m != nil && m.Installation == n.mark.Installation && m.UID == n.mark.UID
 	}
-	if methodFor(n.iface) == methodHost {
+	switch {
+	case methodFor(n.iface) == methodAPI:
+	case n.conn.Host == nil:
+		// The API shows the block's last line as the interface's comment.
+		i, _ := net.Find(n.iface)
+		o.ours = strings.Contains(i.Comments, n.blockMark())
+	default:
 		file, err := n.conn.Host.ReadInterfaces(ctx, n.node)
 		if err != nil {
 			return o, fmt.Errorf("read /etc/network/interfaces of %s: %w", n.node, err)

@@ -29,6 +29,9 @@ type observed struct {
 	active  bool   // the kernel has it
 	pending string // changes that somebody else staged and did not apply
 	mtu     int
+	// owed: it was here, and whether the reload that takes it out of the kernel happened is
+	// not known. An interface that nobody defines is not listed, even while the kernel has it.
+	owed bool
 }
 
 // action is what to do on a node.
@@ -59,7 +62,7 @@ func plan(iface string, wanted bool, mtu int, o observed) ([]action, *blocked) {
 		todo = []action{actionReload}
 	case !wanted && o.listed:
 		todo = []action{actionRemove, actionReload}
-	case !wanted && o.active:
+	case !wanted && (o.active || o.owed):
 		todo = []action{actionReload}
 	}
 	if len(todo) > 0 && o.pending != "" {

@@ -137,6 +137,11 @@ func (d *Driver) Observe(ctx context.Context, mark ownership.Mark, node string) 
 			o.Elsewhere = int(r.VMID)
 		}
 	}
+	if o.Node == "" {
+		if o.Node, err = d.search(ctx, mark.VMID); err != nil || o.Node == "" {
+			return o, err
+		}
+	}
 	cfg, err := d.API.LXCConfig(ctx, o.Node, mark.VMID)
 	if proxmox.IsNotExist(err) {
 		return o, nil
@@ -155,6 +160,34 @@ func (d *Driver) Observe(ctx context.Context, mark ownership.Mark, node string) 
 	o.Mark = ownership.FromDescription(cfg.Description())
 	o.Relation = ownership.Relate(o.Mark, mark)
 	return o, nil
+}
+
+// search looks for a guest of which it is not known where it was made, if it was: a crash
+// may have come before that was written down. "" is nowhere, and that is sure: a list may
+// lack a guest, so every node is asked itself.
+func (d *Driver) search(ctx context.Context, vmid int) (node string, err error) {
+	nodes, err := d.API.Nodes(ctx)
+	if err != nil {
+		return "", classify(fmt.Errorf("list nodes: %w", err))
+	}
+	offline := ""
+	for _, n := range nodes {
+		if !n.Online() {
+			offline = n.Node
+			continue
+		}
+		_, err := d.API.LXCConfig(ctx, n.Node, vmid)
+		switch {
+		case err == nil:
+			return n.Node, nil
+		case !proxmox.IsNotExist(err):
+			return "", classify(fmt.Errorf("look for guest %d on %s: %w", vmid, n.Node, err))
+		}
+	}
+	if offline != "" {
+		return "", runtime.Waiting(lockRecheck, "NodeOffline", "node %s is offline, and whether guest %d is on it is not known", offline, vmid)
+	}
+	return "", nil
 }
 
 // act takes one step. A step that starts a task leaves it in the journal.
