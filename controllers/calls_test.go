@@ -58,6 +58,13 @@ func (l *ledger) enter(what string) (before, after func()) {
 	return l.kill, nil
 }
 
+// reset counts from here.
+func (l *ledger) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls, l.count = nil, map[string]int{}
+}
+
 // killAt arms the trap.
 func (l *ledger) killAt(p point, after bool, kill func()) {
 	l.mu.Lock()

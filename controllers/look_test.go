@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
@@ -139,18 +138,19 @@ func (w *world) deployed() {
 	w.until("quickstart ready", w.ready(quickstartKeys...))
 }
 
-// changedSince lists the objects whose last change is newer than a revision.
+// changedSince lists the changes after a revision.
 func (w *world) changedSince(revision uint64) string {
 	w.Helper()
+	watch, err := w.store.Watch(w.Context(), store.WatchOptions{From: revision})
+	w.must(err)
+	defer watch.Stop()
 	var out []string
-	for _, kind := range []string{"Namespace", "Cluster", "Bridge", "Appliance", "App", "Vhost", "Operation", "Event"} {
-		for _, o := range w.list(kind) {
-			if rv, err := strconv.ParseUint(o.GetMetadata().GetResourceVersion(), 10, 64); err != nil || rv > revision {
-				text, err := resource.EncodeYAML(o)
-				w.must(err)
-				out = append(out, string(text))
-			}
-		}
+	for now := w.store.Revision(); revision < now; {
+		ev := <-watch.Events()
+		revision = ev.Revision
+		text, err := resource.EncodeYAML(ev.Object)
+		w.must(err)
+		out = append(out, string(ev.Type), string(text))
 	}
 	return strings.Join(out, "\n")
 }

@@ -78,6 +78,12 @@ type world struct {
 func inWorld(t *testing.T, story func(w *world)) {
 	t.Helper()
 	t.Parallel()
+	inWorldNow(t, story)
+}
+
+// inWorldNow tells it before the test goes on.
+func inWorldNow(t *testing.T, story func(w *world)) {
+	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, dir)

@@ -1,0 +1,180 @@
+package controllers_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/proximity-pve/proximity/pkg/proxmox"
+)
+
+// A daemon is killed right before, and right after, each call of an undisturbed run that
+// changes something outside. The next daemon must bring the world to the very state that
+// the undisturbed run ends in, with nothing done twice.
+
+// full runs every crash point on both sides; without it the sides alternate where a run
+// of all would be long.
+var full = os.Getenv("PROXIMITY_FULL") != ""
+
+// strangers puts things of other people on the node, which nothing may touch.
+func (w *world) strangers() {
+	w.Helper()
+	w.must(w.admin.CreateNetwork(w.Context(), nodeName, proxmox.InterfaceSpec{Iface: "theirs", Type: "bridge", Autostart: true, Comments: "somebody's"}))
+	w.done(w.admin.ReloadNetwork(w.Context(), nodeName))
+	w.stranger(500)
+}
+
+// stranger makes a guest that is not ours.
+func (w *world) stranger(vmid int) {
+	w.Helper()
+	w.done(w.admin.CreateLXC(w.Context(), nodeName, proxmox.LXCCreate{
+		VMID: vmid, Template: "local:vztmpl/" + templates[1], Hostname: "theirs", Unprivileged: true, Description: "somebody's",
+		RootFS: proxmox.NewVolume("local-lvm", 2), NICs: map[int]proxmox.NIC{0: {Name: "eth0", Bridge: "vmbr0", IP: "dhcp"}},
+	}))
+}
+
+// run is what an undisturbed life leaves behind.
+type undisturbed struct {
+	empty, deployed      string  // portraits
+	creations, deletions []point // the calls that change something
+}
+
+func golden(t *testing.T) (g undisturbed) {
+	t.Run("undisturbed", func(t *testing.T) {
+		inWorldNow(t, func(w *world) {
+			w.strangers()
+			g.empty = w.portrait()
+			w.deployed()
+			w.settle()
+			g.deployed, g.creations = w.portrait(), w.ledger.all()
+			w.ledger.reset()
+			w.remove(quickstartKeys...)
+			w.until("everything gone", w.gone(quickstartKeys...))
+			g.deletions = w.ledger.all()
+			if now := w.portrait(); now != g.empty {
+				t.Errorf("left on the node:\n%s", diffLines(now, g.empty))
+			}
+		})
+	})
+	if len(g.creations) < 10 || len(g.deletions) < 6 {
+		t.Fatalf("an undisturbed run makes %d and %d calls: the ledger misses some", len(g.creations), len(g.deletions))
+	}
+	return g
+}
+
+// settle lets what Ready itself sets off come to its end.
+func (w *world) settle() { time.Sleep(20 * time.Second) }
+
+// die runs a daemon until it is killed at the point and nothing of it is left; act is what
+// the user does meanwhile. done is reached if the point is not.
+func (w *world) die(p point, after bool, act func(), done func() bool) {
+	w.Helper()
+	d := w.start()
+	w.ledger.reset()
+	w.ledger.killAt(p, after, d.kill)
+	act()
+	w.until("crash", func() bool { return w.ledger.sprung() || done() })
+	if !w.ledger.sprung() {
+		w.Fatalf("the run never came to %s #%d", p.what, p.nth)
+	}
+	d.bury()
+}
+
+func (w *world) createdOnce() {
+	w.Helper()
+	for _, vmid := range []int{applianceID, firstVMID} {
+		if n := w.tasks("vzcreate", vmid); n != 1 {
+			w.Errorf("guest %d was created %d times", vmid, n)
+		}
+	}
+}
+
+// eachPoint tells the story with each point, but for repetitions: how often the appliance is
+// configured depends on what comes together.
+func eachPoint(t *testing.T, points []point, both bool, story func(w *world, p point, after bool)) {
+	points = slices.DeleteFunc(slices.Clone(points), func(p point) bool { return p.nth > 1 })
+	for i, p := range points {
+		for _, after := range []bool{false, true} {
+			if !both && !full && after != (i%2 == 0) {
+				continue
+			}
+			side := map[bool]string{false: "before", true: "after"}[after]
+			t.Run(fmt.Sprintf("%02d %s %s", i, side, p.what), func(t *testing.T) {
+				inWorld(t, func(w *world) {
+					w.strangers()
+					story(w, p, after)
+				})
+			})
+		}
+	}
+}
+
+func TestCrashWhileCreating(t *testing.T) {
+	g := golden(t)
+	eachPoint(t, g.creations, true, func(w *world, p point, after bool) {
+		w.die(p, after, func() { w.apply(w.quickstart()) }, w.ready(quickstartKeys...))
+		w.start()
+		w.until("quickstart ready", w.ready(quickstartKeys...))
+		w.settle()
+		if now := w.portrait(); now != g.deployed {
+			w.Errorf("not the same end:\n%s", diffLines(now, g.deployed))
+		}
+		w.createdOnce()
+	})
+}
+
+func TestCrashWhileDeleting(t *testing.T) {
+	g := golden(t)
+	eachPoint(t, g.deletions, true, func(w *world, p point, after bool) {
+		w.deployed()
+		w.daemon.stop()
+		w.die(p, after, func() { w.remove(quickstartKeys...) }, w.gone(quickstartKeys...))
+		w.start()
+		w.until("everything gone", w.gone(quickstartKeys...))
+		if now := w.portrait(); now != g.empty {
+			w.Errorf("left on the node:\n%s", diffLines(now, g.empty))
+		}
+		w.createdOnce()
+	})
+}
+
+// Deletion is the first thing that the next daemon hears of what the last one was at.
+func TestDeletionAfterCrash(t *testing.T) {
+	g := golden(t)
+	eachPoint(t, g.creations, false, func(w *world, p point, after bool) {
+		w.die(p, after, func() { w.apply(w.quickstart()) }, w.ready(quickstartKeys...))
+		w.remove(quickstartKeys...)
+		w.start()
+		w.until("everything gone", w.gone(quickstartKeys...))
+		if now := w.portrait(); now != g.empty {
+			w.Errorf("left on the node:\n%s", diffLines(now, g.empty))
+		}
+	})
+}
+
+// What an App's guest had is not taken for what its successor has.
+func TestCrashWhileCreatingAgain(t *testing.T) {
+	recreate := func(w *world) {
+		w.done(w.admin.StopLXC(w.Context(), nodeName, firstVMID))
+		w.done(w.admin.DeleteLXC(w.Context(), nodeName, firstVMID, proxmox.LXCDelete{Purge: true}))
+	}
+	eachPoint(t, []point{{"api POST /nodes/pve/lxc 20000", 1}, {"api POST /nodes/pve/lxc/20000/status/start", 1}}, true, func(w *world, p point, after bool) {
+		w.deployed()
+		w.settle()
+		want := w.portrait()
+		w.daemon.stop()
+		recreate(w)
+		w.die(p, after, func() {}, func() bool { return false })
+		w.start()
+		w.until("quickstart ready", func() bool { return w.tasks("vzcreate", firstVMID) == 2 && w.ready(quickstartKeys...)() })
+		w.settle()
+		if now := w.portrait(); now != want {
+			w.Errorf("not the same end:\n%s", diffLines(now, want))
+		}
+		if n := w.tasks("vzcreate", firstVMID); n != 2 {
+			w.Errorf("created %d times", n)
+		}
+	})
+}
