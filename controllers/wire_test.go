@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -58,11 +59,14 @@ func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
 	}
 }
 
+// idleConnTimeout is below the node's five seconds, as the production transport's.
+const idleConnTimeout = 3 * time.Second
+
 // newAPITransport speaks HTTPS over the pipes. Who the server is has been proven by
 // whoever holds the other end.
 func newAPITransport(p *pipes) *http.Transport {
 	return &http.Transport{
-		ForceAttemptHTTP2: false,
+		IdleConnTimeout: idleConnTimeout,
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			raw, err := p.dial(ctx)
 			if err != nil {
