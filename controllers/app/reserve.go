@@ -116,7 +116,7 @@ func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network
 	}
 	st := app.Status
 	if st.GetVmid() == 0 {
-		vmid, err := chooseVMID(app, cl, common.UsedVMIDs(tx, self), taken)
+		vmid, err := chooseVMID(tx, app, cl, taken)
 		if err != nil {
 			return err
 		}
@@ -135,13 +135,14 @@ func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network
 
 // chooseVMID takes the one that the spec names, else the lowest of the cluster's range that
 // no object has reserved and no guest has.
-func chooseVMID(app *v1alpha1.App, cl *v1alpha1.Cluster, used map[int32]resource.Key, taken map[int32]bool) (int32, error) {
+func chooseVMID(tx runtime.Tx, app *v1alpha1.App, cl *v1alpha1.Cluster, taken map[int32]bool) (int32, error) {
 	if want := app.GetSpec().GetVmid(); want != 0 {
-		if by, ok := used[want]; ok {
+		if by, ok := common.VMIDHolder(tx, app, want); ok {
 			return 0, runtime.Stalled("VMIDTaken", "VMID %d is reserved for %s; use another one", want, by)
 		}
 		return want, nil
 	}
+	used := common.UsedVMIDs(tx, resource.KeyOf(app))
 	from, to := cl.GetSpec().GetVmidStart(), cl.GetSpec().GetVmidEnd()
 	for id := from; id <= to && id != 0; id++ {
 		if _, ok := used[id]; !ok && !taken[id] {
@@ -161,6 +162,7 @@ func (n network) usable(text string) bool {
 // else takes the lowest free one of the DHCP range.
 func chooseAddress(tx runtime.Tx, app *v1alpha1.App, n network) (netip.Addr, error) {
 	used := map[netip.Addr]string{n.lan: "the appliance"}
+	named := map[netip.Addr]bool{} // by others that may not have it yet
 	for _, o := range tx.List(kind, "") {
 		other := o.(*v1alpha1.App)
 		if routing.Key(other.GetMetadata()) == routing.Key(app.GetMetadata()) {
@@ -168,6 +170,9 @@ func chooseAddress(tx runtime.Tx, app *v1alpha1.App, n network) (netip.Addr, err
 		}
 		if addr, err := netip.ParseAddr(other.GetStatus().GetAddress()); err == nil {
 			used[addr] = resource.KeyOf(other).String()
+		}
+		if addr, err := netip.ParseAddr(other.GetSpec().GetNetwork().GetAddress()); err == nil {
+			named[addr] = true
 		}
 	}
 	if want := app.GetSpec().GetNetwork().GetAddress(); want != "" {
@@ -186,7 +191,7 @@ func chooseAddress(tx runtime.Tx, app *v1alpha1.App, n network) (netip.Addr, err
 		}
 	}
 	for addr := n.start; addr.IsValid() && !n.end.Less(addr); addr = addr.Next() {
-		if used[addr] == "" {
+		if used[addr] == "" && !named[addr] {
 			return addr, nil
 		}
 	}

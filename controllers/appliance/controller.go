@@ -187,7 +187,7 @@ func (r *reconciler) reserve(ctx context.Context, s *session) error {
 				return err
 			}
 			want := s.Object.GetSpec().GetVmid()
-			if by, taken := common.UsedVMIDs(tx, self)[want]; taken {
+			if by, taken := common.VMIDHolder(tx, cur, want); taken {
 				return runtime.Stalled("VMIDTaken", "VMID %d is reserved for %s; use another one", want, by)
 			}
 			next := resource.Clone(cur).(*v1alpha1.Appliance)

@@ -13,6 +13,7 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
+	"github.com/proximity-pve/proximity/controllers/internal/routing"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
@@ -73,10 +74,10 @@ func Announce[T resource.Object](s *runtime.Session[T], created, running string,
 				}
 			}
 			return s.SaveStatus(ctx)
-		case lxc.ActionStart:
-			s.False(running, "Starting", "%s", step.Why)
-		case lxc.ActionShutdown:
-			s.False(running, "Stopping", "%s", step.Why)
+		case lxc.ActionStart, lxc.ActionShutdown:
+			if resource.FindCondition(s.Object, running) != nil {
+				s.False(running, map[lxc.Action]string{lxc.ActionStart: "Starting", lxc.ActionShutdown: "Stopping"}[step.Action], "%s", step.Why)
+			}
 		}
 		return nil
 	}
@@ -121,26 +122,53 @@ func MAC(uid string, n int) string {
 	return fmt.Sprintf("BC:24:11:%02X:%02X:%02X", sum[0], sum[1], sum[2])
 }
 
-// UsedVMIDs lists the VMIDs that objects of a cluster have reserved, with the key of who
-// has it, leaving out the object itself.
+// UsedVMIDs lists the VMIDs that objects of a cluster have reserved or name, with the key
+// of who does, leaving out the object itself.
 func UsedVMIDs(tx runtime.Tx, self resource.Key) map[int32]resource.Key {
 	used := map[int32]resource.Key{}
-	note := func(o resource.Object, ids ...int32) {
-		if key := resource.KeyOf(o); key != self {
-			for _, id := range ids {
-				if id != 0 {
-					used[id] = key
-				}
+	for _, c := range vmidClaims(tx, self) {
+		for _, id := range []int32{c.reserved, c.named} {
+			if id != 0 {
+				used[id] = c.key
 			}
+		}
+	}
+	return used
+}
+
+// VMIDHolder returns who keeps an object from a VMID that it names: the one that has
+// reserved it, else an older one that names it too. Without an order both would give way.
+func VMIDHolder(tx runtime.Tx, self resource.Object, vmid int32) (holder resource.Key, taken bool) {
+	for _, c := range vmidClaims(tx, resource.KeyOf(self)) {
+		first := c.reserved == 0 && routing.Older(c.meta, self.GetMetadata()) < 0
+		if c.reserved == vmid || c.named == vmid && first {
+			return c.key, true
+		}
+	}
+	return resource.Key{}, false
+}
+
+// vmidClaim is what an object has reserved and what it names; 0 is nothing.
+type vmidClaim struct {
+	key             resource.Key
+	meta            *v1alpha1.ObjectMeta
+	reserved, named int32
+}
+
+func vmidClaims(tx runtime.Tx, self resource.Key) []vmidClaim {
+	var claims []vmidClaim
+	add := func(o resource.Object, reserved, named int32) {
+		if key := resource.KeyOf(o); key != self {
+			claims = append(claims, vmidClaim{key, o.GetMetadata(), reserved, named})
 		}
 	}
 	for _, o := range tx.List("Appliance", "") {
 		a := o.(*v1alpha1.Appliance)
-		note(o, a.GetStatus().GetVmid(), a.GetSpec().GetVmid())
+		add(o, a.GetStatus().GetVmid(), a.GetSpec().GetVmid())
 	}
 	for _, o := range tx.List("App", "") {
 		a := o.(*v1alpha1.App)
-		note(o, a.GetStatus().GetVmid(), a.GetSpec().GetVmid())
+		add(o, a.GetStatus().GetVmid(), a.GetSpec().GetVmid())
 	}
-	return used
+	return claims
 }
