@@ -44,6 +44,10 @@ const (
 	keepFor  = 24 * time.Hour
 	keepMost = 100
 
+	// tidyAfter is the pause before an operation that came to its end is looked at again,
+	// and older ones make room for it.
+	tidyAfter = time.Second
+
 	defaultTimeout = 2 * time.Minute
 	maxTimeout     = 30 * time.Minute
 
@@ -81,31 +85,41 @@ func (r *reconciler) Finalize(context.Context, *session) (runtime.Result, error)
 
 // Reconcile begins a pending operation, and cleans up finished ones.
 func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result, error) {
+	if phase := s.Object.GetStatus().GetPhase(); phase == succeeded || phase == failed {
+		return r.expire(ctx, s)
+	}
+	if err := r.carryOut(ctx, s); err != nil {
+		return runtime.Result{}, err
+	}
+	return runtime.Result{RequeueAfter: tidyAfter}, nil
+}
+
+func (r *reconciler) carryOut(ctx context.Context, s *session) error {
 	if s.Object.Status == nil {
 		s.Object.Status = &v1alpha1.OperationStatus{}
 	}
 	uid := s.Object.GetMetadata().GetUid()
-	switch s.Object.GetStatus().GetPhase() {
-	case succeeded, failed:
-		return r.expire(ctx, s)
-	case running:
+	if s.Object.GetStatus().GetPhase() == running {
 		r.mu.Lock()
 		mine := r.started[uid]
 		r.mu.Unlock()
 		if !mine {
-			r.finish(s, failed, "Interrupted", "the daemon stopped while the operation ran; whether it took effect is not known")
-			return runtime.Result{}, nil
+			r.interrupted(s)
 		}
-		return runtime.Result{}, nil
+		return nil
 	}
 	return r.run(ctx, s, uid)
 }
 
-func (r *reconciler) run(ctx context.Context, s *session, uid string) (runtime.Result, error) {
+func (r *reconciler) interrupted(s *session) {
+	r.finish(s, failed, "Interrupted", "the daemon stopped while the operation ran; whether it took effect is not known")
+}
+
+func (r *reconciler) run(ctx context.Context, s *session, uid string) error {
 	timeout, err := timeoutOf(s.Object)
 	if err != nil {
 		r.finish(s, failed, "Failed", "%v", err)
-		return runtime.Result{}, nil
+		return nil
 	}
 	created, _ := time.Parse(time.RFC3339, s.Object.GetMetadata().GetCreationTimestamp())
 	left := timeout - time.Since(created)
@@ -114,10 +128,10 @@ func (r *reconciler) run(ctx context.Context, s *session, uid string) (runtime.R
 		var w *runtime.WaitingError
 		if errors.As(err, &w) && left > 0 {
 			s.Object.Status.Phase, s.Object.Status.Message = proto.String(pending), proto.String(w.Text)
-			return runtime.Result{}, err
+			return err
 		}
 		r.finish(s, failed, "TargetNotFound", "%v", err)
-		return runtime.Result{}, nil
+		return nil
 	}
 	st := s.Object.Status
 	st.Phase, st.StartTime, st.Message = proto.String(running), proto.String(now()), proto.String("")
@@ -131,7 +145,7 @@ func (r *reconciler) run(ctx context.Context, s *session, uid string) (runtime.R
 		r.mu.Unlock()
 	}()
 	if err := s.SaveStatus(ctx); err != nil {
-		return runtime.Result{}, err
+		return err
 	}
 	actx, cancel := context.WithTimeout(ctx, max(left, time.Second))
 	defer cancel()
@@ -140,13 +154,15 @@ func (r *reconciler) run(ctx context.Context, s *session, uid string) (runtime.R
 	switch {
 	case errors.Is(actx.Err(), context.DeadlineExceeded):
 		r.finish(s, failed, "TimedOut", "not done within %s", timeout)
+	case ctx.Err() != nil:
+		r.interrupted(s)
 	case err != nil:
 		r.finish(s, failed, "Failed", "%v", err)
 	default:
 		r.finish(s, succeeded, "Succeeded", "%s", out.message)
 	}
 	s.Normal(ctx, s.Object.Status.GetPhase(), "%s of %s: %s", s.Object.GetSpec().GetAction(), target.name, s.Object.Status.GetMessage())
-	return runtime.Result{RequeueAfter: keepFor}, nil
+	return nil
 }
 
 func timeoutOf(op *v1alpha1.Operation) (time.Duration, error) {
