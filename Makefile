@@ -56,7 +56,9 @@ $(TOOLS_STAMP): hack/tools/go.mod hack/tools/go.sum
 install: build ## install binaries, systemd unit and a configuration to fill in (DESTDIR, PREFIX)
 	install -D -m 0755 bin/proximityd $(DESTDIR)$(PREFIX)/bin/proximityd
 	install -D -m 0755 bin/proxctl $(DESTDIR)$(PREFIX)/bin/proxctl
-	install -D -m 0644 manifests/systemd/proximityd.service $(DESTDIR)$(UNITDIR)/proximityd.service
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's#/usr/local/bin/#$(PREFIX)/bin/#; s#/etc/proximity/#$(SYSCONFDIR)/proximity/#' manifests/systemd/proximityd.service > $(DESTDIR)$(UNITDIR)/proximityd.service
+	chmod 0644 $(DESTDIR)$(UNITDIR)/proximityd.service
 	@if [ -e $(DESTDIR)$(SYSCONFDIR)/proximity/config.yaml ]; then \
 	  echo "kept $(DESTDIR)$(SYSCONFDIR)/proximity/config.yaml"; \
 	else install -D -m 0600 manifests/config/config.yaml $(DESTDIR)$(SYSCONFDIR)/proximity/config.yaml; \

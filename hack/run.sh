@@ -84,6 +84,11 @@ begin() {
 
 start_daemon() {
 	mkdir -p "$DATA" || exit 1
+	# The database is locked while a daemon has it open; its log must stay where it is.
+	if [ -e "$DATA/proximity.db" ] && command -v flock >/dev/null && ! flock -n "$DATA/proximity.db" true; then
+		echo "run: a daemon is running on $DATA already; stop it first, or take another --data-dir" >&2
+		exit 1
+	fi
 	[ ! -e "$LOG" ] || mv -f "$LOG" "$LOG.1"
 	: >"$LOG" || exit 1
 	begin "$ROOT/bin/proximityd" --embedded --data-dir "$DATA" ${FLAGS[@]+"${FLAGS[@]}"} </dev/null >>"$LOG" 2>&1

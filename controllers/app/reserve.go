@@ -54,6 +54,7 @@ func (r *reconciler) network(ctx context.Context, s *session) (network, error) {
 	if err != nil {
 		return network{}, err
 	}
+	status(s).Appliance = proto.String(name)
 	n := network{appliance: a, bridge: b.GetStatus().GetInterfaceName()}
 	subnet, err1 := netip.ParsePrefix(b.GetSpec().GetSubnet())
 	lan, err2 := netip.ParseAddr(a.GetSpec().GetLan().GetAddress())

@@ -136,6 +136,10 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 	}
 	for _, a := range appliances {
 		if a.GetSpec().GetBridgeRef().GetName() == s.Object.GetMetadata().GetName() {
+			// Until then it stays as it should be.
+			if _, err := r.Reconcile(ctx, s); err != nil {
+				s.Log.Info("bridge is not as it should be while its deletion waits", "error", err)
+			}
 			return runtime.Result{}, runtime.Waiting(common.DependencyRecheck, "InUse", "deletion waits: %s uses this bridge", resource.KeyOf(a))
 		}
 	}

@@ -49,8 +49,8 @@ func testDrift(t *testing.T, s *sandbox, b Bundle) {
 	for _, c := range []struct{ name, command, want string }{
 		{"file deleted", "rm /etc/proximity/vhosts.json", "vhosts.json is missing"},
 		{"file changed", "echo log-queries >> /etc/proximity/dnsmasq.conf", "dnsmasq.conf differs"},
-		{"file added", "echo '10.20.0.9 evil.prox.local' > /etc/proximity/hosts.d/evil", "evil is not ours"},
-		{"symbolic link added", "ln -s /etc/passwd /etc/proximity/hosts.d/link", "link is not ours"},
+		{"file added", "echo '10.20.0.9 evil.prox.local' > /etc/proximity/hosts.d/evil", "evil is not part of it (any more)"},
+		{"symbolic link added", "ln -s /etc/passwd /etc/proximity/hosts.d/link", "link is not part of it (any more)"},
 		{"directory gone", "rm -r /etc/proximity/hosts.d", "app.default.nginx-01 is missing"},
 		{"everything gone", "rm -r /etc/proximity", "proximity-nat.service|never"},
 		{"rules flushed", "nft flush ruleset", "firewall table is missing"},

@@ -17,7 +17,7 @@ func Diff(b Bundle, o Observation) []string {
 		out = append(out, fmt.Sprintf("commands are missing: %v", o.Missing))
 	}
 	out = append(out, diffFiles(b, o)...)
-	if o.Manifest != b.Hash {
+	if o.Manifest != b.Hash && o.SetHash == b.Hash {
 		out = append(out, "the last apply of this set did not come to its end")
 	}
 	for _, unit := range []string{UnitNAT, UnitDNSMasq, UnitCaddy} {
@@ -68,7 +68,7 @@ func diffFiles(b Bundle, o Observation) []string {
 	var extra []string
 	for path := range o.Files {
 		if !wanted[path] {
-			extra = append(extra, quotedIfWild(path)+" is not ours")
+			extra = append(extra, quotedIfWild(path)+" is not part of it (any more)")
 		}
 	}
 	slices.Sort(extra)

@@ -201,19 +201,19 @@ func TestDiff(t *testing.T) {
 	delete(files, NATPath)
 	files[VhostsPath] = hashA
 	for want, change := range map[string]func(*Observation){
-		"/etc/proximity/nat.nft is missing":                  func(o *Observation) { o.SetHash, o.Files = hashA, files },
-		"/etc/proximity/vhosts.json differs":                 func(o *Observation) { o.SetHash, o.Files = hashA, files },
-		"/etc/proximity/hosts.d/evil is not ours":            func(o *Observation) { o.SetHash, o.Files = hashA, files },
-		"the live files are another set":                     func(o *Observation) { o.SetHash = hashA },
-		"the last apply of this set did not come to its end": func(o *Observation) { o.Manifest = "" },
-		"proximity-caddy.service is failed":                  func(o *Observation) { o.Services = map[string]Service{UnitCaddy: {Active: "failed"}} },
-		"proximity-nat.service is unknown to systemd":        func(o *Observation) { o.Services = nil },
-		"the firewall table was changed":                     func(o *Observation) { o.NAT = NATDiffers },
-		"the firewall table is missing":                      func(o *Observation) { o.NAT = NATMissing },
-		"forwarding is false, not true":                      func(o *Observation) { o.Forward = false },
-		"DNS: no answer":                                     func(o *Observation) { o.DNS = Check{Reason: "no answer"} },
-		"proxy: answers from another configuration":          func(o *Observation) { o.Proxy = Check{Reason: "answers from another configuration"} },
-		"commands are missing: [caddy nft]":                  func(o *Observation) { o.Missing = []string{"caddy", "nft"} },
+		"/etc/proximity/nat.nft is missing":                        func(o *Observation) { o.SetHash, o.Files = hashA, files },
+		"/etc/proximity/vhosts.json differs":                       func(o *Observation) { o.SetHash, o.Files = hashA, files },
+		"/etc/proximity/hosts.d/evil is not part of it (any more)": func(o *Observation) { o.SetHash, o.Files = hashA, files },
+		"the live files are another set":                           func(o *Observation) { o.SetHash = hashA },
+		"the last apply of this set did not come to its end":       func(o *Observation) { o.Manifest = "" },
+		"proximity-caddy.service is failed":                        func(o *Observation) { o.Services = map[string]Service{UnitCaddy: {Active: "failed"}} },
+		"proximity-nat.service is unknown to systemd":              func(o *Observation) { o.Services = nil },
+		"the firewall table was changed":                           func(o *Observation) { o.NAT = NATDiffers },
+		"the firewall table is missing":                            func(o *Observation) { o.NAT = NATMissing },
+		"forwarding is false, not true":                            func(o *Observation) { o.Forward = false },
+		"DNS: no answer":                                           func(o *Observation) { o.DNS = Check{Reason: "no answer"} },
+		"proxy: answers from another configuration":                func(o *Observation) { o.Proxy = Check{Reason: "answers from another configuration"} },
+		"commands are missing: [caddy nft]":                        func(o *Observation) { o.Missing = []string{"caddy", "nft"} },
 	} {
 		o := live
 		change(&o)

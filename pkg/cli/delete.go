@@ -60,6 +60,25 @@ func (a *app) delete(ctx context.Context, args []string, o deleteOptions) error 
 	// The order is a courtesy (nothing has to wait for long); it is the controllers that
 	// keep what is still used.
 	slices.SortStableFunc(keys, func(x, y resource.Key) int { return conn.order(y) - conn.order(x) })
+	if len(keys) == 0 {
+		fmt.Fprintln(a.Err, "No resources found.")
+	}
+	// A namespace is refused as long as something is in it, so what else there is goes first.
+	deadline := time.Now().Add(o.timeout)
+	first := slices.DeleteFunc(slices.Clone(keys), isNamespace)
+	last := slices.DeleteFunc(slices.Clone(keys), func(k resource.Key) bool { return !isNamespace(k) })
+	err = a.deleteAll(ctx, conn, first, o)
+	if len(last) == 0 || ctx.Err() != nil {
+		return err
+	}
+	o.timeout = max(time.Second, time.Until(deadline))
+	return errors.Join(err, a.deleteAll(ctx, conn, last, o))
+}
+
+func isNamespace(k resource.Key) bool { return k.Kind == "Namespace" }
+
+// deleteAll asks for the deletion of all keys and then waits for all of them.
+func (a *app) deleteAll(ctx context.Context, conn *connection, keys []resource.Key, o deleteOptions) error {
 	var errs []error
 	var pending []resource.Key
 	uids := map[resource.Key]string{}
@@ -83,9 +102,6 @@ func (a *app) delete(ctx context.Context, args []string, o deleteOptions) error 
 	}
 	if o.wait && len(pending) > 0 {
 		errs = append(errs, a.awaitGone(ctx, conn, pending, uids, o.timeout))
-	}
-	if len(keys) == 0 {
-		fmt.Fprintln(a.Err, "No resources found.")
 	}
 	return errors.Join(errs...)
 }

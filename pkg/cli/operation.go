@@ -100,7 +100,7 @@ func (a *app) target(ctx context.Context, args []string, kinds ...string) (*conn
 		return nil, resource.Key{}, usagef("allowed is one object, as KIND/NAME")
 	}
 	if !slices.Contains(kinds, keys[0].Kind) {
-		return nil, resource.Key{}, usagef("%s: allowed are objects of the kinds %s", keys[0].Short(), strings.Join(kinds, ", "))
+		return nil, resource.Key{}, usagef("%s: allowed is an object of the kind %s", keys[0].Short(), strings.Join(kinds, " or "))
 	}
 	return conn, keys[0], nil
 }

@@ -716,7 +716,9 @@ type AppStatus struct {
 	// What the awaited task is for: Create, Start, Stop, Destroy, ...
 	TaskPurpose *string `protobuf:"bytes,12,opt,name=task_purpose,json=taskPurpose" json:"task_purpose,omitempty"`
 	// Cluster that the VMID is reserved on.
-	Cluster       *string `protobuf:"bytes,13,opt,name=cluster" json:"cluster,omitempty"`
+	Cluster *string `protobuf:"bytes,13,opt,name=cluster" json:"cluster,omitempty"`
+	// Appliance that serves the App. It stays so when others are made, unless the spec names one.
+	Appliance     *string `protobuf:"bytes,14,opt,name=appliance" json:"appliance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -842,6 +844,13 @@ func (x *AppStatus) GetCluster() string {
 	return ""
 }
 
+func (x *AppStatus) GetAppliance() string {
+	if x != nil && x.Appliance != nil {
+		return *x.Appliance
+	}
+	return ""
+}
+
 var File_proximity_v1alpha1_app_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_app_proto_rawDesc = "" +
@@ -905,7 +914,7 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04argv\x18\x01 \x03(\tR\x04argv\"8\n" +
 	"\x0eAppHealthCheck\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\"\xa2\x03\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\"\xc0\x03\n" +
 	"\tAppStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -922,7 +931,8 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	" \x01(\tR\x0fprovisionedHash\x12\x12\n" +
 	"\x04task\x18\v \x01(\tR\x04task\x12!\n" +
 	"\ftask_purpose\x18\f \x01(\tR\vtaskPurpose\x12\x18\n" +
-	"\acluster\x18\r \x01(\tR\aclusterBDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
+	"\acluster\x18\r \x01(\tR\acluster\x12\x1c\n" +
+	"\tappliance\x18\x0e \x01(\tR\tapplianceBDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
 
 var (
 	file_proximity_v1alpha1_app_proto_rawDescOnce sync.Once

@@ -18,17 +18,28 @@ import (
 // Key is the key of a namespaced object among an appliance's hosts and vhosts.
 func Key(m *v1alpha1.ObjectMeta) string { return m.GetNamespace() + "/" + m.GetName() }
 
-// ApplianceOf names the appliance that serves an App: the one it names, or the only one
-// there is; "" when that is not decided.
+// ApplianceOf names the appliance that serves an App: the one it names, else the one that
+// has served it so far, else the only one there is; "" when that is not decided. A second
+// appliance changes nothing for Apps that run.
 func ApplianceOf(app *v1alpha1.App, appliances []*v1alpha1.Appliance) string {
 	if n := app.GetSpec().GetNetwork().GetApplianceRef().GetName(); n != "" {
 		return n
+	}
+	return soFar(app.GetStatus().GetAppliance(), appliances)
+}
+
+// soFar is the appliance that was chosen before, as long as it exists, else the only one.
+func soFar(chosen string, appliances []*v1alpha1.Appliance) string {
+	for _, a := range appliances {
+		if a.GetMetadata().GetName() == chosen {
+			return chosen
+		}
 	}
 	return only(appliances)
 }
 
 // VhostAppliance names the appliance that serves a Vhost: the one it names, else that of
-// the first App behind it, else the only one there is.
+// the first App behind it, else the one that has served it so far, else the only one there is.
 func VhostAppliance(v *v1alpha1.Vhost, apps map[string]*v1alpha1.App, appliances []*v1alpha1.Appliance) string {
 	if n := v.GetSpec().GetApplianceRef().GetName(); n != "" {
 		return n
@@ -40,7 +51,7 @@ func VhostAppliance(v *v1alpha1.Vhost, apps map[string]*v1alpha1.App, appliances
 			}
 		}
 	}
-	return only(appliances)
+	return soFar(v.GetStatus().GetAppliance(), appliances)
 }
 
 func only(appliances []*v1alpha1.Appliance) string {

@@ -98,6 +98,19 @@ func TestWhichAppliance(t *testing.T) {
 	if got := ApplianceOf(web, two); got != "" {
 		t.Errorf("undecided: %q", got)
 	}
+	web.Status.Appliance = proto.String("b")
+	if got := ApplianceOf(web, two); got != "b" {
+		t.Errorf("the one so far: %q", got)
+	}
+	if got := ApplianceOf(web, one); got != "a" {
+		t.Errorf("the one so far is gone: %q", got)
+	}
+	web.Status.Appliance = nil
+	ext := vhost("ext", "", []string{"y"}, &v1alpha1.VhostBackend{Address: proto.String("192.0.2.7:81")})
+	ext.Status = &v1alpha1.VhostStatus{Appliance: proto.String("a")}
+	if got := VhostAppliance(ext, nil, two); got != "a" {
+		t.Errorf("a Vhost's one so far: %q", got)
+	}
 	web.Spec.Network = &v1alpha1.AppNetwork{ApplianceRef: &v1alpha1.LocalReference{Name: proto.String("b")}}
 	v := vhost("v", "", []string{"x"}, toApp("web", ""))
 	if got := VhostAppliance(v, IndexApps([]*v1alpha1.App{web}), two); got != "b" {
