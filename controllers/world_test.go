@@ -28,6 +28,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/guest"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/pvesim"
+	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem"
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem/appliancesim"
 	"github.com/proximity-pve/proximity/pkg/resource"
@@ -84,15 +85,21 @@ func inWorld(t *testing.T, story func(w *world)) {
 // inWorldNow tells it before the test goes on.
 func inWorldNow(t *testing.T, story func(w *world)) {
 	t.Helper()
+	inWorldOn(t, func(e *mem.Engine) engine.Engine { return e }, story)
+}
+
+// inWorldOn tells it with another engine around the guests.
+func inWorldOn(t *testing.T, wrap func(*mem.Engine) engine.Engine, story func(w *world)) {
+	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, dir)
+		w := newWorld(t, dir, wrap)
 		defer w.end()
 		story(w)
 	})
 }
 
-func newWorld(t *testing.T, dir string) *world {
+func newWorld(t *testing.T, dir string, wrap func(*mem.Engine) engine.Engine) *world {
 	w := &world{T: t, dir: dir, api: newPipes(), ssh: newPipes(), ledger: newLedger(), hostAccess: true, registry: kinds.Registry()}
 	templateDir := filepath.Join(dir, "templates")
 	w.must(os.MkdirAll(templateDir, 0o700))
@@ -103,7 +110,7 @@ func newWorld(t *testing.T, dir string) *world {
 	w.engine, err = mem.New(mem.Config{TemplateDir: templateDir})
 	w.must(err)
 	w.sim = appliancesim.Install(w.engine)
-	w.node, err = pvesim.New(pvesim.Config{Dir: filepath.Join(dir, "pve"), NodeName: nodeName, Engine: w.engine, TemplateDir: templateDir})
+	w.node, err = pvesim.New(pvesim.Config{Dir: filepath.Join(dir, "pve"), NodeName: nodeName, Engine: wrap(w.engine), TemplateDir: templateDir})
 	w.must(err)
 	w.must(w.node.Boot(t.Context()))
 	go func() { _ = w.node.ServeAPI(w.api) }() // both end with the node

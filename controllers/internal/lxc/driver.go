@@ -150,7 +150,9 @@ func (d *Driver) Observe(ctx context.Context, mark ownership.Mark, node string) 
 		return o, classify(fmt.Errorf("read configuration of guest %d: %w", mark.VMID, err))
 	}
 	if cfg.Lock != "" {
-		return o, runtime.Waiting(lockRecheck, "Locked", "guest %d is locked by Proxmox (%s)", mark.VMID, cfg.Lock)
+		// A lock that a failed task left behind can be cleared only on the node, as root.
+		return o, runtime.Waiting(lockRecheck, "Locked", "guest %d is locked by Proxmox (%s); if no task works on it any more, run pct unlock %d on node %s",
+			mark.VMID, cfg.Lock, mark.VMID, o.Node)
 	}
 	status, err := d.API.LXCStatus(ctx, o.Node, mark.VMID)
 	if err != nil {
