@@ -19,6 +19,9 @@ import (
 // errDead is what everything returns that a dead daemon's goroutines still try.
 var errDead = errors.New("the daemon is dead")
 
+// errExit is a command that fails.
+var errExit = errors.New("no space left on device")
+
 // point names one call to the outside: what is done and the how-manieth of its like.
 type point struct {
 	what string
@@ -27,52 +30,46 @@ type point struct {
 
 // ledger lists the calls of all daemons that may change something outside, in the order in
 // which they were made: requests to the API other than GET, commands in guests and on the
-// node other than reads.
+// node other than reads. It can let some of them go wrong.
 type ledger struct {
 	mu    sync.Mutex
 	calls []point
 	count map[string]int
-	// trap is where the daemon dies, and on which side of the call.
-	trap  point
-	after bool
-	kill  func()
-	fired bool
+	traps map[point]trap
+	// fired counts the traps that went off.
+	fired int
 }
 
-func newLedger() *ledger { return &ledger{count: map[string]int{}} }
+// trap replaces a call, or its answer when the call has been made, by an error.
+type trap struct {
+	after  bool
+	spring func() error
+}
 
-// enter notes a call before it is made; die tells the caller what to do with it.
-func (l *ledger) enter(what string) (before, after func()) {
+func newLedger() *ledger { return &ledger{count: map[string]int{}, traps: map[point]trap{}} }
+
+// enter notes a call before it is made and returns its trap, if there is one.
+func (l *ledger) enter(what string) (t trap, set bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.count[what]++
 	p := point{what, l.count[what]}
 	l.calls = append(l.calls, p)
-	if l.kill == nil || l.fired || p != l.trap {
-		return nil, nil
+	if t, set = l.traps[p]; set {
+		l.fired++
+		delete(l.traps, p)
 	}
-	l.fired = true
-	if l.after {
-		return nil, l.kill
-	}
-	return l.kill, nil
+	return t, set
 }
 
-// reset counts from here.
-func (l *ledger) reset() {
+// reset counts from here, and sets these traps.
+func (l *ledger) reset(traps map[point]trap) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.calls, l.count = nil, map[string]int{}
+	l.calls, l.count, l.traps, l.fired = nil, map[string]int{}, traps, 0
 }
 
-// killAt arms the trap.
-func (l *ledger) killAt(p point, after bool, kill func()) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.trap, l.after, l.kill, l.fired = p, after, kill, false
-}
-
-func (l *ledger) sprung() bool {
+func (l *ledger) sprung() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.fired
@@ -93,17 +90,17 @@ func (d *daemon) call(what string, do func() error) error {
 	if d.dead.Load() {
 		return errDead
 	}
-	var before, after func()
+	var t trap
+	var set bool
 	if what != "" {
-		before, after = d.world.ledger.enter(what)
+		t, set = d.world.ledger.enter(what)
 	}
-	if before != nil {
-		before()
-		return errDead
+	if set && !t.after {
+		return t.spring()
 	}
 	err := do()
-	if after != nil {
-		after()
+	if set {
+		err = t.spring()
 	}
 	if d.dead.Load() {
 		return errDead
@@ -169,6 +166,9 @@ func (m *mortalShell) Exec(ctx context.Context, node string, argv []string, stdi
 		res, err = m.shell.Exec(ctx, node, argv, stdin, maxOutput)
 		return err
 	})
+	if errors.Is(err, errExit) {
+		return guest.Result{ExitCode: 1, Stderr: []byte(err.Error() + "\n")}, nil
+	}
 	return res, err
 }
 

@@ -49,7 +49,7 @@ func golden(t *testing.T) (g undisturbed) {
 			w.deployed()
 			w.settle()
 			g.deployed, g.creations = w.portrait(), w.ledger.all()
-			w.ledger.reset()
+			w.ledger.reset(nil)
 			w.remove(quickstartKeys...)
 			w.until("everything gone", w.gone(quickstartKeys...))
 			g.deletions = w.ledger.all()
@@ -72,11 +72,10 @@ func (w *world) settle() { time.Sleep(20 * time.Second) }
 func (w *world) die(p point, after bool, act func(), done func() bool) {
 	w.Helper()
 	d := w.start()
-	w.ledger.reset()
-	w.ledger.killAt(p, after, d.kill)
+	w.ledger.reset(map[point]trap{p: {after, func() error { d.kill(); return errDead }}})
 	act()
-	w.until("crash", func() bool { return w.ledger.sprung() || done() })
-	if !w.ledger.sprung() {
+	w.until("crash", func() bool { return w.ledger.sprung() > 0 || done() })
+	if w.ledger.sprung() == 0 {
 		w.Fatalf("the run never came to %s #%d", p.what, p.nth)
 	}
 	d.bury()

@@ -228,7 +228,7 @@ func TestPermissionTakenAway(t *testing.T) {
 		if len(taken) == 0 {
 			t.Fatal("there is no permission to take away")
 		}
-		w.ledger.reset()
+		w.ledger.reset(nil)
 		w.within(noticed, "told", func() bool {
 			return w.stalled(appKey, "Forbidden")() && w.stalled(applianceKey, "Forbidden")()
 		})

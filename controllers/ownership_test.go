@@ -91,7 +91,7 @@ func TestCopyOfOurGuest(t *testing.T) {
 		mark := ownership.FromDescription(cfg.Description())
 		mark.VMID = 300
 		w.update(firstVMID, "description", mark.Describe(""))
-		w.ledger.reset()
+		w.ledger.reset(nil)
 		check = w.untouched(firstVMID)
 		w.start()
 		w.within(noticed, "told", w.stalled(appKey, "VMIDIsCopy"))
