@@ -24,9 +24,16 @@ func main() {
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "proximityd:", err)
+		var usage usageError
+		if errors.As(err, &usage) {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }
+
+// usageError is a command line that makes no sense: exit code 2.
+type usageError struct{ error }
 
 func run(ctx context.Context, args []string) error {
 	flags := pflag.NewFlagSet("proximityd", pflag.ContinueOnError)
@@ -38,7 +45,7 @@ func run(ctx context.Context, args []string) error {
 		if errors.Is(err, pflag.ErrHelp) {
 			return nil
 		}
-		return err
+		return usageError{err}
 	}
 	if *showVersion {
 		fmt.Println("proximityd", version.String())
@@ -49,7 +56,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if *destroy {
-		return embedded.Destroy(ctx, cfg.DataDir)
+		return daemon.DestroyNode(ctx, cfg)
 	}
 	return daemon.Run(ctx, cfg)
 }

@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -40,6 +41,10 @@ import (
 // nodeShutdownPatience bounds a clean shutdown of the embedded node: every guest may take
 // its time to stop, several at once.
 const nodeShutdownPatience = 3 * time.Minute
+
+// firstLookPatience bounds how long an embedded daemon waits, before it says that it is ready,
+// for the first look at every object.
+const firstLookPatience = 5 * time.Second
 
 // Run runs the daemon until ctx ends.
 func Run(ctx context.Context, cfg Config) error {
@@ -130,10 +135,16 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *bolt.Store, me
 		wg.Go(func() { followAppliance(ctx, st, node, log) })
 		endpoint.fromNode(node.Info())
 	}
-	endpoint.REST, endpoint.GRPC = "https://"+rest.Addr().String(), grpc.Addr().String()
+	endpoint.REST, endpoint.GRPC = "https://"+dialable(rest.Addr()), dialable(grpc.Addr())
 	if err := writeEndpoint(cfg.DataDir, endpoint); err != nil {
 		cancel(fmt.Errorf("write endpoint.json: %w", err))
 	} else {
+		if node != nil {
+			// The node may have been booted a moment ago; what is stored speaks of before.
+			lctx, lcancel := context.WithTimeout(ctx, firstLookPatience)
+			manager.LookedOnce(lctx)
+			lcancel()
+		}
 		log.Info("serving", "rest", endpoint.REST, "grpc", endpoint.GRPC, "data", cfg.DataDir, "version", version.String())
 		fmt.Fprintln(cfg.Stdout, "ready")
 	}
@@ -159,6 +170,16 @@ func listen(address string, anyPort bool, log *slog.Logger) (net.Listener, error
 	host, port, _ := net.SplitHostPort(address)
 	log.Info("port is in use, taking another", "port", port)
 	return net.Listen("tcp", net.JoinHostPort(host, "0"))
+}
+
+// dialable is the address for clients on this machine: a listener on all addresses is
+// reached over the loopback.
+func dialable(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return a.String()
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
 }
 
 // identity makes or finds the certificates and the local administrator's token.

@@ -3,11 +3,16 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
@@ -44,6 +49,42 @@ func startNode(ctx context.Context, cfg *Config, log *slog.Logger) (*embedded.Ha
 		HostKeys: []string{i.SSHHostKey}, Addresses: map[string]string{"": i.SSHAddr},
 	}
 	return node, nil
+}
+
+// DestroyNode removes the embedded node of a data directory with all its guests. It refuses
+// while a daemon works on it.
+func DestroyNode(ctx context.Context, cfg Config) error {
+	cfg.Embedded = true
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return err
+	}
+	unlock, err := lockDatabase(filepath.Join(cfg.DataDir, "proximity.db"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := embedded.Destroy(ctx, cfg.DataDir); err != nil {
+		return fmt.Errorf("destroy the embedded node: %w", err)
+	}
+	fmt.Fprintf(cfg.Stdout, "the embedded node in %s is removed\n", cfg.DataDir)
+	return nil
+}
+
+// lockDatabase takes the lock that a running daemon holds on its database.
+func lockDatabase(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("a daemon is running on %s; stop it first", filepath.Dir(path))
+	}
+	return func() { f.Close() }, nil
 }
 
 func stopNode(node *embedded.Handle, log *slog.Logger) {

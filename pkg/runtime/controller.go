@@ -64,6 +64,7 @@ type Controller struct {
 	bind      func(c Client, rec *Recorder, log *slog.Logger)
 	reconcile func(ctx context.Context, key resource.Key) (Result, error)
 	queue     workqueue.TypedRateLimitingInterface[resource.Key]
+	first     *firstLook
 }
 
 // table is the list of conditions that Ready of an object is computed from.
@@ -80,7 +81,7 @@ func New[T resource.Object](o Options[T]) *Controller {
 	return &Controller{
 		kind: o.Kind, workers: orDefault(o.Workers, DefaultWorkers),
 		resync: orDefault(o.Resync, DefaultResync), timeout: orDefault(o.Timeout, DefaultTimeout),
-		watches: o.Watches, sources: o.Sources, reconcile: h.reconcile,
+		watches: o.Watches, sources: o.Sources, reconcile: h.reconcile, first: newFirstLook(),
 		bind: func(c Client, rec *Recorder, log *slog.Logger) { h.client, h.rec, h.log = c, rec, log },
 	}
 }
@@ -149,6 +150,9 @@ func (c *Controller) step(ctx context.Context, m *Manager, key resource.Key) {
 	log := m.log.With("kind", key.Kind, "namespace", key.Namespace, "name", key.Name)
 	var w *WaitingError
 	var p *panicError
+	if !errors.As(err, &w) || !w.keep || w == errSuspended {
+		c.first.looked(key)
+	}
 	switch class {
 	case outcomeSuccess, outcomeStalled:
 		if err != nil {

@@ -43,8 +43,7 @@ func (h *harness[T]) reconcile(ctx context.Context, key resource.Key) (res Resul
 	if err := h.ensureFinalizer(ctx, s); err != nil {
 		return Result{}, err
 	}
-	// The context of the reconcile may be over when its outcome is to be written.
-	defer func() { err = errors.Join(err, h.report(context.WithoutCancel(ctx), s, err)) }()
+	defer func() { err = errors.Join(err, h.report(ctx, s, err)) }()
 	if suspended(s.Object) {
 		setCondition(s.Object, ConditionReady, "Unknown", "Suspended", "spec.suspend is set: nothing outside is looked at or changed")
 		return Result{}, errSuspended
@@ -62,14 +61,14 @@ func (h *harness[T]) finalize(ctx context.Context, s *Session[T]) (res Result, e
 	}
 	if suspended(s.Object) {
 		setCondition(s.Object, ConditionReady, "False", "Suspended", "deletion waits: spec.suspend is set")
-		return Result{}, errors.Join(errSuspended, h.report(context.WithoutCancel(ctx), s, errSuspended))
+		return Result{}, errors.Join(errSuspended, h.report(ctx, s, errSuspended))
 	}
 	res, err = call(ctx, s, h.opts.Reconciler.Finalize)
 	if err != nil || res.RequeueAfter > 0 {
 		if err == nil {
 			err = Waiting(res.RequeueAfter, "Deleting", "deletion is under way")
 		}
-		return Result{}, errors.Join(err, h.report(context.WithoutCancel(ctx), s, err))
+		return Result{}, errors.Join(err, h.report(ctx, s, err))
 	}
 	return Result{}, h.dropFinalizer(context.WithoutCancel(ctx), resource.KeyOf(s.Object), s.Object.GetMetadata().GetUid())
 }
@@ -109,7 +108,13 @@ func (h *harness[T]) ensureFinalizer(ctx context.Context, s *Session[T]) error {
 }
 
 // report computes Ready and Stalled from the outcome and writes the status when it changed.
+// A reconcile that was cancelled, because the daemon stops, has found nothing out; one that
+// took too long has.
 func (h *harness[T]) report(ctx context.Context, s *Session[T], err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return nil
+	}
+	ctx = context.WithoutCancel(ctx)
 	var waiting *WaitingError
 	keep := errors.As(err, &waiting) && waiting.keep
 	wasReady := resource.FindCondition(s.first, ConditionReady).GetStatus()

@@ -39,6 +39,18 @@ func (m *Manager) Run(ctx context.Context) {
 	wg.Wait()
 }
 
+// LookedOnce waits until every object that was there at the start has been compared with
+// the outside once, or ctx ends. Run must have been called.
+func (m *Manager) LookedOnce(ctx context.Context) {
+	for _, c := range m.controllers {
+		select {
+		case <-c.first.done:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 type metrics struct {
 	total    *prometheus.CounterVec
 	duration *prometheus.HistogramVec

@@ -19,8 +19,13 @@ const rewatchDelay = 100 * time.Millisecond
 func (c *Controller) watchOwn(ctx context.Context, m *Manager) {
 	seen := map[resource.Key]*v1alpha1.ObjectMeta{}
 	m.follow(ctx, c.kind, func(ev store.Event) {
+		if ev.Type == store.Bookmark {
+			c.first.listed()
+			return
+		}
 		key := resource.KeyOf(ev.Object)
 		if ev.Type == store.Deleted {
+			c.first.looked(key)
 			delete(seen, key)
 			return
 		}
@@ -29,6 +34,7 @@ func (c *Controller) watchOwn(ctx context.Context, m *Manager) {
 			return
 		}
 		seen[key] = trigger
+		c.first.expect(key)
 		c.queue.Add(key)
 	})
 }
@@ -43,13 +49,16 @@ func triggerMeta(m *v1alpha1.ObjectMeta) *v1alpha1.ObjectMeta {
 
 func (c *Controller) watchOther(ctx context.Context, m *Manager, w Watch) {
 	m.follow(ctx, w.Kind, func(ev store.Event) {
+		if ev.Type == store.Bookmark {
+			return
+		}
 		for _, key := range w.Map(ctx, m.client, ev.Object) {
 			c.queue.Add(key)
 		}
 	})
 }
 
-// follow calls fn for every event of a kind until ctx ends. A watch that fails (cut off as
+// follow calls fn for every event of a kind, bookmarks included, until ctx ends. A watch that fails (cut off as
 // too slow, compacted) is opened again with a snapshot, so that no object is missed; fn
 // sees objects again then.
 func (m *Manager) follow(ctx context.Context, kind string, fn func(store.Event)) {
@@ -57,9 +66,7 @@ func (m *Manager) follow(ctx context.Context, kind string, fn func(store.Event))
 		w, err := m.store.Watch(ctx, store.WatchOptions{Kind: kind})
 		if err == nil {
 			for ev := range w.Events() {
-				if ev.Type != store.Bookmark {
-					fn(ev)
-				}
+				fn(ev)
 			}
 			err = w.Err()
 			w.Stop()
