@@ -115,7 +115,7 @@ func TestDrift(t *testing.T) {
 	}{
 		"file deleted":  {func() { _ = f.box.FS().Remove(appliance.VhostsPath) }, "vhosts.json is missing"},
 		"file changed":  {func() { _ = f.box.FS().WriteFile(appliance.NATPath, []byte("x"), 0o644) }, "nat.nft differs"},
-		"file added":    {func() { _ = f.box.FS().WriteFile(appliance.HostsDir+"/evil", []byte("x"), 0o644) }, "evil is not ours"},
+		"file added":    {func() { _ = f.box.FS().WriteFile(appliance.HostsDir+"/evil", []byte("x"), 0o644) }, "evil is not part of it (any more)"},
 		"rules flushed": {func() { f.sim.FlushRules(f.box) }, "firewall table is missing"},
 		"stopped":       {func() { f.exec(nil, "systemctl", "stop", appliance.UnitCaddy) }, "proximity-caddy.service is inactive"},
 		"disabled":      {func() { f.exec(nil, "systemctl", "disable", appliance.UnitNAT) }, "does not start at boot"},
