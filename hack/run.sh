@@ -58,12 +58,18 @@ trap 'hand_on TERM' TERM HUP
 # await waits for the end of a child, however many signals interrupt the wait, and
 # returns its exit code.
 await() {
-	local code
+	local code again
 	while :; do
 		wait "$1"
 		code=$?
-		# Above 128: it was a signal, to the child or to this script.
-		[ "$code" -gt 128 ] && kill -0 "$1" 2>/dev/null || return "$code"
+		[ "$code" -gt 128 ] || return "$code"
+		# It was a signal, to the child or to this script. The child may have ended since; then
+		# its own exit code has not been asked for yet.
+		kill -0 "$1" 2>/dev/null && continue
+		wait "$1" 2>/dev/null
+		again=$?
+		[ "$again" = 127 ] || code=$again
+		return "$code"
 	done
 }
 
