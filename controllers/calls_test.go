@@ -48,13 +48,19 @@ type trap struct {
 
 func newLedger() *ledger { return &ledger{count: map[string]int{}, traps: map[point]trap{}} }
 
+// storeWrite is the name of all transactions. They are counted and can be trapped, but are
+// not listed: they change nothing outside.
+const storeWrite = "store"
+
 // enter notes a call before it is made and returns its trap, if there is one.
 func (l *ledger) enter(what string) (t trap, set bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.count[what]++
 	p := point{what, l.count[what]}
-	l.calls = append(l.calls, p)
+	if what != storeWrite {
+		l.calls = append(l.calls, p)
+	}
 	if t, set = l.traps[p]; set {
 		l.fired++
 		delete(l.traps, p)
@@ -67,6 +73,13 @@ func (l *ledger) reset(traps map[point]trap) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls, l.count, l.traps, l.fired = nil, map[string]int{}, traps, 0
+}
+
+// storeWrites is how many transactions there were.
+func (l *ledger) storeWrites() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.count[storeWrite]
 }
 
 func (l *ledger) sprung() int {
@@ -198,15 +211,17 @@ func shellCall(argv []string) string {
 	return place + ": " + randomName.ReplaceAllString(strings.Join(argv, " "), "*")
 }
 
-// mortalStore refuses the writes of a dead daemon. Its reads are harmless.
+// mortalStore is the daemon's way to write to the database. Its reads are harmless.
 type mortalStore struct {
 	store.Store
 	daemon *daemon
 }
 
 func (m mortalStore) Update(ctx context.Context, fn func(store.Tx) error) (uint64, error) {
-	if m.daemon.dead.Load() {
-		return 0, errDead
-	}
-	return m.Store.Update(ctx, fn)
+	var revision uint64
+	err := m.daemon.call(storeWrite, func() (err error) {
+		revision, err = m.Store.Update(ctx, fn)
+		return err
+	})
+	return revision, err
 }

@@ -72,10 +72,11 @@ func (f *flow) setDeadline(t time.Time) {
 	defer f.mu.Unlock()
 	if f.late != nil {
 		f.late.Stop()
+		f.late = nil
 	}
 	f.deadline = t
-	if !t.IsZero() {
-		f.late = time.AfterFunc(time.Until(t), f.news.Broadcast)
+	if left := time.Until(t); !t.IsZero() && left > 0 {
+		f.late = time.AfterFunc(left, f.news.Broadcast)
 	}
 	f.news.Broadcast()
 }

