@@ -55,7 +55,7 @@ func TestManyAppsAtOnce(t *testing.T) {
 			t.Errorf("%d guests for %d Apps, one appliance and one stranger", n, apps+1)
 		}
 		before := w.node.Stats()
-		time.Sleep(time.Minute)
+		time.Sleep(noticed)
 		if after := w.node.Stats(); after.Writes != before.Writes {
 			t.Errorf("%d writes with nothing to do", after.Writes-before.Writes)
 		}
