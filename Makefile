@@ -39,6 +39,10 @@ e2e: setup build ## all end-to-end stories on real containers
 bench: setup build ## figures as a table, and as bench.json
 	@$(GO) run ./hack/bench -out bench.json
 
+.PHONY: crash
+crash: ## kill a process that writes to a database, 500 times, and look what is left
+	@$(GO) run ./hack/crash
+
 generate: $(TOOLS_STAMP) ## generate code from the protos
 	$(TOOLS)/buf generate
 

@@ -2,7 +2,6 @@ package bolt_test
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -13,14 +12,12 @@ import (
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 	"github.com/proximity-pve/proximity/pkg/store/bolt"
+	"github.com/proximity-pve/proximity/pkg/store/bolt/crashtest"
 	"github.com/proximity-pve/proximity/pkg/store/storetest"
 )
 
 func TestMain(m *testing.M) {
-	if path := os.Getenv(crashChildEnv); path != "" {
-		crashChild(path)
-		return
-	}
+	crashtest.Child()
 	goleak.VerifyTestMain(m)
 }
 
