@@ -43,6 +43,10 @@ bench: setup build ## figures as a table, and as bench.json
 crash: ## kill a process that writes to a database, 500 times, and look what is left
 	@$(GO) run ./hack/crash
 
+.PHONY: powerfail
+powerfail: ## check 100,000 files that a power failure may leave of a database (needs strace)
+	@$(GO) run ./hack/powerfail
+
 generate: $(TOOLS_STAMP) ## generate code from the protos
 	$(TOOLS)/buf generate
 
