@@ -138,13 +138,12 @@ func openDatabase(path string, reg *resource.Registry, opts Options) (_ *databas
 }
 
 func openFile(path string, opts Options) (*bbolt.DB, error) {
-	_, statErr := os.Stat(path)
-	db, err := bbolt.Open(path, fileMode, &bbolt.Options{
-		Timeout:         lockTimeout,
-		FreelistType:    bbolt.FreelistMapType,
-		InitialMmapSize: mapSize,
-		OpenFile:        opts.seams.openFile,
-	})
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := makeFile(path, opts); err != nil {
+			return nil, err
+		}
+	}
+	db, err := openBbolt(path, opts)
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
 		return nil, fmt.Errorf("%w%s", store.ErrLocked, holderText(path))
@@ -153,15 +152,45 @@ func openFile(path string, opts Options) (*bbolt.DB, error) {
 	case err != nil:
 		return nil, err
 	}
-	if errors.Is(statErr, fs.ErrNotExist) {
-		err = syncDirectory(filepath.Dir(path)) // else a power failure may lose the file itself
-	} else {
-		err = os.Chmod(path, fileMode)
-	}
-	if err != nil {
+	if err := os.Chmod(path, fileMode); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
+}
+
+func openBbolt(path string, opts Options) (*bbolt.DB, error) {
+	return bbolt.Open(path, fileMode, &bbolt.Options{
+		Timeout:         lockTimeout,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: mapSize,
+		OpenFile:        opts.seams.openFile,
+	})
+}
+
+// makeFile makes a database without objects. It is made under another name and gets its
+// own when it is whole and synced: a power failure leaves a database or none, never a
+// part that no later start could open. What it may leave is a small file path.new-*.
+func makeFile(path string, opts Options) error {
+	temp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp.Name())
+	if err := temp.Close(); err != nil {
+		return err
+	}
+	db, err := openBbolt(temp.Name(), opts)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(db.Update(create), db.Close()); err != nil {
+		return err
+	}
+	// A link, because a rename would replace what another process has made meanwhile.
+	if err := os.Link(temp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDirectory(filepath.Dir(path)) // else a power failure may lose the file itself
 }
 
 func holderText(path string) string {

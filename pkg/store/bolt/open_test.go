@@ -196,3 +196,22 @@ func TestUnknownKindsStayInTheFile(t *testing.T) {
 		t.Error("an object is lost")
 	}
 }
+
+// A power failure while a file is being made may leave any part of it. So it must not be
+// at its place before it is whole: a part would be refused as damaged for ever.
+func TestFileAppearsWhole(t *testing.T) {
+	path := newPath(t)
+	opened := 0
+	open(t, path, bolt.Options{}.WithFile(func(f *os.File) {
+		opened++
+		if info, err := os.Stat(path); err == nil && info.Size() == 0 {
+			t.Errorf("%s is at its place and empty", f.Name())
+		}
+	}))
+	if opened == 0 {
+		t.Error("no file was opened")
+	}
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
+		t.Errorf("beside the database there is something: %v (%v)", entries, err)
+	}
+}
