@@ -61,7 +61,7 @@ func units(ops []op, from, to int) []unit {
 }
 
 // attempts is how often a plan tries for an image that it has not yet.
-const attempts = 20
+const attempts = 50
 
 // plan returns up to n different images of a recording, in the order of their cuts. The
 // same arguments lead to the same plan, in every process.

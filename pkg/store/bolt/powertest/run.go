@@ -18,8 +18,12 @@ import (
 	"github.com/proximity-pve/proximity/pkg/store/bolt/crashtest"
 )
 
-// ErrNoStrace: the program that records is not on this machine.
-var ErrNoStrace = errors.New("strace is not on the PATH (make setup installs it on Debian 12)")
+var (
+	// ErrNoStrace: the program that records is not on this machine.
+	ErrNoStrace = errors.New("strace is not on the PATH (make setup installs it on Debian 12)")
+	// ErrNoTracing: it is, but may not trace (as in some containers).
+	ErrNoTracing = errors.New("this machine does not allow strace to trace a process")
+)
 
 const (
 	// imagesPerRecording is how many images a recording is good for.
@@ -60,6 +64,9 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 	var r Report
 	if _, err := exec.LookPath("strace"); err != nil {
 		return r, ErrNoStrace
+	}
+	if out, err := exec.CommandContext(ctx, "strace", "-o", os.DevNull, "true").CombinedOutput(); err != nil {
+		return r, fmt.Errorf("%w: %.300s", ErrNoTracing, out)
 	}
 	rng := rand.New(rand.NewPCG(opts.Seed, 0))
 	for r.Images < opts.Images && r.Bad < maxBad {
