@@ -90,7 +90,7 @@ func (c *client) run(n int) {
 
 func (c *client) draw() call {
 	verbs := []string{"get", "get", "create", "update", "update", "status", "delete"}
-	q := call{key: c.rng.IntN(historyLoners + historyGroup), value: c.rng.Int32N(1000)}
+	q := call{key: c.rng.IntN(historyLoners + historyGroup), value: 1 + c.rng.Int32N(1000)} // 0 stands for no status
 	if q.key >= historyLoners {
 		verbs = append(verbs, "move", "move", "move", "list", "list")
 	}
