@@ -91,6 +91,33 @@ func TestFailedCommitMakesTheStoreReadOnly(t *testing.T) {
 	}
 }
 
+// A sync that fails once may succeed the second time, for pages that the kernel has
+// dropped: the second time must not come.
+func TestFailedCommitIsNotTriedAgain(t *testing.T) {
+	commits := 0
+	var armed atomic.Bool
+	path := newPath(t)
+	st := openGood(t, path, bolt.Options{}.WithFaults(nil, func() error {
+		if !armed.Load() {
+			return nil
+		}
+		if commits++; commits == 1 {
+			return errors.New("no luck")
+		}
+		return nil
+	}))
+	before := st.Stats()
+	armed.Store(true)
+	if err := create(st, bridge("bad")); !errors.Is(err, store.ErrReadOnly) {
+		t.Errorf("got %v", err)
+	}
+	expectReadOnly(t, st, before, "no luck")
+	closeStore(t, st)
+	if commits != 1 {
+		t.Errorf("%d commits", commits)
+	}
+}
+
 // Transactions that ran on top of a failed commit fail with it, even those that only read.
 func TestAllThatBuiltOnAFailedCommitFails(t *testing.T) {
 	var armed atomic.Bool
