@@ -90,8 +90,9 @@ func (b batch) check() error {
 		if err != nil {
 			return err
 		}
-		// Until the store has said that it is open, opening it may complete the file.
-		if !opened {
+		// Until the store has said that it is open, opening it may complete the file; and
+		// one that opens a bad image may do anything.
+		if !opened || verdict != nil {
 			err = d.rewrite()
 		} else {
 			err = d.intact()
