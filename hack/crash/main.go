@@ -60,7 +60,7 @@ slowest check and reopening                  %s
 `, *seed, time.Since(began).Round(time.Second), r.Kills, r.MidLoad, r.Acknowledged, r.Seen,
 		r.Unacknowledged, r.Replayed, r.WholeReplays, r.Revision, r.SlowestVerify.Round(time.Millisecond))
 	if err != nil {
-		return err // the directory stays, it is the evidence
+		return fmt.Errorf("%w (the files are in %s)", err, dir)
 	}
 	fmt.Println("lost 0, half-present 0, taken back 0, revision regressions 0, database checks clean")
 	return os.RemoveAll(dir)

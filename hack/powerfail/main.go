@@ -61,7 +61,7 @@ bad                         %d, %d of them took their process down
 		fmt.Println(reason)
 	}
 	if err != nil {
-		return err // the directory stays, it is the evidence
+		return fmt.Errorf("%w (the files are in %s)", err, dir)
 	}
 	return os.RemoveAll(dir)
 }

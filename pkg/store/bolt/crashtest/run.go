@@ -99,7 +99,7 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 		began := time.Now()
 		found, err := w.Verify(book, before)
 		if err != nil {
-			return r, fmt.Errorf("cycle %d, killed after %s, seed %d, see %s: %w", cycle, life, opts.Seed, opts.Dir, err)
+			return r, fmt.Errorf("cycle %d, killed after %s, seed %d: %w", cycle, life, opts.Seed, err)
 		}
 		r.SlowestVerify = max(r.SlowestVerify, time.Since(began))
 		r.add(found)

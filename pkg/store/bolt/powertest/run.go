@@ -97,7 +97,7 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 		}
 	}
 	if r.Bad > 0 {
-		return r, fmt.Errorf("%d of %d images are bad, seed %d, see %s: %s", r.Bad, r.Images, opts.Seed, opts.Dir, r.Reasons[0])
+		return r, fmt.Errorf("%d of %d images are bad, seed %d: %s", r.Bad, r.Images, opts.Seed, r.Reasons[0])
 	}
 	return r, nil
 }
