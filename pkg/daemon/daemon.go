@@ -122,6 +122,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *bolt.Store, me
 		return err
 	}
 
+	collector := runtime.NewCollector(st, kinds.Registry(), log, metrics)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -131,6 +132,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *bolt.Store, me
 		}
 	})
 	wg.Go(func() { manager.Run(ctx) })
+	wg.Go(func() { collector.Run(ctx) })
 	if node != nil {
 		wg.Go(func() { followAppliance(ctx, st, node, log) })
 		endpoint.fromNode(node.Info())

@@ -29,4 +29,9 @@
 // workers. A controller's own status writes do not trigger it again; changes of kinds that
 // it declared in Watches do, by a mapping to its own keys. Every key is looked at again
 // after Resync, which is how drift of the outside world is noticed.
+//
+// # Garbage collection
+//
+// Next to the controllers runs a Collector, which deletes objects of any kind whose owners
+// (metadata.ownerReferences, by uid) are all gone.
 package runtime
