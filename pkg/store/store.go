@@ -49,6 +49,13 @@
 // Reads come from an immutable index in memory. Objects that a read returns are shared:
 // they must not be changed (resource.Clone).
 //
+// A list with a Limit comes in pages: each but the last has a Continue token, which asks
+// for the next one, with the same kind, namespace and Match. All pages are of the snapshot
+// that the first one was, whatever is written meanwhile. The store remembers the
+// snapshots of MaxPagedLists lists, each for PageLife after its last page, and forgets them
+// when it is closed; a token of one that it no longer knows is ErrCompacted: list again. A
+// token that no list gave out, or one of another list, is ErrInvalid.
+//
 // Watch(from) delivers every event with a revision > from, in order, once, without a gap,
 // also across restarts: the event log is on disk. from = 0 begins with an Added event for
 // every object of a snapshot, then a Bookmark with the snapshot's revision, then changes.
@@ -65,6 +72,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
@@ -106,6 +114,11 @@ const (
 	MaxTxObjects = 20_000
 	// MaxTxBytes bounds the encoded changes of one transaction.
 	MaxTxBytes = 64 << 20
+	// MaxPagedLists bounds the snapshots that are kept for lists in pages; the one that was
+	// not used for longest makes room.
+	MaxPagedLists = 16
+	// PageLife is how long after a page the next one can be asked for.
+	PageLife = 5 * time.Minute
 )
 
 // Store is a database. All methods are safe for concurrent use.
@@ -150,12 +163,20 @@ type ListOptions struct {
 	Namespace string // empty: all
 	// Match, when set, must hold for an object to be listed (label selectors).
 	Match func(resource.Object) bool
+	// Limit bounds the objects of a page. 0: all there are; less is ErrInvalid.
+	Limit int
+	// Continue is the token of the page before; empty: the first page.
+	Continue string
 }
 
-// Snapshot is a consistent list.
+// Snapshot is a consistent list, or a page of one.
 type Snapshot struct {
 	Items    []resource.Object
 	Revision uint64
+	// Continue asks for the next page; empty: this was the last.
+	Continue string
+	// Remaining is how many objects the pages after this one have.
+	Remaining int
 }
 
 // EventType is the type of a watch event.

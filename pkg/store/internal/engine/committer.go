@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"runtime"
+	"time"
 
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -41,6 +42,7 @@ func (e *Engine) commit(b *batch) {
 		e.commits.Add(1)
 		e.changes.Add(uint64(len(b.events)))
 		e.cutSlowWatchers(b.after.revision)
+		e.pins.expire(time.Now())
 	}
 	for _, req := range b.requests {
 		req.done <- req.outcome

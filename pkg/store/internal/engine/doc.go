@@ -26,6 +26,10 @@
 // nodes, and a transaction that fails is dropped by forgetting its version. No overlay,
 // no undo.
 //
+// A list in pages holds on to the view it began with, so that its pages fit together
+// whatever is written meanwhile. Views share what did not change; the number of those held
+// and the time are bounded.
+//
 // # How a watch goes
 //
 // The newest events are in a ring in memory. A watcher is a goroutine with a cursor in it,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -81,8 +82,10 @@ type Engine struct {
 	log  Log // nil: in memory only
 	opts Options
 
-	current atomic.Pointer[view] // what readers see
-	ring    *ring
+	instance uint64               // random: tokens of paged lists are of this one alone
+	current  atomic.Pointer[view] // what readers see
+	ring     *ring
+	pins     pins // what paged lists see
 
 	queue   chan *request // to the executor
 	pending *batch        // the executor's own
@@ -109,7 +112,7 @@ var _ store.Store = (*Engine)(nil)
 func New(reg *resource.Registry, log Log, contents Contents, opts Options) *Engine {
 	opts = opts.withDefaults()
 	e := &Engine{
-		reg: reg, log: log, opts: opts,
+		reg: reg, log: log, opts: opts, instance: rand.Uint64(),
 		ring:     newRing(contents.Revision, opts.RingEvents, opts.RingBytes),
 		queue:    make(chan *request, queueLength),
 		batches:  make(chan *batch),
@@ -151,6 +154,13 @@ func (e *Engine) Get(ctx context.Context, key resource.Key) (resource.Object, er
 func (e *Engine) List(ctx context.Context, kind string, opts store.ListOptions) (store.Snapshot, error) {
 	if err := e.readable(ctx, kind); err != nil {
 		return store.Snapshot{}, fmt.Errorf("list %s: %w", kind, err)
+	}
+	if opts.Limit != 0 || opts.Continue != "" {
+		snap, err := e.listPaged(kind, opts)
+		if err != nil {
+			return store.Snapshot{}, fmt.Errorf("list %s: %w", kind, err)
+		}
+		return snap, nil
 	}
 	v := e.current.Load()
 	return store.Snapshot{

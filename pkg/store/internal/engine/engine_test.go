@@ -31,11 +31,16 @@ func (l *slowLog) Close() error                               { return nil }
 
 func open(t *testing.T, log Log, opts Options) *Engine {
 	t.Helper()
+	return New(testRegistry(t), log, Contents{Revision: InitialRevision}, opts)
+}
+
+func testRegistry(t testing.TB) *resource.Registry {
+	t.Helper()
 	reg, err := resource.NewRegistry(resource.Definition{Message: &v1alpha1.Bridge{}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(reg, log, Contents{Revision: InitialRevision}, opts)
+	return reg
 }
 
 func createBridge(name string) func(store.Tx) error {
