@@ -24,7 +24,12 @@ type getOptions struct {
 	watch     bool
 	noHeaders bool
 	managed   bool
+	chunk     int
 }
+
+// defaultChunk is how many objects get asks for at a time: an answer of 500 Apps has about
+// 1 MB, so neither side holds much more than what is shown in the end.
+const defaultChunk = 500
 
 func (a *app) getCommand() *cobra.Command {
 	var o getOptions
@@ -45,6 +50,7 @@ func (a *app) getCommand() *cobra.Command {
 	f.BoolVarP(&o.watch, "watch", "w", false, "then show changes until interrupted; -o json gives a line for each")
 	f.BoolVar(&o.noHeaders, "no-headers", false, "no line of headings")
 	f.BoolVar(&o.managed, "show-managed-fields", false, "with yaml and json: who set which field")
+	f.IntVar(&o.chunk, "chunk-size", defaultChunk, "ask for this `number` of objects at a time; 0: for all at once")
 	cmd.ValidArgsFunction = a.completeObjects
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"wide", "yaml", "json", "name"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -54,6 +60,9 @@ func (a *app) get(ctx context.Context, args []string, o getOptions) error {
 	out, err := newPrinter(a.Out, o)
 	if err != nil {
 		return err
+	}
+	if o.chunk < 0 {
+		return usagef("--chunk-size %d: allowed is a positive number, or 0 for all at once", o.chunk)
 	}
 	if o.all && a.flags.namespace != "" {
 		return usagef("--namespace and --all-namespaces contradict each other: give one")
@@ -128,7 +137,7 @@ func (a *app) getNamed(ctx context.Context, conn *connection, args []string, out
 func (a *app) getKinds(ctx context.Context, conn *connection, kinds []*kind, o getOptions, out *printer) error {
 	var objs []resource.Object
 	for _, k := range kinds {
-		list, err := conn.List(ctx, k.Name, client.ListOptions{Namespace: conn.scope(k, o.all), LabelSelector: o.selector})
+		list, err := conn.ListAll(ctx, k.Name, client.ListOptions{Namespace: conn.scope(k, o.all), LabelSelector: o.selector, Limit: o.chunk})
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -134,21 +135,55 @@ func (c *Client) Get(ctx context.Context, key resource.Key) (resource.Object, er
 type ListOptions struct {
 	Namespace     string
 	LabelSelector string // in Kubernetes' syntax
+	// Limit bounds the objects of a page; 0: all there are.
+	Limit int
+	// Continue is List.Continue of the page before; "": the first page.
+	Continue string
 }
 
-// List is a snapshot of a kind, ordered by namespace and name.
+// List is a snapshot of a kind, or a page of one, ordered by namespace and name.
 type List struct {
 	Items           []resource.Object
 	ResourceVersion string
+	// Continue asks for the next page; "": this was the last.
+	Continue string
+	// Remaining is how many objects the pages after this one have.
+	Remaining int
 }
 
-// List returns the objects of a kind.
+// ListAll returns all objects of a kind, asking for opts.Limit at a time. They are of one
+// snapshot. One that the daemon forgets half-way is replaced by a list in one answer.
+func (c *Client) ListAll(ctx context.Context, kind string, opts ListOptions) (List, error) {
+	all, err := c.List(ctx, kind, opts)
+	for err == nil && all.Continue != "" {
+		opts.Continue = all.Continue
+		var next List
+		if next, err = c.List(ctx, kind, opts); err == nil {
+			next.Items = append(all.Items, next.Items...)
+			all = next
+		}
+	}
+	if errors.Is(err, ErrExpired) && opts.Continue != "" {
+		opts.Limit, opts.Continue = 0, ""
+		return c.List(ctx, kind, opts)
+	}
+	if err != nil {
+		return List{}, err
+	}
+	return all, nil
+}
+
+// List returns the objects of a kind, or a page of them: ErrExpired then means that the
+// daemon no longer has the snapshot that opts.Continue is of.
 func (c *Client) List(ctx context.Context, kind string, opts ListOptions) (List, error) {
-	resp, err := c.rpc.List(ctx, &v1alpha1.ListRequest{Kind: kind, Namespace: opts.Namespace, LabelSelector: opts.LabelSelector})
+	resp, err := c.rpc.List(ctx, &v1alpha1.ListRequest{
+		Kind: kind, Namespace: opts.Namespace, LabelSelector: opts.LabelSelector,
+		Limit: int32(min(opts.Limit, math.MaxInt32)), Continue: opts.Continue,
+	})
 	if err != nil {
 		return List{}, c.fail(ctx, err)
 	}
-	list := List{ResourceVersion: resp.GetResourceVersion(), Items: make([]resource.Object, len(resp.GetItems()))}
+	list := List{ResourceVersion: resp.GetResourceVersion(), Continue: resp.GetContinue(), Remaining: int(resp.GetRemainingItemCount()), Items: make([]resource.Object, len(resp.GetItems()))}
 	for i, item := range resp.GetItems() {
 		if list.Items[i], err = c.unpack(item); err != nil {
 			return List{}, err

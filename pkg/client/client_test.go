@@ -28,6 +28,7 @@ type fakeServer struct {
 	v1alpha1.UnimplementedResourceServiceServer
 	get   func(*v1alpha1.GetRequest) (*v1alpha1.ObjectResponse, error)
 	watch func(*v1alpha1.WatchRequest, grpc.ServerStreamingServer[v1alpha1.WatchEvent]) error
+	list  func(*v1alpha1.ListRequest) (*v1alpha1.ListResponse, error)
 	apply func([]*v1alpha1.ApplyRequest) (*v1alpha1.ApplySetResponse, error)
 
 	mu     sync.Mutex
@@ -40,6 +41,10 @@ func (s *fakeServer) Get(ctx context.Context, r *v1alpha1.GetRequest) (*v1alpha1
 	s.tokens = append(s.tokens, md.Get("authorization")...)
 	s.mu.Unlock()
 	return s.get(r)
+}
+
+func (s *fakeServer) List(_ context.Context, r *v1alpha1.ListRequest) (*v1alpha1.ListResponse, error) {
+	return s.list(r)
 }
 
 func (s *fakeServer) Watch(r *v1alpha1.WatchRequest, stream grpc.ServerStreamingServer[v1alpha1.WatchEvent]) error {

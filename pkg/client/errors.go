@@ -23,7 +23,7 @@ var (
 	ErrUnauthenticated = errors.New("not authenticated")
 	ErrForbidden       = errors.New("forbidden")
 	ErrUnavailable     = errors.New("daemon unavailable")
-	// ErrExpired: the revision to watch from is no longer kept; list again.
+	// ErrExpired: the revision to watch or list from is no longer kept; list again.
 	ErrExpired  = errors.New("revision expired")
 	ErrTimeout  = errors.New("timeout")
 	ErrTooLarge = errors.New("too large")

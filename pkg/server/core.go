@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/proximity-pve/proximity/pkg/apply"
@@ -55,19 +56,33 @@ func (c *core) get(ctx context.Context, key resource.Key) (resource.Object, erro
 }
 
 func (c *core) list(ctx context.Context, kind string, sel selection) (store.Snapshot, error) {
+	return c.listPage(ctx, kind, sel, pageRequest{})
+}
+
+// listPage answers a page of a list, or all of it.
+func (c *core) listPage(ctx context.Context, kind string, sel selection, at pageRequest) (store.Snapshot, error) {
 	if _, err := c.kind(kind); err != nil {
 		return store.Snapshot{}, err
 	}
 	if err := authorize(ctx, auth.VerbList, kind, sel.namespace); err != nil {
 		return store.Snapshot{}, err
 	}
-	snapshot, err := c.store.List(ctx, kind, store.ListOptions{Namespace: sel.namespace, Match: sel.match()})
+	if at.limit < 0 {
+		return store.Snapshot{}, apistatus.New(apistatus.BadRequest, "limit %d: allowed is a positive number, or 0 for all", at.limit)
+	}
+	snapshot, err := c.store.List(ctx, kind, store.ListOptions{
+		Namespace: sel.namespace, Match: sel.match(), Limit: min(at.limit, MaxListItems), Continue: at.token,
+	})
+	if at.token != "" && errors.Is(err, store.ErrInvalid) {
+		return store.Snapshot{}, apistatus.New(apistatus.BadRequest,
+			"continue: the token is not one of this list; give it back as it came, with the same namespace and selectors")
+	}
 	if err != nil {
 		return store.Snapshot{}, err
 	}
 	if n := len(snapshot.Items); n > MaxListItems {
 		return store.Snapshot{}, apistatus.New(apistatus.RequestEntityTooLarge,
-			"the list has %d objects, at most %d can be answered: narrow it by namespace or label selector", n, MaxListItems)
+			"the list has %d objects, at most %d can be answered: ask for pages with a limit, or narrow it by namespace or label selector", n, MaxListItems)
 	}
 	return snapshot, nil
 }

@@ -46,11 +46,15 @@ func (s *resourceService) List(ctx context.Context, req *v1alpha1.ListRequest) (
 	if err != nil {
 		return nil, err
 	}
-	snapshot, err := s.core.list(ctx, req.GetKind(), selection{namespace: req.GetNamespace(), labels: sel})
+	snapshot, err := s.core.listPage(ctx, req.GetKind(), selection{namespace: req.GetNamespace(), labels: sel},
+		pageRequest{limit: int(req.GetLimit()), token: req.GetContinue()})
 	if err != nil {
 		return nil, err
 	}
-	resp := &v1alpha1.ListResponse{ResourceVersion: strconv.FormatUint(snapshot.Revision, 10)}
+	resp := &v1alpha1.ListResponse{
+		ResourceVersion: strconv.FormatUint(snapshot.Revision, 10),
+		Continue:        snapshot.Continue, RemainingItemCount: int32(snapshot.Remaining),
+	}
 	bytes := 0
 	for _, obj := range snapshot.Items {
 		packed, err := pack(obj)
@@ -72,7 +76,7 @@ func packedBytes(packed *anypb.Any) int {
 }
 
 var errListTooLarge = apistatus.New(apistatus.RequestEntityTooLarge,
-	"the list has more than %d bytes: narrow it by namespace or label selector", MaxSendBytes)
+	"the list has more than %d bytes: ask for pages with a smaller limit, or narrow it by namespace or label selector", MaxSendBytes)
 
 func (s *resourceService) Watch(req *v1alpha1.WatchRequest, stream grpc.ServerStreamingServer[v1alpha1.WatchEvent]) error {
 	sel, err := selectLabels(req.GetLabelSelector())

@@ -18,7 +18,8 @@ const (
 	// MaxSendBytes bounds one gRPC message to a client and the JSON of one REST list:
 	// 20,000 objects of 3 KB. Clients must raise their own bound (4 MiB by default in Go).
 	MaxSendBytes = 64 << 20
-	// MaxListItems bounds a list; a namespace or a selector makes it smaller.
+	// MaxListItems bounds a list and a page of one; a limit, a namespace or a selector
+	// makes it smaller.
 	MaxListItems = 50_000
 	// MaxSelectorBytes bounds a label or field selector.
 	MaxSelectorBytes = 4 << 10

@@ -53,6 +53,22 @@ func selectionOf(r *http.Request, c call) (selection, error) {
 	return sel, sel.selectFields(query.Get("fieldSelector"))
 }
 
+// pageOf reads ?limit= and ?continue=.
+func pageOf(r *http.Request) (pageRequest, error) {
+	query := r.URL.Query()
+	at := pageRequest{token: query.Get("continue")}
+	text := query.Get("limit")
+	if text == "" {
+		return at, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return at, apistatus.New(apistatus.BadRequest, "limit %.20q: allowed is a positive number, or 0 for all", text)
+	}
+	at.limit = int(n)
+	return at, nil
+}
+
 func (s *rest) listOrWatch(w http.ResponseWriter, r *http.Request, c call) error {
 	if wantsWatch(r) {
 		return s.watch(w, r, c)
@@ -77,12 +93,20 @@ func (s *rest) list(w http.ResponseWriter, r *http.Request, c call) error {
 	if err != nil {
 		return err
 	}
-	snapshot, err := s.core.list(r.Context(), c.kind.Name, sel)
+	at, err := pageOf(r)
 	if err != nil {
 		return err
 	}
-	body := fmt.Appendf(nil, `{"apiVersion":%q,"kind":%q,"metadata":{"resourceVersion":%q},"items":[`,
+	snapshot, err := s.core.listPage(r.Context(), c.kind.Name, sel, at)
+	if err != nil {
+		return err
+	}
+	body := fmt.Appendf(nil, `{"apiVersion":%q,"kind":%q,"metadata":{"resourceVersion":%q`,
 		resource.APIVersion, c.kind.Name+"List", strconv.FormatUint(snapshot.Revision, 10))
+	if snapshot.Continue != "" {
+		body = fmt.Appendf(body, `,"continue":%q,"remainingItemCount":%d`, snapshot.Continue, snapshot.Remaining)
+	}
+	body = append(body, `},"items":[`...)
 	for i, obj := range snapshot.Items {
 		if i > 0 {
 			body = append(body, ',')

@@ -67,6 +67,8 @@ var restTests = []struct {
 	{"list of all namespaces", "GET", apiRoot + "/apps", "", nil, 200, `"kind":"AppList"`},
 	{"list has a revision", "GET", apiRoot + "/apps", "", nil, 200, `"metadata":{"resourceVersion":"`},
 	{"empty list", "GET", apiRoot + "/namespaces/none/apps", "", nil, 200, `"items":[]`},
+	{"bad limit", "GET", apiRoot + "/apps?limit=-1", "", nil, 400, `limit`},
+	{"bad continue token", "GET", apiRoot + "/apps?limit=1&continue=x", "", nil, 400, `continue`},
 	{"bad selector", "GET", apiRoot + "/apps?labelSelector=a%3D%3D%3Db", "", nil, 400, `label selector`},
 	{"bad field selector", "GET", apiRoot + "/apps?fieldSelector=spec.state%3DRunning", "", nil, 400, `field selector`},
 	{"field selector", "GET", apiRoot + "/apps?fieldSelector=metadata.name%3Dnone", "", nil, 200, `"items":[]`},

@@ -16,6 +16,12 @@ type selection struct {
 	labels    labels.Selector // nil: all
 }
 
+// pageRequest says which part of a list is meant. The zero value means all of it.
+type pageRequest struct {
+	limit int
+	token string // of the page before
+}
+
 // selectLabels parses a label selector in Kubernetes' syntax.
 func selectLabels(text string) (labels.Selector, error) {
 	if text == "" {

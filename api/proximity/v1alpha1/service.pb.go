@@ -183,6 +183,11 @@ type ListRequest struct {
 	Namespace string `protobuf:"bytes,2,opt,name=namespace" json:"namespace,omitempty"`
 	// Label selector in Kubernetes' syntax.
 	LabelSelector string `protobuf:"bytes,3,opt,name=label_selector,json=labelSelector" json:"label_selector,omitempty"`
+	// Limit bounds the objects of a page; 0: all there are, in one answer.
+	Limit int32 `protobuf:"varint,5,opt,name=limit" json:"limit,omitempty"`
+	// Continue of the page before, with the same kind, namespace and selector; empty: the
+	// first page. All pages are of one snapshot. A token that is too old is Expired: list again.
+	Continue      string `protobuf:"bytes,6,opt,name=continue" json:"continue,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -238,14 +243,32 @@ func (x *ListRequest) GetLabelSelector() string {
 	return ""
 }
 
-// ListResponse is a snapshot.
+func (x *ListRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListRequest) GetContinue() string {
+	if x != nil {
+		return x.Continue
+	}
+	return ""
+}
+
+// ListResponse is a snapshot, or a page of one.
 type ListResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Items []*anypb.Any           `protobuf:"bytes,1,rep,name=items" json:"items,omitempty"`
 	// Revision of the snapshot, to watch from.
 	ResourceVersion string `protobuf:"bytes,2,opt,name=resource_version,json=resourceVersion" json:"resource_version,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Continue asks for the next page; empty: this was the last.
+	Continue string `protobuf:"bytes,3,opt,name=continue" json:"continue,omitempty"`
+	// Remaining_item_count is how many objects the pages after this one have.
+	RemainingItemCount int32 `protobuf:"varint,4,opt,name=remaining_item_count,json=remainingItemCount" json:"remaining_item_count,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ListResponse) Reset() {
@@ -290,6 +313,20 @@ func (x *ListResponse) GetResourceVersion() string {
 		return x.ResourceVersion
 	}
 	return ""
+}
+
+func (x *ListResponse) GetContinue() string {
+	if x != nil {
+		return x.Continue
+	}
+	return ""
+}
+
+func (x *ListResponse) GetRemainingItemCount() int32 {
+	if x != nil {
+		return x.RemainingItemCount
+	}
+	return 0
 }
 
 // WatchRequest asks for changes.
@@ -1229,14 +1266,18 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"GetRequest\x12/\n" +
 	"\x03key\x18\x01 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\">\n" +
 	"\x0eObjectResponse\x12,\n" +
-	"\x06object\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\x06object\"f\n" +
+	"\x06object\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\x06object\"\x98\x01\n" +
 	"\vListRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12%\n" +
-	"\x0elabel_selector\x18\x03 \x01(\tR\rlabelSelector\"e\n" +
+	"\x0elabel_selector\x18\x03 \x01(\tR\rlabelSelector\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\x05R\x05limit\x12\x1a\n" +
+	"\bcontinue\x18\x06 \x01(\tR\bcontinue\"\xb3\x01\n" +
 	"\fListResponse\x12*\n" +
 	"\x05items\x18\x01 \x03(\v2\x14.google.protobuf.AnyR\x05items\x12)\n" +
-	"\x10resource_version\x18\x02 \x01(\tR\x0fresourceVersion\"\xa6\x01\n" +
+	"\x10resource_version\x18\x02 \x01(\tR\x0fresourceVersion\x12\x1a\n" +
+	"\bcontinue\x18\x03 \x01(\tR\bcontinue\x120\n" +
+	"\x14remaining_item_count\x18\x04 \x01(\x05R\x12remainingItemCount\"\xa6\x01\n" +
 	"\fWatchRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +

@@ -79,8 +79,10 @@ func (d *document) kind(k *resource.Kind) {
 		"properties": object{
 			"apiVersion": object{"type": "string", "enum": []string{resource.APIVersion}},
 			"kind":       object{"type": "string", "enum": []string{k.Name + "List"}},
-			"metadata":   object{"type": "object", "properties": object{"resourceVersion": object{"type": "string"}}},
-			"items":      object{"type": "array", "items": schema},
+			"metadata": object{"type": "object", "properties": object{
+				"resourceVersion": object{"type": "string"}, "continue": object{"type": "string"}, "remainingItemCount": object{"type": "integer"},
+			}},
+			"items": object{"type": "array", "items": schema},
 		},
 	}
 	listed := answer("The objects, or with watch=1 a stream of {\"type\",\"object\"} lines.", refTo(k.Name+"List"))

@@ -9,6 +9,8 @@ var errorRef = object{"$ref": "#/components/responses/Error"}
 var listParameters = query(
 	"labelSelector", "Label selector in Kubernetes' syntax.",
 	"fieldSelector", "metadata.name=NAME or metadata.namespace=NAMESPACE.",
+	"limit", "The most objects that a page may have; without one all objects are listed.",
+	"continue", "metadata.continue of the page before, with the same path and selectors.",
 	"watch", "1: stream changes instead of listing.",
 	"resourceVersion", "With watch: the revision after which changes are wanted.",
 	"allowWatchBookmarks", "With watch, 1: send BOOKMARK events too.",
