@@ -61,6 +61,10 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+func TestClock(t *testing.T) {
+	t.Run("memory", func(t *testing.T) { storetest.RunClock(t, openMemory) })
+}
+
 func TestModel(t *testing.T) {
 	for name, open := range backends {
 		t.Run(name, func(t *testing.T) { storetest.RunModel(t, open) })

@@ -64,6 +64,10 @@
 // events pass, or so slowly that the log moves on without it, is cut off with ErrSlow; it
 // never delays a writer.
 //
+// A watcher to which nothing was delivered while other changes passed it by gets a
+// Bookmark after BookmarkPeriod: everything up to its revision was delivered or was not
+// selected, so that a watch may resume from there. Where nothing happens none is sent.
+//
 // Selection is by the event's own object: a change that takes an object out of the
 // selection by labels is not delivered as a deletion.
 package store
@@ -117,6 +121,9 @@ const (
 	// MaxPagedLists bounds the snapshots that are kept for lists in pages; the one that was
 	// not used for longest makes room.
 	MaxPagedLists = 16
+	// BookmarkPeriod is how long a watcher may be left behind the store's revision without
+	// being told.
+	BookmarkPeriod = 45 * time.Second
 	// PageLife is how long after a page the next one can be asked for.
 	PageLife = 5 * time.Minute
 )

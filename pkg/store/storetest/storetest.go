@@ -9,6 +9,7 @@ package storetest
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/resource"
@@ -33,6 +34,19 @@ type Backend struct {
 // Opener opens an empty store with the kinds of Registry and a MaxWatchLag of MaxWatchLag.
 // It registers the clean-up that closes it.
 type Opener func(t *testing.T) Backend
+
+// RunClock runs the cases about time. Each is a bubble of testing/synctest, so it is for
+// backends that wait for nothing outside.
+func RunClock(t *testing.T, open Opener) {
+	for _, c := range clockCases {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := open(t)
+				c.run(&env{T: t, st: b.Store, backend: b})
+			})
+		})
+	}
+}
 
 // Registry has the kinds of the tests: App (namespaced), Bridge (cluster-scoped), and
 // Event (without spec and status). Other kinds are unknown to it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
@@ -26,6 +27,7 @@ type watcher struct {
 
 	events chan store.Event
 	cursor uint64 // revision of the last event that was delivered or passed over
+	told   uint64 // revision of the last event or bookmark that was delivered
 	// pace is the store's revision when the watcher last took an event.
 	pace   atomic.Uint64
 	ctx    context.Context
@@ -77,7 +79,7 @@ func (e *Engine) addWatcher(w *watcher) error {
 		return fmt.Errorf("%w: revision %d was asked for, the store is at %d (was it restored from a backup?)",
 			store.ErrCompacted, from, now.revision)
 	}
-	w.cursor = from
+	w.cursor, w.told = from, from
 	w.pace.Store(now.revision)
 	e.watchers[w] = struct{}{}
 	e.watching.Add(1)
@@ -135,6 +137,7 @@ func (w *watcher) run() {
 	if !w.deliverSnapshot() {
 		return
 	}
+	var bookmark *time.Timer // runs while changes have passed that the watcher was not told of
 	for {
 		events, advanced, err := w.engine.eventsAfter(w.cursor, watchChunk)
 		if err != nil {
@@ -148,14 +151,49 @@ func (w *watcher) run() {
 			w.cursor = ev.Revision
 		}
 		w.keptPace()
-		if len(events) > 0 {
-			continue
+		if w.told == w.cursor && bookmark != nil {
+			bookmark.Stop()
+			bookmark = nil
+		} else if w.told < w.cursor && bookmark == nil {
+			bookmark = time.NewTimer(store.BookmarkPeriod)
 		}
-		select {
-		case <-advanced:
-		case <-w.ctx.Done():
+		if len(events) > 0 {
+			advanced = always // there may be more; a bookmark that is due comes first
+		}
+		if !w.await(advanced, &bookmark) {
 			return
 		}
+	}
+}
+
+// always is ready.
+var always = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// await waits until there may be more events, and sends the bookmark if it is due before.
+// It answers false when the watch has ended.
+func (w *watcher) await(advanced <-chan struct{}, bookmark **time.Timer) bool {
+	var due <-chan time.Time
+	if *bookmark != nil {
+		due = (*bookmark).C
+	}
+	select {
+	case <-due:
+		*bookmark = nil
+		return w.send(store.Event{Type: store.Bookmark, Revision: w.cursor})
+	default:
+	}
+	select {
+	case <-due:
+		*bookmark = nil
+		return w.send(store.Event{Type: store.Bookmark, Revision: w.cursor})
+	case <-advanced:
+		return true
+	case <-w.ctx.Done():
+		return false
 	}
 }
 
@@ -195,6 +233,7 @@ func (w *watcher) send(ev store.Event) bool {
 	}
 	select {
 	case w.events <- ev:
+		w.told = ev.Revision
 		w.keptPace()
 		return true
 	case <-w.ctx.Done():
