@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/proximity-pve/proximity/pkg/admin"
 	"github.com/proximity-pve/proximity/pkg/daemon"
 	"github.com/proximity-pve/proximity/pkg/pvesim/embedded"
 	"github.com/proximity-pve/proximity/pkg/version"
@@ -22,7 +23,11 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	command, args := run, os.Args[1:]
+	if len(args) > 0 && args[0] == "admin" { // on the data of a daemon that is stopped
+		command, args = admin.Run, args[1:]
+	}
+	if err := command(ctx, args); err != nil {
 		fmt.Fprintln(os.Stderr, "proximityd:", err)
 		var usage usageError
 		if errors.As(err, &usage) {

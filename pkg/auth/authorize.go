@@ -27,6 +27,8 @@ const (
 	Discovery = "discovery"
 	// Metrics: the Prometheus metrics.
 	Metrics = "metrics"
+	// Database: a backup of the whole database, with everything that is in it.
+	Database = "database"
 	// Health: what the open health routes do not already tell, such as a stream of it.
 	Health = "health"
 )

@@ -98,7 +98,7 @@ func (a *app) root() *cobra.Command {
 	)
 	a.add(root, groupResources, a.applyCommand, a.getCommand, a.describeCommand, a.deleteCommand,
 		a.waitCommand, a.eventsCommand, a.logsCommand, a.validateCommand, a.apiResourcesCommand)
-	a.add(root, groupDaemon, a.restartCommand, a.testNATCommand)
+	a.add(root, groupDaemon, a.restartCommand, a.testNATCommand, a.adminCommand)
 	a.add(root, groupOther, a.configCommand, a.versionCommand)
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -22,6 +23,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/server"
 	"github.com/proximity-pve/proximity/pkg/store"
 	"github.com/proximity-pve/proximity/pkg/store/memory"
+	"github.com/proximity-pve/proximity/pkg/store/snapshot"
 )
 
 // TestMain makes this test's own binary the program proxctl of the scripts: it is Main in
@@ -158,6 +160,15 @@ func (d *daemon) start() error {
 		Store: d.store, Applier: apply.New(d.store, d.reg), Registry: d.reg, Auth: auth.NewTokenAuthenticator(token),
 		TLS: certs.TLS, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 		Ready: func() error { return nil }, Version: "v0.0.0-test",
+		Snapshot: func(w io.Writer) error {
+			const database = "all that there is"
+			info := snapshot.Info{Size: int64(len(database)), Revision: 42, StoreID: "0b5f0e0c-0000-4000-8000-000000000000"}
+			_, err := snapshot.Write(w, info, func(w io.Writer) (int64, error) {
+				n, err := io.WriteString(w, database)
+				return int64(n), err
+			})
+			return err
+		},
 	})
 	if err != nil {
 		return err

@@ -40,6 +40,7 @@ type Client struct {
 	conn    *grpc.ClientConn
 	rpc     v1alpha1.ResourceServiceClient
 	system  v1alpha1.SystemServiceClient
+	admin   v1alpha1.AdminServiceClient
 	failure *lastFailure
 }
 
@@ -80,6 +81,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("client of %s: %w", address, err)
 	}
 	c.rpc, c.system = v1alpha1.NewResourceServiceClient(c.conn), v1alpha1.NewSystemServiceClient(c.conn)
+	c.admin = v1alpha1.NewAdminServiceClient(c.conn)
 	return c, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -26,6 +27,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/proximity-pve/proximity/controllers"
+	"github.com/proximity-pve/proximity/pkg/admin"
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/cluster"
@@ -57,7 +59,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	registry := kinds.Registry()
-	st, err := bolt.Open(filepath.Join(cfg.DataDir, "proximity.db"), registry, bolt.Options{Logger: log})
+	st, err := bolt.Open(filepath.Join(cfg.DataDir, admin.DatabaseFile), registry, bolt.Options{Logger: log})
 	if err != nil {
 		return err
 	}
@@ -117,6 +119,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *bolt.Store, me
 	srv, err := server.New(server.Config{
 		Store: st, Applier: applier, Registry: kinds.Registry(), Auth: authenticator, TLS: certs.TLS, Log: log,
 		Metrics: metrics, Version: version.String(), Ready: func() error { return ready(st) },
+		Snapshot: func(w io.Writer) error { _, err := st.Snapshot(w); return err },
 	})
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ import (
 var grpcSubjects = map[string]string{
 	v1alpha1.ResourceService_ServiceDesc.ServiceName: "",
 	v1alpha1.SystemService_ServiceDesc.ServiceName:   "",
+	v1alpha1.AdminService_ServiceDesc.ServiceName:    auth.Database,
 	healthpb.Health_ServiceDesc.ServiceName:          auth.Health,
 	"grpc.reflection.v1.ServerReflection":            auth.Discovery,
 	"grpc.reflection.v1alpha.ServerReflection":       auth.Discovery,
@@ -34,6 +35,7 @@ var grpcSubjects = map[string]string{
 // they may take (0: as long as the caller wants).
 var grpcLong = map[string]time.Duration{
 	v1alpha1.ResourceService_Watch_FullMethodName:                    0,
+	v1alpha1.AdminService_Snapshot_FullMethodName:                    SnapshotTimeout,
 	v1alpha1.SystemService_RestartAppliance_FullMethodName:           MaxWait + RequestTimeout,
 	v1alpha1.SystemService_ApplianceLogs_FullMethodName:              MaxWait + RequestTimeout,
 	v1alpha1.SystemService_TestNAT_FullMethodName:                    MaxWait + RequestTimeout,
@@ -72,6 +74,7 @@ func (s *Server) newGRPC(tlsConfig *tls.Config) *grpc.Server {
 	)
 	v1alpha1.RegisterResourceServiceServer(g, &resourceService{core: s.core, gate: s.gate, metrics: s.metrics})
 	v1alpha1.RegisterSystemServiceServer(g, s.system)
+	v1alpha1.RegisterAdminServiceServer(g, s.admin)
 	healthpb.RegisterHealthServer(g, s.health)
 	reflection.Register(g)
 	return g

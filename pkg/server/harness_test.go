@@ -96,6 +96,8 @@ type options struct {
 	store   memory.Options
 	wrap    func(store.Store) store.Store
 	network network // nil: loopback
+
+	snapshot Snapshot
 }
 
 // network makes the two listeners and dials them.
@@ -151,7 +153,7 @@ func start(t *testing.T, opts ...options) *fixture {
 	f.server, err = New(Config{
 		Store: f.store, Applier: applier, Registry: f.registry, Auth: testAuth{}, TLS: certs.TLS,
 		Log:     slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Metrics: prometheus.NewRegistry(), Version: "v0.0.0-test",
+		Metrics: prometheus.NewRegistry(), Version: "v0.0.0-test", Snapshot: o.snapshot,
 		Ready: func() error {
 			f.mu.Lock()
 			defer f.mu.Unlock()

@@ -53,6 +53,10 @@ type PlanStep struct {
 	Effect string
 }
 
+// Snapshot writes a backup of the database as it is now. It is a port: the server does
+// not know how the store keeps its objects. It returns when w fails.
+type Snapshot func(w io.Writer) error
+
 // Streams opens byte streams to guests: consoles and followed logs. It is a port:
 // implemented over the guest seam and wired by the daemon. Implementations bound, audit
 // and end every stream with its context.

@@ -33,7 +33,9 @@ type Config struct {
 	Version string
 
 	Planner Planner
-	Streams Streams
+	// Snapshot may be nil too: the store then has nothing to back up.
+	Snapshot Snapshot
+	Streams  Streams
 }
 
 func (c Config) check() error {
@@ -55,6 +57,7 @@ type Server struct {
 	core    *core
 	gate    *gate
 	system  *systemService
+	admin   *adminService
 	metrics *metrics
 	health  *health
 	rest    *rest
@@ -82,6 +85,7 @@ func New(cfg Config) (*Server, error) {
 		tls: cfg.TLS.Clone(), log: cfg.Log, stop: stop,
 	}
 	s.system = &systemService{core: s.core}
+	s.admin = newAdminService(cfg.Snapshot, cfg.Log)
 	s.tls.MinVersion = max(s.tls.MinVersion, tls.VersionTLS13)
 	var err error
 	if s.rest, err = s.newREST(cfg); err != nil {
