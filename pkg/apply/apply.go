@@ -2,7 +2,9 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
@@ -15,7 +17,8 @@ const (
 	Unchanged  = "unchanged"
 )
 
-// Options of a set.
+// Options of a write: of a set, or the last argument of the writes of one object, where
+// none means the zero value.
 type Options struct {
 	// Manager names who applies, for example proxctl.
 	Manager string
@@ -47,7 +50,7 @@ func (a *Applier) System() *Applier { return &Applier{store: a.store, reg: a.reg
 
 // Create stores a new object; store.ErrAlreadyExists when there is one of its name. What
 // the server sets (uid, timestamps, generation, status) is ignored.
-func (a *Applier) Create(ctx context.Context, obj resource.Object) (resource.Object, error) {
+func (a *Applier) Create(ctx context.Context, obj resource.Object, opts ...Options) (resource.Object, error) {
 	kind, err := a.writable(obj)
 	if err != nil {
 		return nil, err
@@ -58,7 +61,7 @@ func (a *Applier) Create(ctx context.Context, obj resource.Object) (resource.Obj
 		return nil, errs.Bounded()
 	}
 	var saved resource.Object
-	_, err = a.store.Update(ctx, func(tx store.Tx) error {
+	err = a.transact(ctx, isDry(opts), func(tx store.Tx) error {
 		if err := a.needNamespace(tx, obj); err != nil {
 			return err
 		}
@@ -79,7 +82,7 @@ func (a *Applier) Create(ctx context.Context, obj resource.Object) (resource.Obj
 //
 // An object whose spec stays as it is, is not checked again: one that an earlier version
 // took must still be able to lose its finalizer.
-func (a *Applier) Update(ctx context.Context, obj resource.Object) (resource.Object, error) {
+func (a *Applier) Update(ctx context.Context, obj resource.Object, opts ...Options) (resource.Object, error) {
 	kind, err := a.writable(obj)
 	if err != nil {
 		return nil, err
@@ -87,27 +90,34 @@ func (a *Applier) Update(ctx context.Context, obj resource.Object) (resource.Obj
 	obj = resource.Clone(obj)
 	intoNamespace(kind, obj)
 	var saved resource.Object
-	_, err = a.store.Update(ctx, func(tx store.Tx) error {
+	err = a.transact(ctx, isDry(opts), func(tx store.Tx) error {
 		cur, err := tx.Get(resource.KeyOf(obj))
 		if err != nil {
 			return err
 		}
-		changed := !sameContent(cur, obj)
-		if changed {
-			fillDefaults(kind, obj)
-		}
-		if errs := a.checkUpdate(kind, cur, obj, changed); len(errs) > 0 {
-			return errs.Bounded()
-		}
-		if saved, err = tx.Update(obj); err != nil || !changed {
-			return err
-		}
-		return relate(tx, kind, obj).OrNil()
+		saved, err = a.replace(tx, kind, cur, obj)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return saved, nil
+}
+
+// replace admits obj, which it may change, in place of cur.
+func (a *Applier) replace(tx store.Tx, kind *resource.Kind, cur, obj resource.Object) (resource.Object, error) {
+	changed := !sameContent(cur, obj)
+	if changed {
+		fillDefaults(kind, obj)
+	}
+	if errs := a.checkUpdate(kind, cur, obj, changed); len(errs) > 0 {
+		return nil, errs.Bounded()
+	}
+	saved, err := tx.Update(obj)
+	if err != nil || !changed {
+		return saved, err
+	}
+	return saved, relate(tx, kind, obj).OrNil()
 }
 
 func (a *Applier) checkUpdate(kind *resource.Kind, cur, obj resource.Object, changed bool) resource.FieldErrors {
@@ -118,7 +128,7 @@ func (a *Applier) checkUpdate(kind *resource.Kind, cur, obj resource.Object, cha
 }
 
 // UpdateStatus replaces an object's status and nothing else.
-func (a *Applier) UpdateStatus(ctx context.Context, obj resource.Object) (resource.Object, error) {
+func (a *Applier) UpdateStatus(ctx context.Context, obj resource.Object, opts ...Options) (resource.Object, error) {
 	kind, err := a.writable(obj)
 	if err != nil {
 		return nil, err
@@ -127,7 +137,7 @@ func (a *Applier) UpdateStatus(ctx context.Context, obj resource.Object) (resour
 		return nil, errs.Bounded()
 	}
 	var saved resource.Object
-	_, err = a.store.Update(ctx, func(tx store.Tx) (err error) {
+	err = a.transact(ctx, isDry(opts), func(tx store.Tx) (err error) {
 		saved, err = tx.UpdateStatus(obj)
 		return err
 	})
@@ -140,9 +150,9 @@ func (a *Applier) UpdateStatus(ctx context.Context, obj resource.Object) (resour
 // Delete asks for deletion; it returns the object as it is afterwards (with finalizers it
 // is still there) or as it last was. A Namespace that still has objects is
 // store.ErrConflict; its events go with it.
-func (a *Applier) Delete(ctx context.Context, key resource.Key, pre store.Preconditions) (resource.Object, error) {
+func (a *Applier) Delete(ctx context.Context, key resource.Key, pre store.Preconditions, opts ...Options) (resource.Object, error) {
 	var last resource.Object
-	_, err := a.store.Update(ctx, func(tx store.Tx) (err error) {
+	err := a.transact(ctx, isDry(opts), func(tx store.Tx) (err error) {
 		if key.Kind == namespaceKind {
 			if err := a.emptyNamespace(tx, key.Name); err != nil {
 				return err
@@ -155,6 +165,27 @@ func (a *Applier) Delete(ctx context.Context, key resource.Key, pre store.Precon
 		return nil, err
 	}
 	return last, nil
+}
+
+// errDryRun undoes the transaction of a dry run.
+var errDryRun = errors.New("dry run")
+
+// transact runs a write; a dry one to its end too, and then takes it back.
+func (a *Applier) transact(ctx context.Context, dry bool, write func(store.Tx) error) error {
+	_, err := a.store.Update(ctx, func(tx store.Tx) error {
+		if err := write(tx); err != nil || !dry {
+			return err
+		}
+		return errDryRun
+	})
+	if dry && errors.Is(err, errDryRun) {
+		return nil
+	}
+	return err
+}
+
+func isDry(opts []Options) bool {
+	return slices.ContainsFunc(opts, func(o Options) bool { return o.DryRun })
 }
 
 // writable finds the kind of an object and refuses those that users do not write.

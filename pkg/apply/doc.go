@@ -16,6 +16,14 @@
 // Nothing else is guessed against live objects: that a host name belongs to another Vhost
 // or a VMID to a foreign guest is found by the controllers and said in a condition.
 //
+// # Dry runs and patches
+//
+// A dry run (Options.DryRun) of any write goes the whole way, in a transaction that is
+// taken back: what it answers, and what it refuses, is what the real run would.
+//
+// A Patch is an Update to what the patch makes of the live object, in the same
+// transaction: it needs no resourceVersion to be safe against other writers.
+//
 // # What applying means
 //
 // A document replaces everything outside metadata and status. In metadata it sets the

@@ -20,9 +20,6 @@ type item struct {
 	obj  resource.Object // cleaned and defaulted copy of the document's
 }
 
-// errDryRun undoes the transaction of a dry run.
-var errDryRun = errors.New("dry run")
-
 // ApplySet applies all documents, or none, and returns a result for each in their order.
 // The error is resource.FieldErrors, with the place of each in its file, or the store's.
 func (a *Applier) ApplySet(ctx context.Context, docs []resource.Document, opts Options) ([]Result, error) {
@@ -36,13 +33,11 @@ func (a *Applier) ApplySet(ctx context.Context, docs []resource.Document, opts O
 		return nil, inDocumentOrder(errs).Bounded()
 	}
 	var results []Result
-	_, err := a.store.Update(ctx, func(tx store.Tx) (err error) {
-		if results, err = a.write(tx, items, len(docs)); err == nil && opts.DryRun {
-			err = errDryRun
-		}
+	err := a.transact(ctx, opts.DryRun, func(tx store.Tx) (err error) {
+		results, err = a.write(tx, items, len(docs))
 		return err
 	})
-	if err != nil && !(opts.DryRun && errors.Is(err, errDryRun)) {
+	if err != nil {
 		return nil, err
 	}
 	return results, nil

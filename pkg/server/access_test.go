@@ -207,6 +207,8 @@ func request(f *fixture, md protoreflect.MethodDescriptor) proto.Message {
 		return &v1alpha1.CreateRequest{Object: packed}
 	case "UpdateRequest":
 		return &v1alpha1.UpdateRequest{Object: packed}
+	case "PatchRequest":
+		return &v1alpha1.PatchRequest{Key: key, Type: typeMerge, Patch: []byte(`{}`)}
 	case "DeleteRequest":
 		return &v1alpha1.DeleteRequest{Key: key}
 	case "ApplyRequest":

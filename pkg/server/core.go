@@ -117,41 +117,55 @@ func (c *core) userWritable(kind string) error {
 	return apistatus.New(apistatus.Forbidden, "objects of kind %s are written by the daemon only; they can be read and deleted", kind)
 }
 
-func (c *core) create(ctx context.Context, obj resource.Object) (resource.Object, error) {
+func (c *core) create(ctx context.Context, obj resource.Object, opts apply.Options) (resource.Object, error) {
 	key, err := c.write(ctx, auth.VerbCreate, obj)
 	if err != nil {
 		return nil, apistatus.About(key, err)
 	}
-	created, err := c.applier.Create(ctx, obj)
+	created, err := c.applier.Create(ctx, obj, opts)
 	return created, apistatus.About(key, err)
 }
 
-func (c *core) update(ctx context.Context, obj resource.Object) (resource.Object, error) {
+func (c *core) update(ctx context.Context, obj resource.Object, opts apply.Options) (resource.Object, error) {
 	key, err := c.write(ctx, auth.VerbUpdate, obj)
 	if err != nil {
 		return nil, apistatus.About(key, err)
 	}
-	updated, err := c.applier.Update(ctx, obj)
+	updated, err := c.applier.Update(ctx, obj, opts)
 	return updated, apistatus.About(key, err)
 }
 
-func (c *core) updateStatus(ctx context.Context, obj resource.Object) (resource.Object, error) {
+func (c *core) updateStatus(ctx context.Context, obj resource.Object, opts apply.Options) (resource.Object, error) {
 	key, err := c.write(ctx, auth.VerbUpdateStatus, obj)
 	if err != nil {
 		return nil, apistatus.About(key, err)
 	}
-	updated, err := c.applier.UpdateStatus(ctx, obj)
+	updated, err := c.applier.UpdateStatus(ctx, obj, opts)
 	return updated, apistatus.About(key, err)
 }
 
-func (c *core) delete(ctx context.Context, key resource.Key, pre store.Preconditions) (resource.Object, error) {
+func (c *core) patch(ctx context.Context, key resource.Key, typ apply.PatchType, patch []byte, opts apply.Options) (resource.Object, error) {
+	if err := c.key(key); err != nil {
+		return nil, err
+	}
+	if err := authorize(ctx, auth.VerbUpdate, key.Kind, key.Namespace); err != nil {
+		return nil, apistatus.About(key, err)
+	}
+	if err := c.userWritable(key.Kind); err != nil {
+		return nil, apistatus.About(key, err)
+	}
+	patched, err := c.applier.Patch(ctx, key, typ, patch, opts)
+	return patched, apistatus.About(key, err)
+}
+
+func (c *core) delete(ctx context.Context, key resource.Key, pre store.Preconditions, opts apply.Options) (resource.Object, error) {
 	if err := c.key(key); err != nil {
 		return nil, err
 	}
 	if err := authorize(ctx, auth.VerbDelete, key.Kind, key.Namespace); err != nil {
 		return nil, err
 	}
-	last, err := c.applier.Delete(ctx, key, pre)
+	last, err := c.applier.Delete(ctx, key, pre, opts)
 	return last, apistatus.About(key, err)
 }
 

@@ -126,42 +126,38 @@ func (s *resourceService) sendEvent(stream grpc.ServerStreamingServer[v1alpha1.W
 	})
 }
 
-// changed decodes the object of a write. There is no dry run of a single object: taking
-// the wish for a write would change things.
-func (s *resourceService) changed(packed *anypb.Any, dryRun bool) (resource.Object, error) {
-	if dryRun {
-		return nil, apistatus.New(apistatus.BadRequest, "dry_run is supported by ApplySet only")
-	}
-	return s.core.unpack(packed)
-}
-
 func (s *resourceService) Create(ctx context.Context, req *v1alpha1.CreateRequest) (*v1alpha1.ObjectResponse, error) {
-	obj, err := s.changed(req.GetObject(), req.GetDryRun())
+	obj, err := s.core.unpack(req.GetObject())
 	if err != nil {
 		return nil, err
 	}
-	return response(s.core.create(ctx, obj))
+	return response(s.core.create(ctx, obj, apply.Options{DryRun: req.GetDryRun()}))
 }
 
 func (s *resourceService) Update(ctx context.Context, req *v1alpha1.UpdateRequest) (*v1alpha1.ObjectResponse, error) {
-	obj, err := s.changed(req.GetObject(), req.GetDryRun())
+	obj, err := s.core.unpack(req.GetObject())
 	if err != nil {
 		return nil, err
 	}
-	return response(s.core.update(ctx, obj))
+	return response(s.core.update(ctx, obj, apply.Options{DryRun: req.GetDryRun()}))
 }
 
 func (s *resourceService) UpdateStatus(ctx context.Context, req *v1alpha1.UpdateRequest) (*v1alpha1.ObjectResponse, error) {
-	obj, err := s.changed(req.GetObject(), req.GetDryRun())
+	obj, err := s.core.unpack(req.GetObject())
 	if err != nil {
 		return nil, err
 	}
-	return response(s.core.updateStatus(ctx, obj))
+	return response(s.core.updateStatus(ctx, obj, apply.Options{DryRun: req.GetDryRun()}))
+}
+
+func (s *resourceService) Patch(ctx context.Context, req *v1alpha1.PatchRequest) (*v1alpha1.ObjectResponse, error) {
+	opts := apply.Options{DryRun: req.GetDryRun()}
+	return response(s.core.patch(ctx, keyFrom(req.GetKey()), apply.PatchType(req.GetType()), req.GetPatch(), opts))
 }
 
 func (s *resourceService) Delete(ctx context.Context, req *v1alpha1.DeleteRequest) (*v1alpha1.ObjectResponse, error) {
 	pre := store.Preconditions{UID: req.GetUid(), ResourceVersion: req.GetResourceVersion()}
-	return response(s.core.delete(ctx, keyFrom(req.GetKey()), pre))
+	return response(s.core.delete(ctx, keyFrom(req.GetKey()), pre, apply.Options{DryRun: req.GetDryRun()}))
 }
 
 func (s *resourceService) ApplySet(stream grpc.ClientStreamingServer[v1alpha1.ApplyRequest, v1alpha1.ApplySetResponse]) error {

@@ -128,8 +128,10 @@ func TestResourceServiceRefuses(t *testing.T) {
 			codes.InvalidArgument, "BadRequest"},
 		"garbage": {call(c.Create(ctx, &v1alpha1.CreateRequest{Object: &anypb.Any{
 			TypeUrl: "type.googleapis.com/proximity.v1alpha1.Namespace", Value: []byte{0xff}}}, asAdmin)), codes.InvalidArgument, "BadRequest"},
-		"dry run": {call(c.Create(ctx, &v1alpha1.CreateRequest{DryRun: true, Object: mustPack(t, namespace("a", ""))}, asAdmin)),
+		"patch of no type": {call(c.Patch(ctx, &v1alpha1.PatchRequest{Key: &v1alpha1.ObjectKey{Kind: "Namespace", Name: "default"}, Patch: []byte(`{}`)}, asAdmin)),
 			codes.InvalidArgument, "BadRequest"},
+		"patch of a system kind": {call(c.Patch(ctx, &v1alpha1.PatchRequest{Type: typeMerge, Patch: []byte(`{}`),
+			Key: &v1alpha1.ObjectKey{Kind: "Event", Namespace: "default", Name: "e"}}, asAdmin)), codes.PermissionDenied, "Forbidden"},
 		"no name":             {get("Namespace", "", ""), codes.InvalidArgument, "BadRequest"},
 		"unknown kind":        {get("Nothing", "", "a"), codes.NotFound, "NotFound"},
 		"kind in lower case":  {get("namespace", "", "default"), codes.NotFound, "NotFound"},
@@ -335,7 +337,7 @@ type faultyApplier struct {
 	create func() error
 }
 
-func (a faultyApplier) Create(context.Context, resource.Object) (resource.Object, error) {
+func (a faultyApplier) Create(context.Context, resource.Object, ...apply.Options) (resource.Object, error) {
 	return nil, a.create()
 }
 

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
@@ -67,7 +68,7 @@ func (h *hanging) wrap(a Applier) Applier {
 	return h
 }
 
-func (h *hanging) Create(ctx context.Context, obj resource.Object) (resource.Object, error) {
+func (h *hanging) Create(ctx context.Context, obj resource.Object, opts ...apply.Options) (resource.Object, error) {
 	h.entered <- struct{}{}
 	done := ctx.Done()
 	if !h.heeds {
@@ -75,7 +76,7 @@ func (h *hanging) Create(ctx context.Context, obj resource.Object) (resource.Obj
 	}
 	select {
 	case <-h.release:
-		return h.Applier.Create(ctx, obj)
+		return h.Applier.Create(ctx, obj, opts...)
 	case <-done:
 		return nil, ctx.Err()
 	}

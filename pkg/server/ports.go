@@ -17,10 +17,12 @@ import (
 type Applier interface {
 	// ApplySet creates or changes all documents, or none.
 	ApplySet(ctx context.Context, docs []resource.Document, opts apply.Options) ([]apply.Result, error)
-	Create(ctx context.Context, obj resource.Object) (resource.Object, error)
-	Update(ctx context.Context, obj resource.Object) (resource.Object, error)
-	UpdateStatus(ctx context.Context, obj resource.Object) (resource.Object, error)
-	Delete(ctx context.Context, key resource.Key, pre store.Preconditions) (resource.Object, error)
+	Create(ctx context.Context, obj resource.Object, opts ...apply.Options) (resource.Object, error)
+	Update(ctx context.Context, obj resource.Object, opts ...apply.Options) (resource.Object, error)
+	UpdateStatus(ctx context.Context, obj resource.Object, opts ...apply.Options) (resource.Object, error)
+	// Patch changes metadata and spec of an object that exists.
+	Patch(ctx context.Context, key resource.Key, typ apply.PatchType, patch []byte, opts ...apply.Options) (resource.Object, error)
+	Delete(ctx context.Context, key resource.Key, pre store.Preconditions, opts ...apply.Options) (resource.Object, error)
 }
 
 // Metrics takes the server's metrics and gives everybody's to /metrics; a

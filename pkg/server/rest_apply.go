@@ -2,7 +2,9 @@ package server
 
 import (
 	"encoding/json"
+	"mime"
 	"net/http"
+	"strings"
 
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/resource"
@@ -13,25 +15,40 @@ import (
 const applyCollection = "apply"
 
 func applyOptions(r *http.Request) (apply.Options, error) {
-	dry, err := dryRun(r)
-	return apply.Options{Manager: managerOr(r.URL.Query().Get("fieldManager")), DryRun: dry}, err
+	opts, err := writeOptions(r)
+	opts.Manager = managerOr(r.URL.Query().Get("fieldManager"))
+	return opts, err
 }
 
-// applyOne is PATCH of one object with an apply body.
-func (s *rest) applyOne(w http.ResponseWriter, r *http.Request, c call) error {
+// patchTypes are the media types of a PATCH: each means something else.
+var patchTypes = []string{typeApply, string(apply.MergePatch), string(apply.JSONPatch)}
+
+// patch is PATCH of one object: an apply, or a patch of its JSON.
+func (s *rest) patch(w http.ResponseWriter, r *http.Request, c call) error {
 	opts, err := applyOptions(r)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Accept-Patch", typeApply)
-	b, err := s.readBody(w, r, typeApply)
+	supported := strings.Join(patchTypes, ", ")
+	w.Header().Set("Accept-Patch", supported)
+	b, err := s.readBody(w, r, patchTypes...)
 	if err != nil {
 		return err
 	}
 	defer b.release()
-	if r.Header.Get("Content-Type") == "" { // the other patch types would mean something else
-		return apistatus.New(apistatus.UnsupportedMediaType, "a content type is needed, supported is: %s", typeApply)
+	if r.Header.Get("Content-Type") == "" {
+		return apistatus.New(apistatus.UnsupportedMediaType, "a content type is needed, supported are: %s", supported)
 	}
+	typ, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // readBody has checked that of a body; an empty one fits no type
+	if typ != typeApply {
+		obj, err := s.core.patch(r.Context(), c.key(), apply.PatchType(typ), b.data, opts)
+		return writeObject(w, r, http.StatusOK, obj, err)
+	}
+	return s.applyOne(w, r, c, b, opts)
+}
+
+// applyOne applies the document that a PATCH brought.
+func (s *rest) applyOne(w http.ResponseWriter, r *http.Request, c call, b *body, opts apply.Options) error {
 	doc, err := s.core.decodeOne("", b.data)
 	if err != nil {
 		return err

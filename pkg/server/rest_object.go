@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/server/apistatus"
@@ -22,24 +23,22 @@ func isTrue(r *http.Request, name string) bool {
 
 func wantsWatch(r *http.Request) bool { return r.Method == http.MethodGet && isTrue(r, "watch") }
 
-// dryRun reads ?dryRun=All.
-func dryRun(r *http.Request) (bool, error) {
-	switch v := r.URL.Query()["dryRun"]; {
-	case len(v) == 0:
+// writeOptions reads ?dryRun=All.
+func writeOptions(r *http.Request) (apply.Options, error) {
+	dry, err := isDryRun(r.URL.Query()["dryRun"])
+	return apply.Options{DryRun: dry}, err
+}
+
+// isDryRun tells whether the values of dryRun ask for one. Taking a wish that nobody
+// understands for none would change things.
+func isDryRun(values []string) (bool, error) {
+	switch {
+	case len(values) == 0:
 		return false, nil
-	case len(v) == 1 && v[0] == "All":
+	case len(values) == 1 && values[0] == "All":
 		return true, nil
 	}
 	return false, apistatus.New(apistatus.BadRequest, "dryRun: allowed is All")
-}
-
-// noDryRun refuses a dry run where there is none: ignoring the wish would change things.
-func noDryRun(r *http.Request) error {
-	dry, err := dryRun(r)
-	if err == nil && dry {
-		return apistatus.New(apistatus.BadRequest, "dryRun is supported by apply only")
-	}
-	return err
 }
 
 // selectionOf reads a collection's namespace and selectors.
@@ -168,38 +167,41 @@ func matchPath(obj resource.Object, c call) error {
 }
 
 func (s *rest) create(w http.ResponseWriter, r *http.Request, c call) error {
-	if err := noDryRun(r); err != nil {
+	opts, err := writeOptions(r)
+	if err != nil {
 		return err
 	}
 	obj, err := s.readObject(w, r, c)
 	if err != nil {
 		return err
 	}
-	created, err := s.core.create(r.Context(), obj)
+	created, err := s.core.create(r.Context(), obj, opts)
 	return writeObject(w, r, http.StatusCreated, created, err)
 }
 
 func (s *rest) update(w http.ResponseWriter, r *http.Request, c call) error {
-	if err := noDryRun(r); err != nil {
+	opts, err := writeOptions(r)
+	if err != nil {
 		return err
 	}
 	obj, err := s.readObject(w, r, c)
 	if err != nil {
 		return err
 	}
-	updated, err := s.core.update(r.Context(), obj)
+	updated, err := s.core.update(r.Context(), obj, opts)
 	return writeObject(w, r, http.StatusOK, updated, err)
 }
 
 func (s *rest) updateStatus(w http.ResponseWriter, r *http.Request, c call) error {
-	if err := noDryRun(r); err != nil {
+	opts, err := writeOptions(r)
+	if err != nil {
 		return err
 	}
 	obj, err := s.readObject(w, r, c)
 	if err != nil {
 		return err
 	}
-	updated, err := s.core.updateStatus(r.Context(), obj)
+	updated, err := s.core.updateStatus(r.Context(), obj, opts)
 	return writeObject(w, r, http.StatusOK, updated, err)
 }
 
@@ -217,45 +219,48 @@ type deleteOptions struct {
 }
 
 func (s *rest) delete(w http.ResponseWriter, r *http.Request, c call) error {
-	if err := noDryRun(r); err != nil {
-		return err
-	}
-	pre, err := s.preconditions(w, r)
+	opts, err := writeOptions(r)
 	if err != nil {
 		return err
 	}
-	last, err := s.core.delete(r.Context(), c.key(), pre)
+	pre, dry, err := s.preconditions(w, r)
+	if err != nil {
+		return err
+	}
+	opts.DryRun = opts.DryRun || dry
+	last, err := s.core.delete(r.Context(), c.key(), pre, opts)
 	return writeObject(w, r, http.StatusOK, last, err)
 }
 
-// preconditions reads them from the query and from a DeleteOptions body; both count.
-func (s *rest) preconditions(w http.ResponseWriter, r *http.Request) (store.Preconditions, error) {
+// preconditions reads them from the query and from a DeleteOptions body, where both count,
+// and whether the body wants a dry run.
+func (s *rest) preconditions(w http.ResponseWriter, r *http.Request) (pre store.Preconditions, dry bool, err error) {
 	query := r.URL.Query()
-	pre := store.Preconditions{UID: query.Get("uid"), ResourceVersion: query.Get("resourceVersion")}
+	pre = store.Preconditions{UID: query.Get("uid"), ResourceVersion: query.Get("resourceVersion")}
 	b, err := s.readBody(w, r, typeJSON)
 	if err != nil {
-		return pre, err
+		return pre, false, err
 	}
 	defer b.release()
 	if len(b.data) == 0 {
-		return pre, nil
+		return pre, false, nil
 	}
 	var opts deleteOptions
 	dec := json.NewDecoder(bytes.NewReader(b.data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&opts); err != nil || dec.More() {
-		return pre, resource.FieldErrors{{Reason: resource.ReasonSyntax, Allowed: "the body must be one DeleteOptions object"}}
+		return pre, false, resource.FieldErrors{{Reason: resource.ReasonSyntax, Allowed: "the body must be one DeleteOptions object"}}
 	}
-	if len(opts.DryRun) > 0 {
-		return pre, apistatus.New(apistatus.BadRequest, "dryRun is supported by apply only")
+	if dry, err = isDryRun(opts.DryRun); err != nil {
+		return pre, false, err
 	}
 	if p := opts.PropagationPolicy; p != "" && p != "Background" {
-		return pre, resource.FieldErrors{resource.NotSupported("propagationPolicy", p, []string{"Background"})}
+		return pre, false, resource.FieldErrors{resource.NotSupported("propagationPolicy", p, []string{"Background"})}
 	}
 	err = errors.Join(
 		merge(&pre.UID, opts.Preconditions.UID, "uid"),
 		merge(&pre.ResourceVersion, opts.Preconditions.ResourceVersion, "resourceVersion"))
-	return pre, err
+	return pre, dry, err
 }
 
 // merge sets a precondition that two places may name.

@@ -101,7 +101,7 @@ func (s *rest) newKindRoutes() kindRoutes {
 			http.MethodGet: s.listOrWatch,
 		}, watches},
 		object: &route{apiRoot + "/{plural}/{name}", map[string]handler{
-			http.MethodGet: s.getOrWatch, http.MethodPut: s.update, http.MethodPatch: s.applyOne, http.MethodDelete: s.delete,
+			http.MethodGet: s.getOrWatch, http.MethodPut: s.update, http.MethodPatch: s.patch, http.MethodDelete: s.delete,
 		}, watches},
 		status: &route{apiRoot + "/{plural}/{name}/status", map[string]handler{
 			http.MethodGet: s.get, http.MethodPut: s.updateStatus,

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/server/apistatus"
 	"github.com/proximity-pve/proximity/pkg/store"
@@ -159,7 +160,7 @@ func (s *systemService) appliance(ctx context.Context, name string) (resource.Ob
 // createOnce creates the Operation. Its name is an idempotency key: the same name with
 // the same wish is the Operation there is already; with another wish it is a conflict.
 func (s *systemService) createOnce(ctx context.Context, op *v1alpha1.Operation) (*v1alpha1.Operation, error) {
-	created, err := s.core.create(ctx, op)
+	created, err := s.core.create(ctx, op, apply.Options{})
 	if errors.Is(err, store.ErrAlreadyExists) {
 		key := resource.KeyOf(op)
 		existing, err := s.core.get(ctx, key)

@@ -475,9 +475,10 @@ func (x *WatchEvent) GetResourceVersion() string {
 
 // CreateRequest carries a new object.
 type CreateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Object        *anypb.Any             `protobuf:"bytes,1,opt,name=object" json:"object,omitempty"`
-	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Object *anypb.Any             `protobuf:"bytes,1,opt,name=object" json:"object,omitempty"`
+	// True does everything but keep the result, and answers with the object as it would be.
+	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -528,9 +529,10 @@ func (x *CreateRequest) GetDryRun() bool {
 
 // UpdateRequest carries a changed object; a metadata.resourceVersion that is not the current one is a conflict.
 type UpdateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Object        *anypb.Any             `protobuf:"bytes,1,opt,name=object" json:"object,omitempty"`
-	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Object *anypb.Any             `protobuf:"bytes,1,opt,name=object" json:"object,omitempty"`
+	// True does everything but keep the result, and answers with the object as it would be.
+	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -767,8 +769,10 @@ type DeleteRequest struct {
 	Uid string `protobuf:"bytes,2,opt,name=uid" json:"uid,omitempty"`
 	// ResourceVersion the object must have, when set.
 	ResourceVersion string `protobuf:"bytes,3,opt,name=resource_version,json=resourceVersion" json:"resource_version,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// True does everything but keep the result, and answers with the object as it would be.
+	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteRequest) Reset() {
@@ -822,6 +826,86 @@ func (x *DeleteRequest) GetResourceVersion() string {
 	return ""
 }
 
+func (x *DeleteRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// PatchRequest changes an object that exists. A resourceVersion that the patch sets must
+// be the current one; changes of the status and of what the server sets are ignored.
+type PatchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   *ObjectKey             `protobuf:"bytes,1,opt,name=key" json:"key,omitempty"`
+	// Type: application/merge-patch+json (RFC 7386) or application/json-patch+json (RFC 6902).
+	Type string `protobuf:"bytes,2,opt,name=type" json:"type,omitempty"`
+	// Patch is the JSON of the patch.
+	Patch []byte `protobuf:"bytes,3,opt,name=patch" json:"patch,omitempty"`
+	// True does everything but keep the result, and answers with the object as it would be.
+	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchRequest) Reset() {
+	*x = PatchRequest{}
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchRequest) ProtoMessage() {}
+
+func (x *PatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchRequest.ProtoReflect.Descriptor instead.
+func (*PatchRequest) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *PatchRequest) GetKey() *ObjectKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *PatchRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *PatchRequest) GetPatch() []byte {
+	if x != nil {
+		return x.Patch
+	}
+	return nil
+}
+
+func (x *PatchRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
 // KindsRequest has no fields.
 type KindsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -831,7 +915,7 @@ type KindsRequest struct {
 
 func (x *KindsRequest) Reset() {
 	*x = KindsRequest{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[13]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +927,7 @@ func (x *KindsRequest) String() string {
 func (*KindsRequest) ProtoMessage() {}
 
 func (x *KindsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[13]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +940,7 @@ func (x *KindsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KindsRequest.ProtoReflect.Descriptor instead.
 func (*KindsRequest) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{13}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{14}
 }
 
 // KindsResponse lists kinds.
@@ -869,7 +953,7 @@ type KindsResponse struct {
 
 func (x *KindsResponse) Reset() {
 	*x = KindsResponse{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[14]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +965,7 @@ func (x *KindsResponse) String() string {
 func (*KindsResponse) ProtoMessage() {}
 
 func (x *KindsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[14]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +978,7 @@ func (x *KindsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KindsResponse.ProtoReflect.Descriptor instead.
 func (*KindsResponse) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{14}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *KindsResponse) GetKinds() []*KindInfo {
@@ -919,7 +1003,7 @@ type KindInfo struct {
 
 func (x *KindInfo) Reset() {
 	*x = KindInfo{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[15]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +1015,7 @@ func (x *KindInfo) String() string {
 func (*KindInfo) ProtoMessage() {}
 
 func (x *KindInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[15]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +1028,7 @@ func (x *KindInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KindInfo.ProtoReflect.Descriptor instead.
 func (*KindInfo) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{15}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *KindInfo) GetKind() string {
@@ -1009,7 +1093,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[16]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1021,7 +1105,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[16]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1034,7 +1118,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{16}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Status) GetApiVersion() string {
@@ -1100,7 +1184,7 @@ type StatusDetails struct {
 
 func (x *StatusDetails) Reset() {
 	*x = StatusDetails{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[17]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1196,7 @@ func (x *StatusDetails) String() string {
 func (*StatusDetails) ProtoMessage() {}
 
 func (x *StatusDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[17]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1209,7 @@ func (x *StatusDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusDetails.ProtoReflect.Descriptor instead.
 func (*StatusDetails) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{17}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StatusDetails) GetKind() string {
@@ -1183,7 +1267,7 @@ type StatusCause struct {
 
 func (x *StatusCause) Reset() {
 	*x = StatusCause{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[18]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1279,7 @@ func (x *StatusCause) String() string {
 func (*StatusCause) ProtoMessage() {}
 
 func (x *StatusCause) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[18]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1292,7 @@ func (x *StatusCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusCause.ProtoReflect.Descriptor instead.
 func (*StatusCause) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{18}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StatusCause) GetReason() string {
@@ -1305,11 +1389,17 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\vApplyResult\x12/\n" +
 	"\x03key\x18\x01 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\x12\x16\n" +
 	"\x06result\x18\x02 \x01(\tR\x06result\x12,\n" +
-	"\x06object\x18\x03 \x01(\v2\x14.google.protobuf.AnyR\x06object\"}\n" +
+	"\x06object\x18\x03 \x01(\v2\x14.google.protobuf.AnyR\x06object\"\x96\x01\n" +
 	"\rDeleteRequest\x12/\n" +
 	"\x03key\x18\x01 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12)\n" +
-	"\x10resource_version\x18\x03 \x01(\tR\x0fresourceVersion\"\x0e\n" +
+	"\x10resource_version\x18\x03 \x01(\tR\x0fresourceVersion\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"\x82\x01\n" +
+	"\fPatchRequest\x12/\n" +
+	"\x03key\x18\x01 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x14\n" +
+	"\x05patch\x18\x03 \x01(\fR\x05patch\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"\x0e\n" +
 	"\fKindsRequest\"C\n" +
 	"\rKindsResponse\x122\n" +
 	"\x05kinds\x18\x01 \x03(\v2\x1c.proximity.v1alpha1.KindInfoR\x05kinds\"\xb8\x01\n" +
@@ -1347,7 +1437,7 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x16\n" +
 	"\x06source\x18\x04 \x01(\tR\x06source\x12\x12\n" +
 	"\x04line\x18\x05 \x01(\x05R\x04line\x12\x1a\n" +
-	"\bdocument\x18\x06 \x01(\x05R\bdocument2\xe2\x05\n" +
+	"\bdocument\x18\x06 \x01(\x05R\bdocument2\xb1\x06\n" +
 	"\x0fResourceService\x12I\n" +
 	"\x03Get\x12\x1e.proximity.v1alpha1.GetRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12I\n" +
 	"\x04List\x12\x1f.proximity.v1alpha1.ListRequest\x1a .proximity.v1alpha1.ListResponse\x12K\n" +
@@ -1355,7 +1445,8 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\x06Create\x12!.proximity.v1alpha1.CreateRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12O\n" +
 	"\x06Update\x12!.proximity.v1alpha1.UpdateRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12U\n" +
 	"\fUpdateStatus\x12!.proximity.v1alpha1.UpdateRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12T\n" +
-	"\bApplySet\x12 .proximity.v1alpha1.ApplyRequest\x1a$.proximity.v1alpha1.ApplySetResponse(\x01\x12O\n" +
+	"\bApplySet\x12 .proximity.v1alpha1.ApplyRequest\x1a$.proximity.v1alpha1.ApplySetResponse(\x01\x12M\n" +
+	"\x05Patch\x12 .proximity.v1alpha1.PatchRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12O\n" +
 	"\x06Delete\x12!.proximity.v1alpha1.DeleteRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12L\n" +
 	"\x05Kinds\x12 .proximity.v1alpha1.KindsRequest\x1a!.proximity.v1alpha1.KindsResponseBIZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
 
@@ -1371,7 +1462,7 @@ func file_proximity_v1alpha1_service_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_service_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_proximity_v1alpha1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_proximity_v1alpha1_service_proto_goTypes = []any{
 	(*ObjectKey)(nil),        // 0: proximity.v1alpha1.ObjectKey
 	(*GetRequest)(nil),       // 1: proximity.v1alpha1.GetRequest
@@ -1386,51 +1477,55 @@ var file_proximity_v1alpha1_service_proto_goTypes = []any{
 	(*ApplySetResponse)(nil), // 10: proximity.v1alpha1.ApplySetResponse
 	(*ApplyResult)(nil),      // 11: proximity.v1alpha1.ApplyResult
 	(*DeleteRequest)(nil),    // 12: proximity.v1alpha1.DeleteRequest
-	(*KindsRequest)(nil),     // 13: proximity.v1alpha1.KindsRequest
-	(*KindsResponse)(nil),    // 14: proximity.v1alpha1.KindsResponse
-	(*KindInfo)(nil),         // 15: proximity.v1alpha1.KindInfo
-	(*Status)(nil),           // 16: proximity.v1alpha1.Status
-	(*StatusDetails)(nil),    // 17: proximity.v1alpha1.StatusDetails
-	(*StatusCause)(nil),      // 18: proximity.v1alpha1.StatusCause
-	(*anypb.Any)(nil),        // 19: google.protobuf.Any
+	(*PatchRequest)(nil),     // 13: proximity.v1alpha1.PatchRequest
+	(*KindsRequest)(nil),     // 14: proximity.v1alpha1.KindsRequest
+	(*KindsResponse)(nil),    // 15: proximity.v1alpha1.KindsResponse
+	(*KindInfo)(nil),         // 16: proximity.v1alpha1.KindInfo
+	(*Status)(nil),           // 17: proximity.v1alpha1.Status
+	(*StatusDetails)(nil),    // 18: proximity.v1alpha1.StatusDetails
+	(*StatusCause)(nil),      // 19: proximity.v1alpha1.StatusCause
+	(*anypb.Any)(nil),        // 20: google.protobuf.Any
 }
 var file_proximity_v1alpha1_service_proto_depIdxs = []int32{
 	0,  // 0: proximity.v1alpha1.GetRequest.key:type_name -> proximity.v1alpha1.ObjectKey
-	19, // 1: proximity.v1alpha1.ObjectResponse.object:type_name -> google.protobuf.Any
-	19, // 2: proximity.v1alpha1.ListResponse.items:type_name -> google.protobuf.Any
-	19, // 3: proximity.v1alpha1.WatchEvent.object:type_name -> google.protobuf.Any
-	19, // 4: proximity.v1alpha1.CreateRequest.object:type_name -> google.protobuf.Any
-	19, // 5: proximity.v1alpha1.UpdateRequest.object:type_name -> google.protobuf.Any
+	20, // 1: proximity.v1alpha1.ObjectResponse.object:type_name -> google.protobuf.Any
+	20, // 2: proximity.v1alpha1.ListResponse.items:type_name -> google.protobuf.Any
+	20, // 3: proximity.v1alpha1.WatchEvent.object:type_name -> google.protobuf.Any
+	20, // 4: proximity.v1alpha1.CreateRequest.object:type_name -> google.protobuf.Any
+	20, // 5: proximity.v1alpha1.UpdateRequest.object:type_name -> google.protobuf.Any
 	11, // 6: proximity.v1alpha1.ApplySetResponse.results:type_name -> proximity.v1alpha1.ApplyResult
 	0,  // 7: proximity.v1alpha1.ApplyResult.key:type_name -> proximity.v1alpha1.ObjectKey
-	19, // 8: proximity.v1alpha1.ApplyResult.object:type_name -> google.protobuf.Any
+	20, // 8: proximity.v1alpha1.ApplyResult.object:type_name -> google.protobuf.Any
 	0,  // 9: proximity.v1alpha1.DeleteRequest.key:type_name -> proximity.v1alpha1.ObjectKey
-	15, // 10: proximity.v1alpha1.KindsResponse.kinds:type_name -> proximity.v1alpha1.KindInfo
-	17, // 11: proximity.v1alpha1.Status.details:type_name -> proximity.v1alpha1.StatusDetails
-	18, // 12: proximity.v1alpha1.StatusDetails.causes:type_name -> proximity.v1alpha1.StatusCause
-	1,  // 13: proximity.v1alpha1.ResourceService.Get:input_type -> proximity.v1alpha1.GetRequest
-	3,  // 14: proximity.v1alpha1.ResourceService.List:input_type -> proximity.v1alpha1.ListRequest
-	5,  // 15: proximity.v1alpha1.ResourceService.Watch:input_type -> proximity.v1alpha1.WatchRequest
-	7,  // 16: proximity.v1alpha1.ResourceService.Create:input_type -> proximity.v1alpha1.CreateRequest
-	8,  // 17: proximity.v1alpha1.ResourceService.Update:input_type -> proximity.v1alpha1.UpdateRequest
-	8,  // 18: proximity.v1alpha1.ResourceService.UpdateStatus:input_type -> proximity.v1alpha1.UpdateRequest
-	9,  // 19: proximity.v1alpha1.ResourceService.ApplySet:input_type -> proximity.v1alpha1.ApplyRequest
-	12, // 20: proximity.v1alpha1.ResourceService.Delete:input_type -> proximity.v1alpha1.DeleteRequest
-	13, // 21: proximity.v1alpha1.ResourceService.Kinds:input_type -> proximity.v1alpha1.KindsRequest
-	2,  // 22: proximity.v1alpha1.ResourceService.Get:output_type -> proximity.v1alpha1.ObjectResponse
-	4,  // 23: proximity.v1alpha1.ResourceService.List:output_type -> proximity.v1alpha1.ListResponse
-	6,  // 24: proximity.v1alpha1.ResourceService.Watch:output_type -> proximity.v1alpha1.WatchEvent
-	2,  // 25: proximity.v1alpha1.ResourceService.Create:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 26: proximity.v1alpha1.ResourceService.Update:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 27: proximity.v1alpha1.ResourceService.UpdateStatus:output_type -> proximity.v1alpha1.ObjectResponse
-	10, // 28: proximity.v1alpha1.ResourceService.ApplySet:output_type -> proximity.v1alpha1.ApplySetResponse
-	2,  // 29: proximity.v1alpha1.ResourceService.Delete:output_type -> proximity.v1alpha1.ObjectResponse
-	14, // 30: proximity.v1alpha1.ResourceService.Kinds:output_type -> proximity.v1alpha1.KindsResponse
-	22, // [22:31] is the sub-list for method output_type
-	13, // [13:22] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	0,  // 10: proximity.v1alpha1.PatchRequest.key:type_name -> proximity.v1alpha1.ObjectKey
+	16, // 11: proximity.v1alpha1.KindsResponse.kinds:type_name -> proximity.v1alpha1.KindInfo
+	18, // 12: proximity.v1alpha1.Status.details:type_name -> proximity.v1alpha1.StatusDetails
+	19, // 13: proximity.v1alpha1.StatusDetails.causes:type_name -> proximity.v1alpha1.StatusCause
+	1,  // 14: proximity.v1alpha1.ResourceService.Get:input_type -> proximity.v1alpha1.GetRequest
+	3,  // 15: proximity.v1alpha1.ResourceService.List:input_type -> proximity.v1alpha1.ListRequest
+	5,  // 16: proximity.v1alpha1.ResourceService.Watch:input_type -> proximity.v1alpha1.WatchRequest
+	7,  // 17: proximity.v1alpha1.ResourceService.Create:input_type -> proximity.v1alpha1.CreateRequest
+	8,  // 18: proximity.v1alpha1.ResourceService.Update:input_type -> proximity.v1alpha1.UpdateRequest
+	8,  // 19: proximity.v1alpha1.ResourceService.UpdateStatus:input_type -> proximity.v1alpha1.UpdateRequest
+	9,  // 20: proximity.v1alpha1.ResourceService.ApplySet:input_type -> proximity.v1alpha1.ApplyRequest
+	13, // 21: proximity.v1alpha1.ResourceService.Patch:input_type -> proximity.v1alpha1.PatchRequest
+	12, // 22: proximity.v1alpha1.ResourceService.Delete:input_type -> proximity.v1alpha1.DeleteRequest
+	14, // 23: proximity.v1alpha1.ResourceService.Kinds:input_type -> proximity.v1alpha1.KindsRequest
+	2,  // 24: proximity.v1alpha1.ResourceService.Get:output_type -> proximity.v1alpha1.ObjectResponse
+	4,  // 25: proximity.v1alpha1.ResourceService.List:output_type -> proximity.v1alpha1.ListResponse
+	6,  // 26: proximity.v1alpha1.ResourceService.Watch:output_type -> proximity.v1alpha1.WatchEvent
+	2,  // 27: proximity.v1alpha1.ResourceService.Create:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 28: proximity.v1alpha1.ResourceService.Update:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 29: proximity.v1alpha1.ResourceService.UpdateStatus:output_type -> proximity.v1alpha1.ObjectResponse
+	10, // 30: proximity.v1alpha1.ResourceService.ApplySet:output_type -> proximity.v1alpha1.ApplySetResponse
+	2,  // 31: proximity.v1alpha1.ResourceService.Patch:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 32: proximity.v1alpha1.ResourceService.Delete:output_type -> proximity.v1alpha1.ObjectResponse
+	15, // 33: proximity.v1alpha1.ResourceService.Kinds:output_type -> proximity.v1alpha1.KindsResponse
+	24, // [24:34] is the sub-list for method output_type
+	14, // [14:24] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_service_proto_init() }
@@ -1444,7 +1539,7 @@ func file_proximity_v1alpha1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_service_proto_rawDesc), len(file_proximity_v1alpha1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	ResourceService_Update_FullMethodName       = "/proximity.v1alpha1.ResourceService/Update"
 	ResourceService_UpdateStatus_FullMethodName = "/proximity.v1alpha1.ResourceService/UpdateStatus"
 	ResourceService_ApplySet_FullMethodName     = "/proximity.v1alpha1.ResourceService/ApplySet"
+	ResourceService_Patch_FullMethodName        = "/proximity.v1alpha1.ResourceService/Patch"
 	ResourceService_Delete_FullMethodName       = "/proximity.v1alpha1.ResourceService/Delete"
 	ResourceService_Kinds_FullMethodName        = "/proximity.v1alpha1.ResourceService/Kinds"
 )
@@ -52,6 +53,8 @@ type ResourceServiceClient interface {
 	// ApplySet creates or changes a set of objects, all of them or none. The stream carries
 	// at most 20,000 objects and 64 MiB.
 	ApplySet(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ApplyRequest, ApplySetResponse], error)
+	// Patch changes an object's metadata and spec by a JSON merge patch or a JSON patch.
+	Patch(ctx context.Context, in *PatchRequest, opts ...grpc.CallOption) (*ObjectResponse, error)
 	// Delete asks for deletion; finalizers may delay it.
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*ObjectResponse, error)
 	// Kinds lists the registered kinds.
@@ -148,6 +151,16 @@ func (c *resourceServiceClient) ApplySet(ctx context.Context, opts ...grpc.CallO
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ResourceService_ApplySetClient = grpc.ClientStreamingClient[ApplyRequest, ApplySetResponse]
 
+func (c *resourceServiceClient) Patch(ctx context.Context, in *PatchRequest, opts ...grpc.CallOption) (*ObjectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ObjectResponse)
+	err := c.cc.Invoke(ctx, ResourceService_Patch_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *resourceServiceClient) Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*ObjectResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ObjectResponse)
@@ -190,6 +203,8 @@ type ResourceServiceServer interface {
 	// ApplySet creates or changes a set of objects, all of them or none. The stream carries
 	// at most 20,000 objects and 64 MiB.
 	ApplySet(grpc.ClientStreamingServer[ApplyRequest, ApplySetResponse]) error
+	// Patch changes an object's metadata and spec by a JSON merge patch or a JSON patch.
+	Patch(context.Context, *PatchRequest) (*ObjectResponse, error)
 	// Delete asks for deletion; finalizers may delay it.
 	Delete(context.Context, *DeleteRequest) (*ObjectResponse, error)
 	// Kinds lists the registered kinds.
@@ -224,6 +239,9 @@ func (UnimplementedResourceServiceServer) UpdateStatus(context.Context, *UpdateR
 }
 func (UnimplementedResourceServiceServer) ApplySet(grpc.ClientStreamingServer[ApplyRequest, ApplySetResponse]) error {
 	return status.Error(codes.Unimplemented, "method ApplySet not implemented")
+}
+func (UnimplementedResourceServiceServer) Patch(context.Context, *PatchRequest) (*ObjectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Patch not implemented")
 }
 func (UnimplementedResourceServiceServer) Delete(context.Context, *DeleteRequest) (*ObjectResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Delete not implemented")
@@ -360,6 +378,24 @@ func _ResourceService_ApplySet_Handler(srv interface{}, stream grpc.ServerStream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ResourceService_ApplySetServer = grpc.ClientStreamingServer[ApplyRequest, ApplySetResponse]
 
+func _ResourceService_Patch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PatchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResourceServiceServer).Patch(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResourceService_Patch_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResourceServiceServer).Patch(ctx, req.(*PatchRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ResourceService_Delete_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteRequest)
 	if err := dec(in); err != nil {
@@ -422,6 +458,10 @@ var ResourceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateStatus",
 			Handler:    _ResourceService_UpdateStatus_Handler,
+		},
+		{
+			MethodName: "Patch",
+			Handler:    _ResourceService_Patch_Handler,
 		},
 		{
 			MethodName: "Delete",

@@ -96,7 +96,7 @@ func (d *document) kind(k *resource.Kind) {
 	item := collection + "/{name}"
 	d.add(item, "get", "read"+k.Name, "Read an object", one)
 	d.add(item, "delete", "delete"+k.Name, "Ask for deletion; finalizers may delay it", one,
-		query("uid", "Uid the object must have."), body("application/json", object{"type": "object"}, false))
+		query(append([]string{"uid", "Uid the object must have."}, dryRun...)...), body("application/json", object{"type": "object"}, false))
 	hasStatus := k.Descriptor().Fields().ByJSONName("status") != nil
 	if hasStatus {
 		d.add(item+"/status", "get", "read"+k.Name+"Status", "Read an object", one)
@@ -104,11 +104,14 @@ func (d *document) kind(k *resource.Kind) {
 	if k.System {
 		return
 	}
-	d.add(collection, "post", "create"+k.Name, "Create an object", created(schema), body("application/json", schema, true))
-	d.add(item, "put", "replace"+k.Name, "Replace an object's metadata and spec", one, body("application/json", schema, true))
-	d.add(item, "patch", "apply"+k.Name, "Create an object or set the fields that the body has", one,
-		query("fieldManager", "Who owns the fields.", "dryRun", "All: validate and report only."),
-		body("application/apply-patch+yaml", schema, true))
+	d.add(collection, "post", "create"+k.Name, "Create an object", created(schema), query(dryRun...), body("application/json", schema, true))
+	d.add(item, "put", "replace"+k.Name, "Replace an object's metadata and spec", one, query(dryRun...), body("application/json", schema, true))
+	d.add(item, "patch", "apply"+k.Name, "Create an object or set the fields that the body has (apply), or change one by a patch of its JSON", one,
+		query(append([]string{"fieldManager", "Who owns the fields."}, dryRun...)...),
+		bodies(object{
+			"application/apply-patch+yaml": schema, "application/merge-patch+json": object{"type": "object"},
+			"application/json-patch+json": object{"type": "array", "items": object{"type": "object"}},
+		}))
 	if hasStatus {
 		d.add(item+"/status", "put", "replace"+k.Name+"Status", "Replace an object's status", one, body("application/json", schema, true))
 	}

@@ -17,6 +17,9 @@ var listParameters = query(
 	"timeoutSeconds", "With watch: end it after that time.",
 )
 
+// dryRun is a parameter of every write.
+var dryRun = []string{"dryRun", "All: do everything but keep the result."}
+
 var braces = regexp.MustCompile(`\{(\w+)\}`)
 
 // pathParameters declares the parameters in braces.
@@ -61,4 +64,13 @@ func content(description string, schema object) object {
 
 func body(mediaType string, schema object, required bool) object {
 	return object{"requestBody": object{"required": required, "content": object{mediaType: object{"schema": schema}}}}
+}
+
+// bodies is a body that must be of one of several media types.
+func bodies(schemas object) object {
+	types := object{}
+	for mediaType, schema := range schemas {
+		types[mediaType] = object{"schema": schema}
+	}
+	return object{"requestBody": object{"required": true, "content": types}}
 }
