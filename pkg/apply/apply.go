@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode"
 
+	"github.com/proximity-pve/proximity/pkg/apply/ownership"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -20,11 +23,22 @@ const (
 // Options of a write: of a set, or the last argument of the writes of one object, where
 // none means the zero value.
 type Options struct {
-	// Manager names who applies, for example proxctl.
+	// Manager names who writes, for example proxctl; "" is DefaultManager.
 	Manager string
+	// Force lets an apply take fields that other managers set to other values.
+	Force bool
 	// DryRun does everything but keep the result.
 	DryRun bool
 }
+
+// Managers of writes that name none: those of users and those of the daemon.
+const (
+	DefaultManager = "api"
+	SystemManager  = "proximityd"
+)
+
+// MaxManagerBytes bounds the name of a manager, as Kubernetes does.
+const MaxManagerBytes = 128
 
 // Result is what became of one document.
 type Result struct {
@@ -38,15 +52,20 @@ type Result struct {
 type Applier struct {
 	store  store.Store
 	reg    *resource.Registry
+	owners *ownership.Tracker
 	system bool
 }
 
 // New returns an Applier for what users write.
-func New(st store.Store, reg *resource.Registry) *Applier { return &Applier{store: st, reg: reg} }
+func New(st store.Store, reg *resource.Registry) *Applier {
+	return &Applier{store: st, reg: reg, owners: ownership.New(reg)}
+}
 
 // System returns an Applier of the daemon itself, which also writes kinds that users only
 // read.
-func (a *Applier) System() *Applier { return &Applier{store: a.store, reg: a.reg, system: true} }
+func (a *Applier) System() *Applier {
+	return &Applier{store: a.store, reg: a.reg, owners: a.owners, system: true}
+}
 
 // Create stores a new object; store.ErrAlreadyExists when there is one of its name. What
 // the server sets (uid, timestamps, generation, status) is ignored.
@@ -55,7 +74,14 @@ func (a *Applier) Create(ctx context.Context, obj resource.Object, opts ...Optio
 	if err != nil {
 		return nil, err
 	}
+	opt, err := a.options(opts)
+	if err != nil {
+		return nil, err
+	}
 	obj = a.own(kind, obj)
+	if err := a.owners.Update(kind, nil, obj, opt.Manager); err != nil { // before the defaults, which nobody owns
+		return nil, err
+	}
 	fillDefaults(kind, obj)
 	if errs := kind.Check(obj); len(errs) > 0 {
 		return nil, errs.Bounded()
@@ -87,6 +113,10 @@ func (a *Applier) Update(ctx context.Context, obj resource.Object, opts ...Optio
 	if err != nil {
 		return nil, err
 	}
+	opt, err := a.options(opts)
+	if err != nil {
+		return nil, err
+	}
 	obj = resource.Clone(obj)
 	intoNamespace(kind, obj)
 	var saved resource.Object
@@ -95,7 +125,7 @@ func (a *Applier) Update(ctx context.Context, obj resource.Object, opts ...Optio
 		if err != nil {
 			return err
 		}
-		saved, err = a.replace(tx, kind, cur, obj)
+		saved, err = a.replace(tx, kind, cur, obj, opt.Manager)
 		return err
 	})
 	if err != nil {
@@ -105,13 +135,16 @@ func (a *Applier) Update(ctx context.Context, obj resource.Object, opts ...Optio
 }
 
 // replace admits obj, which it may change, in place of cur.
-func (a *Applier) replace(tx store.Tx, kind *resource.Kind, cur, obj resource.Object) (resource.Object, error) {
+func (a *Applier) replace(tx store.Tx, kind *resource.Kind, cur, obj resource.Object, manager string) (resource.Object, error) {
 	changed := !sameContent(cur, obj)
 	if changed {
 		fillDefaults(kind, obj)
 	}
 	if errs := a.checkUpdate(kind, cur, obj, changed); len(errs) > 0 {
 		return nil, errs.Bounded()
+	}
+	if err := a.owners.Update(kind, cur, obj, manager); err != nil {
+		return nil, err
 	}
 	saved, err := tx.Update(obj)
 	if err != nil || !changed {
@@ -188,6 +221,26 @@ func isDry(opts []Options) bool {
 	return slices.ContainsFunc(opts, func(o Options) bool { return o.DryRun })
 }
 
+// options returns the options of a write with the name of a manager.
+func (a *Applier) options(opts []Options) (Options, error) {
+	var o Options
+	if len(opts) > 0 {
+		o = opts[0]
+	}
+	switch {
+	case o.Manager != "":
+	case a.system:
+		o.Manager = SystemManager
+	default:
+		o.Manager = DefaultManager
+	}
+	if len(o.Manager) > MaxManagerBytes || strings.ContainsFunc(o.Manager, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return o, resource.FieldErrors{resource.Invalid("fieldManager", o.Manager,
+			fmt.Sprintf("a name of at most %d printable bytes", MaxManagerBytes))}
+	}
+	return o, nil
+}
+
 // writable finds the kind of an object and refuses those that users do not write.
 func (a *Applier) writable(obj resource.Object) (*resource.Kind, error) {
 	if obj == nil || obj.GetMetadata() == nil {
@@ -213,6 +266,13 @@ func (a *Applier) own(kind *resource.Kind, obj resource.Object) resource.Object 
 	obj = resource.Clone(obj)
 	m := obj.GetMetadata()
 	m.Generation, m.CreationTimestamp, m.DeletionTimestamp, m.ManagedFields = 0, "", "", nil
+	var finalizers []string // a set
+	for _, f := range m.GetFinalizers() {
+		if !slices.Contains(finalizers, f) {
+			finalizers = append(finalizers, f)
+		}
+	}
+	m.Finalizers = finalizers
 	intoNamespace(kind, obj)
 	if fd := obj.ProtoReflect().Descriptor().Fields().ByJSONName("status"); fd != nil {
 		obj.ProtoReflect().Clear(fd)

@@ -135,7 +135,7 @@ func TestApplyOrderIsThatOfTheKinds(t *testing.T) {
 	}
 }
 
-func TestApplyMergesMetadataAndReplacesSpec(t *testing.T) {
+func TestApplyRemovesWhatTheDocumentNoLongerHas(t *testing.T) {
 	f := newFixture(t)
 	f.mustApply(doc("Bridge", "lan", "  labels: {a: \"1\", b: \"1\"}\n  annotations: {note: x}\nspec:\n  subnet: 10.20.0.0/24\n  mtu: 1400\n  comment: hello\n"))
 	live := f.get("Bridge", "", "lan").(*v1alpha1.Bridge)
@@ -154,14 +154,14 @@ func TestApplyMergesMetadataAndReplacesSpec(t *testing.T) {
 	}
 	b := f.get("Bridge", "", "lan").(*v1alpha1.Bridge)
 	m := b.GetMetadata()
-	if len(m.GetLabels()) != 3 || m.Labels["a"] != "1" || m.Labels["b"] != "2" || m.Labels["c"] != "3" || m.Annotations["note"] != "x" {
+	if len(m.GetLabels()) != 2 || m.Labels["b"] != "2" || m.Labels["c"] != "3" || len(m.GetAnnotations()) != 0 {
 		t.Errorf("metadata: %v", m)
 	}
 	if len(m.GetFinalizers()) != 1 {
 		t.Errorf("finalizers were lost: %v", m.GetFinalizers())
 	}
 	if b.GetSpec().GetMtu() != 1500 || b.Spec.Comment != nil {
-		t.Errorf("spec was not replaced: %v", b.GetSpec())
+		t.Errorf("the comment was not removed: %v", b.GetSpec())
 	}
 	if b.GetStatus().GetMethod() != "API" {
 		t.Errorf("the status of the document was not ignored: %v", b.GetStatus())

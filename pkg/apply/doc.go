@@ -26,17 +26,19 @@
 //
 // # What applying means
 //
-// A document replaces everything outside metadata and status. In metadata it sets the
-// labels and annotations that it names and keeps the others; finalizers and owners that
-// it names are added. A resourceVersion or uid in it must be the current one, or the
-// set is a conflict. status, generation, the timestamps and managedFields are the
-// server's: what a document says of them is ignored, so that the output of `get -o yaml`
-// can be edited and applied. An object that is being deleted is a conflict: it would be
-// gone a moment after it was "configured".
+// A manager (Options.Manager) owns the fields of the document that it applies; package
+// ownership has the rules. What it no longer has in its document, and nobody else owns, is
+// removed or becomes its default again. Another value for a field that somebody else owns
+// is resource.FieldErrors with ReasonManagerConflict, a cause for each field, unless
+// Options.Force. A document may be a part of an object: what is checked is the whole that
+// comes out. Create, Update and Patch own what they change. What is not tracked: status.
+//
+// A resourceVersion or uid in a document must be the current one, or the set is a
+// conflict. status, generation, the timestamps and managedFields are the server's: what a
+// document says of them is ignored, so that the output of `get -o yaml` can be edited and
+// applied. An object that is being deleted is a conflict: it would be gone a moment after
+// it was "configured".
 //
 // A document that changes nothing writes nothing. A set is applied completely or not at
 // all, in the order of the kinds; errors are told for all documents, with file and line.
-//
-// Field ownership (who set which field) is not recorded yet; Options.Manager is where it
-// will come from, and mergeDocument is the one function that will decide by it.
 package apply

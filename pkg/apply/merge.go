@@ -2,57 +2,10 @@ package apply
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-
-	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
-
-// mergeDocument returns what becomes of the live object when the document is applied; see
-// the package comment. A resourceVersion in the document is passed on for the store to check.
-func mergeDocument(cur, doc resource.Object) resource.Object {
-	next := resource.Clone(doc)
-	live := proto.Clone(cur.GetMetadata()).(*v1alpha1.ObjectMeta)
-	m := doc.GetMetadata()
-	if m.GetResourceVersion() != "" {
-		live.ResourceVersion = m.GetResourceVersion()
-	}
-	live.Labels = mergeText(live.GetLabels(), m.GetLabels())
-	live.Annotations = mergeText(live.GetAnnotations(), m.GetAnnotations())
-	for _, f := range m.GetFinalizers() {
-		if !slices.Contains(live.GetFinalizers(), f) {
-			live.Finalizers = append(live.Finalizers, f)
-		}
-	}
-	for _, owner := range m.GetOwnerReferences() {
-		i := slices.IndexFunc(live.GetOwnerReferences(), func(o *v1alpha1.OwnerReference) bool { return o.GetUid() == owner.GetUid() })
-		if i < 0 {
-			live.OwnerReferences = append(live.OwnerReferences, proto.Clone(owner).(*v1alpha1.OwnerReference))
-		} else {
-			live.OwnerReferences[i] = proto.Clone(owner).(*v1alpha1.OwnerReference)
-		}
-	}
-	n := next.ProtoReflect()
-	n.Set(n.Descriptor().Fields().ByName("metadata"), protoreflect.ValueOfMessage(live.ProtoReflect()))
-	return next
-}
-
-func mergeText(live, doc map[string]string) map[string]string {
-	if len(doc) == 0 {
-		return live
-	}
-	merged := maps.Clone(live)
-	if merged == nil {
-		merged = map[string]string{}
-	}
-	maps.Copy(merged, doc)
-	return merged
-}
 
 // sameContent tells whether two versions of an object are equal outside metadata and status.
 func sameContent(a, b resource.Object) bool {

@@ -43,6 +43,10 @@ func (a *Applier) Patch(ctx context.Context, key resource.Key, typ PatchType, pa
 	if kind.System && !a.system {
 		return nil, resource.FieldErrors{systemKind(kind)}
 	}
+	opt, err := a.options(opts)
+	if err != nil {
+		return nil, err
+	}
 	change, err := parsePatch(typ, patch)
 	if err != nil {
 		return nil, err
@@ -60,7 +64,7 @@ func (a *Applier) Patch(ctx context.Context, key resource.Key, typ PatchType, pa
 		if wrong := checkSameKey(key, obj); len(wrong) > 0 {
 			return wrong
 		}
-		saved, err = a.replace(tx, kind, cur, obj)
+		saved, err = a.replace(tx, kind, cur, obj, opt.Manager)
 		return err
 	})
 	if err != nil {
@@ -71,7 +75,9 @@ func (a *Applier) Patch(ctx context.Context, key resource.Key, typ PatchType, pa
 
 // patched returns what becomes of an object by a change of its JSON.
 func (a *Applier) patched(cur resource.Object, change func([]byte) ([]byte, error)) (resource.Object, error) {
-	data, err := resource.EncodeJSON(cur)
+	bare := resource.Clone(cur)
+	bare.GetMetadata().ManagedFields = nil // a patch speaks of fields, not of who owns them
+	data, err := resource.EncodeJSON(bare)
 	if err != nil {
 		return nil, err
 	}
@@ -79,13 +85,7 @@ func (a *Applier) patched(cur resource.Object, change func([]byte) ([]byte, erro
 	if err != nil {
 		return nil, badPatch("%v", err)
 	}
-	obj, err := resource.DecodeJSON(a.reg, data)
-	if err != nil {
-		return nil, err
-	}
-	// An old manager's word: the patch speaks of fields, not of who owns them.
-	obj.GetMetadata().ManagedFields = cur.GetMetadata().GetManagedFields()
-	return obj, nil
+	return resource.DecodeJSON(a.reg, data)
 }
 
 // checkSameKey refuses a patch that makes another object of the one it was applied to.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/proximity-pve/proximity/pkg/apply/ownership"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -17,7 +18,8 @@ type item struct {
 	at   int // position in the set and in the results
 	kind *resource.Kind
 	key  resource.Key
-	obj  resource.Object // cleaned and defaulted copy of the document's
+	obj  resource.Object // what is to be stored; until merge a defaulted copy of the document's
+	cur  resource.Object // what is stored, nil when there is nothing
 }
 
 // ApplySet applies all documents, or none, and returns a result for each in their order.
@@ -27,13 +29,20 @@ func (a *Applier) ApplySet(ctx context.Context, docs []resource.Document, opts O
 		return nil, resource.FieldErrors{resource.Forbidden("", "",
 			fmt.Sprintf("the set has %d documents; allowed are %d", len(docs), resource.MaxDocuments))}
 	}
-	items, errs := a.prepare(docs)
-	errs = append(errs, checkClaims(items)...)
-	if len(errs) > 0 {
-		return nil, inDocumentOrder(errs).Bounded()
+	opts, err := a.options([]Options{opts})
+	if err != nil {
+		return nil, err
 	}
+	items, wrong := a.prepare(docs)
 	var results []Result
-	err := a.transact(ctx, opts.DryRun, func(tx store.Tx) (err error) {
+	err = a.transact(ctx, opts.DryRun, func(tx store.Tx) error {
+		errs, err := a.merge(tx, items, opts)
+		if err != nil {
+			return err
+		}
+		if errs = append(errs, wrong...); len(errs) > 0 {
+			return inDocumentOrder(errs).Bounded()
+		}
 		results, err = a.write(tx, items, len(docs))
 		return err
 	})
@@ -43,8 +52,8 @@ func (a *Applier) ApplySet(ctx context.Context, docs []resource.Document, opts O
 	return results, nil
 }
 
-// prepare defaults and checks each document by itself and finds objects given twice. The
-// items come back in the order in which they are to be written.
+// prepare defaults each document and finds objects given twice. The items come back in the
+// order in which they are to be written.
 func (a *Applier) prepare(docs []resource.Document) ([]item, resource.FieldErrors) {
 	var errs resource.FieldErrors
 	items := make([]item, 0, len(docs))
@@ -64,7 +73,6 @@ func (a *Applier) prepare(docs []resource.Document) ([]item, resource.FieldError
 			continue
 		}
 		first[key] = doc
-		errs = append(errs, doc.Place(kind.Check(obj))...)
 		items = append(items, item{doc: doc, at: i, kind: kind, key: key, obj: obj})
 	}
 	slices.SortStableFunc(items, func(x, y item) int { return x.kind.ApplyOrder - y.kind.ApplyOrder })
@@ -84,6 +92,66 @@ func (a *Applier) applicable(obj resource.Object) (*resource.Kind, *resource.Fie
 			"objects of this kind are carried out once and cannot be part of a set that may be applied again; create them instead")
 	}
 	return kind, nil
+}
+
+// merge makes of each item what is to be stored, and checks that by itself. Conflicts with
+// other managers are told only when nothing is wrong with the documents.
+func (a *Applier) merge(tx store.Tx, items []item, opts Options) (resource.FieldErrors, error) {
+	var errs, conflicts resource.FieldErrors
+	for i := range items {
+		it := &items[i]
+		cur, err := tx.Get(it.key)
+		if err == nil {
+			it.cur = cur
+		} else if !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+		// Lists can be merged only by keys that are there, once.
+		if len(it.kind.CheckShape(it.obj)) == 0 && len(it.kind.CheckMetadata(it.obj)) == 0 {
+			found, err := a.mergeOne(it, opts)
+			if err != nil {
+				return nil, err
+			}
+			conflicts = append(conflicts, it.doc.Place(found)...)
+			if len(found) > 0 {
+				continue
+			}
+		}
+		errs = append(errs, it.doc.Place(it.kind.Check(it.obj))...)
+	}
+	if errs = append(errs, checkClaims(items)...); len(errs) > 0 {
+		return errs, nil
+	}
+	return conflicts, nil
+}
+
+func (a *Applier) mergeOne(it *item, opts Options) (resource.FieldErrors, error) {
+	next, conflicts, err := a.owners.Apply(it.kind, it.cur, it.doc, it.obj, opts.Manager, opts.Force)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", it.key, err)
+	}
+	if len(conflicts) > 0 {
+		return conflictErrors(conflicts), nil
+	}
+	if v := it.doc.Object.GetMetadata().GetResourceVersion(); v != "" {
+		next.GetMetadata().ResourceVersion = v // for the store to check
+	}
+	fillDefaults(it.kind, next)
+	it.obj = next
+	return nil, nil
+}
+
+func conflictErrors(conflicts []ownership.Conflict) resource.FieldErrors {
+	errs := make(resource.FieldErrors, len(conflicts))
+	for i, c := range conflicts {
+		how := "applied"
+		if c.Update {
+			how = "set"
+		}
+		errs[i] = &resource.FieldError{Path: c.Path, Reason: resource.ReasonManagerConflict, Allowed: fmt.Sprintf(
+			"the manager %q has %s another value; leave the field out, write the same value, or force it to take the field over", c.Manager, how)}
+	}
+	return errs
 }
 
 // checkClaims finds values that two documents of the set take for themselves.
@@ -173,24 +241,22 @@ func (a *Applier) writeOne(tx store.Tx, it item) (Result, resource.FieldErrors, 
 	} else if err != nil {
 		return result, nil, err
 	}
-	cur, err := tx.Get(it.key)
-	if errors.Is(err, store.ErrNotFound) {
-		if uid := it.obj.GetMetadata().GetUid(); uid != "" {
+	if it.cur == nil {
+		if uid := it.doc.Object.GetMetadata().GetUid(); uid != "" {
 			return result, nil, fmt.Errorf("%s: %w: it does not exist, but the document names the uid %s", it.key, store.ErrConflict, uid)
 		}
+		var err error
 		result.Object, err = tx.Create(it.obj)
 		return result, nil, err
 	}
-	if err != nil {
-		return result, nil, err
-	}
-	if err := checkIdentity(cur, it.obj); err != nil {
+	cur, next := it.cur, it.obj
+	if err := checkIdentity(cur, it.doc.Object); err != nil {
 		return result, nil, fmt.Errorf("%s: %w", it.key, err)
 	}
-	next := mergeDocument(cur, it.obj)
 	if wrong = checkImmutable(it.kind, cur, next); len(wrong) > 0 {
 		return result, wrong, nil
 	}
+	var err error
 	if result.Object, err = tx.Update(next); err != nil {
 		return result, nil, err
 	}

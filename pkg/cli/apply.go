@@ -14,7 +14,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
-// manager owns the fields that proxctl applies.
+// manager owns the fields that proxctl applies when no other is named.
 const manager = "proxctl"
 
 // defaultApplyTimeout is how long --wait waits: a first deployment installs packages.
@@ -23,6 +23,8 @@ const defaultApplyTimeout = 5 * time.Minute
 type applyOptions struct {
 	sources
 	dryRun  bool
+	force   bool
+	manager string
 	wait    bool
 	timeout time.Duration
 }
@@ -39,6 +41,8 @@ func (a *app) applyCommand() *cobra.Command {
 	}
 	o.addFlags(cmd)
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "check everything and say what would be done, and change nothing")
+	cmd.Flags().BoolVar(&o.force, "force", false, "take fields over that other managers set to other values")
+	cmd.Flags().StringVar(&o.manager, "field-manager", manager, "`name` of who owns the fields that the documents set")
 	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait until everything that was applied is Ready")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", defaultApplyTimeout, "how long --wait waits")
 	return cmd
@@ -63,7 +67,7 @@ func (a *app) apply(ctx context.Context, o applyOptions) error {
 		return err
 	}
 	start := time.Now()
-	results, err := conn.ApplySet(ctx, docs, client.ApplyOptions{Manager: manager, DryRun: o.dryRun})
+	results, err := conn.ApplySet(ctx, docs, client.ApplyOptions{Manager: o.manager, DryRun: o.dryRun, Force: o.force})
 	if errors.Is(err, client.ErrInvalid) {
 		// What the daemon saw were single lines of JSON. The same checks here can name the
 		// lines of both documents where two contradict each other.

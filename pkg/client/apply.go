@@ -16,6 +16,9 @@ type ApplyOptions struct {
 	Manager string
 	// DryRun validates and reports, and changes nothing.
 	DryRun bool
+	// Force takes fields over that other managers set to other values; without it that is
+	// ErrConflict, with a cause for each field.
+	Force bool
 }
 
 // ApplyResult is what became of one document.
@@ -37,11 +40,11 @@ func (c *Client) ApplySet(ctx context.Context, docs []resource.Document, opts Ap
 		return nil, c.fail(ctx, err)
 	}
 	for _, d := range docs {
-		data, err := resource.EncodeJSON(d.Object)
+		data, err := d.EncodeJSON()
 		if err != nil {
 			return nil, err
 		}
-		err = stream.Send(&v1alpha1.ApplyRequest{Json: data, Source: d.Source, FieldManager: opts.Manager, DryRun: opts.DryRun})
+		err = stream.Send(&v1alpha1.ApplyRequest{Json: data, Source: d.Source, FieldManager: opts.Manager, DryRun: opts.DryRun, Force: opts.Force})
 		if errors.Is(err, io.EOF) {
 			break // the daemon has answered already; CloseAndRecv has its error
 		}

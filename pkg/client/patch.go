@@ -18,6 +18,8 @@ const (
 
 // PatchOptions of a patch.
 type PatchOptions struct {
+	// Manager owns the fields that the patch changes.
+	Manager string
 	// DryRun answers with the object as it would be, and changes nothing.
 	DryRun bool
 }
@@ -25,6 +27,6 @@ type PatchOptions struct {
 // Patch changes an object's metadata and spec by a patch of its JSON. A resourceVersion
 // that the patch sets and that is not the current one is ErrConflict.
 func (c *Client) Patch(ctx context.Context, key resource.Key, typ PatchType, patch []byte, opts PatchOptions) (resource.Object, error) {
-	resp, err := c.rpc.Patch(ctx, &v1alpha1.PatchRequest{Key: keyMessage(key), Type: string(typ), Patch: patch, DryRun: opts.DryRun})
+	resp, err := c.rpc.Patch(ctx, &v1alpha1.PatchRequest{Key: keyMessage(key), Type: string(typ), Patch: patch, DryRun: opts.DryRun, FieldManager: opts.Manager})
 	return c.one(ctx, resp, err)
 }

@@ -14,16 +14,23 @@ import (
 // Check returns the field errors of an object after defaulting: its metadata, the rules
 // that the proto's options declare (allowed values, list keys), then the kind's own.
 func (k *Kind) Check(obj Object) FieldErrors {
-	errs := k.CheckMetadata(obj)
+	errs := append(k.CheckMetadata(obj), k.CheckShape(obj)...)
+	if k.Validate != nil {
+		errs = append(errs, k.Validate(obj)...)
+	}
+	return errs
+}
+
+// CheckShape returns the field errors by the options of the proto: allowed values and list
+// keys, which also a document that sets only some fields of an object must respect.
+func (k *Kind) CheckShape(obj Object) FieldErrors {
+	var errs FieldErrors
 	m := obj.ProtoReflect()
 	for i := range m.Descriptor().Fields().Len() {
 		fd := m.Descriptor().Fields().Get(i)
 		if name := fd.JSONName(); name != "metadata" && name != "status" && m.Has(fd) {
 			errs = checkField(errs, fd, m.Get(fd), name)
 		}
-	}
-	if k.Validate != nil {
-		errs = append(errs, k.Validate(obj)...)
 	}
 	return errs
 }
@@ -65,9 +72,17 @@ func (k *Kind) CheckMetadata(obj Object) FieldErrors {
 	if n := len(m.GetOwnerReferences()); n > MaxFinalizers {
 		errs = append(errs, Invalid("metadata.ownerReferences", fmt.Sprint(n), fmt.Sprintf("at most %d", MaxFinalizers)))
 	}
+	first := map[string]int{}
 	for i, o := range m.GetOwnerReferences() {
-		if o.GetUid() == "" {
-			errs = append(errs, Required(IndexPath("metadata.ownerReferences", i)+".uid", "the uid of the owner"))
+		path := IndexPath("metadata.ownerReferences", i)
+		at, dup := first[o.GetUid()]
+		switch {
+		case o.GetUid() == "":
+			errs = append(errs, Required(path+".uid", "the uid of the owner"))
+		case dup:
+			errs = append(errs, Duplicate(path+".uid", o.GetUid(), IndexPath("metadata.ownerReferences", at)))
+		default:
+			first[o.GetUid()] = i
 		}
 	}
 	return errs

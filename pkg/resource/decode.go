@@ -48,6 +48,9 @@ func (d *decoder) field(m protoreflect.Message, fd protoreflect.FieldDescriptor,
 			return nil
 		}
 		return d.message(m.Mutable(fd).Message(), n, path, depth).kids
+	case isFieldsV1(fd) && n.Kind == yaml.MappingNode:
+		m.Set(fd, protoreflect.ValueOfString(d.fieldsObject(n, path, depth)))
+		return nil
 	}
 	if v, ok := d.scalar(fd, n, path); ok {
 		m.Set(fd, v)

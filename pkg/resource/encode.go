@@ -85,6 +85,10 @@ func (e *jsonEncoder) value(fd protoreflect.FieldDescriptor, v protoreflect.Valu
 	case protoreflect.MessageKind:
 		e.message(v.Message())
 	case protoreflect.StringKind:
+		if isFieldsV1(fd) && isObject(v.String()) {
+			e.buf = append(e.buf, v.String()...)
+			return
+		}
 		e.string(v.String())
 	case protoreflect.BoolKind:
 		e.buf = strconv.AppendBool(e.buf, v.Bool())
@@ -194,6 +198,9 @@ func valueNode(fd protoreflect.FieldDescriptor, v protoreflect.Value) *yaml.Node
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: tagBool, Value: strconv.FormatBool(v.Bool())}
 	case protoreflect.Int32Kind:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: tagInt, Value: strconv.FormatInt(v.Int(), 10)}
+	}
+	if isFieldsV1(fd) {
+		return fieldsNode(v.String())
 	}
 	return textNode(v.String())
 }

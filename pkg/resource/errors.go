@@ -17,6 +17,8 @@ const (
 	ReasonType         = "FieldTypeInvalid"
 	ReasonForbidden    = "FieldValueForbidden"
 	ReasonSyntax       = "SyntaxError"
+	// ReasonManagerConflict: another manager owns the field with another value.
+	ReasonManagerConflict = "FieldManagerConflict"
 )
 
 // FieldError is one thing wrong with one field of one document: where it is, what was
@@ -31,7 +33,7 @@ type FieldError struct {
 	// Reason is ReasonType (`the string "abc"`). Sensitive values are never put here.
 	Found string
 	// Allowed is what is allowed, as a phrase: `an IPv4 address inside 10.20.0.0/24`. For
-	// ReasonSyntax and ReasonForbidden it is the whole sentence.
+	// ReasonSyntax, ReasonForbidden and ReasonManagerConflict it is the whole sentence.
 	Allowed string
 }
 
@@ -61,7 +63,7 @@ func (e *FieldError) Text() string {
 		text = "unknown field; " + e.Allowed
 	case ReasonType:
 		text = fmt.Sprintf("found %s; allowed is %s", e.Found, e.Allowed)
-	case ReasonSyntax, ReasonForbidden:
+	case ReasonSyntax, ReasonForbidden, ReasonManagerConflict:
 		if e.Found != "" {
 			text = fmt.Sprintf("found %q; %s", e.Found, e.Allowed)
 		}

@@ -6,16 +6,6 @@ import (
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
-// defaultManager owns the fields that a caller applies without naming a manager.
-const defaultManager = "api"
-
-func managerOr(name string) string {
-	if name == "" {
-		return defaultManager
-	}
-	return name
-}
-
 // decodeOne decodes YAML or JSON that must be exactly one document.
 func (c *core) decodeOne(source string, data []byte) (resource.Document, error) {
 	docs, err := resource.DecodeDocuments(c.registry, source, data)

@@ -131,7 +131,7 @@ func (s *resourceService) Create(ctx context.Context, req *v1alpha1.CreateReques
 	if err != nil {
 		return nil, err
 	}
-	return response(s.core.create(ctx, obj, apply.Options{DryRun: req.GetDryRun()}))
+	return response(s.core.create(ctx, obj, apply.Options{Manager: req.GetFieldManager(), DryRun: req.GetDryRun()}))
 }
 
 func (s *resourceService) Update(ctx context.Context, req *v1alpha1.UpdateRequest) (*v1alpha1.ObjectResponse, error) {
@@ -139,7 +139,7 @@ func (s *resourceService) Update(ctx context.Context, req *v1alpha1.UpdateReques
 	if err != nil {
 		return nil, err
 	}
-	return response(s.core.update(ctx, obj, apply.Options{DryRun: req.GetDryRun()}))
+	return response(s.core.update(ctx, obj, apply.Options{Manager: req.GetFieldManager(), DryRun: req.GetDryRun()}))
 }
 
 func (s *resourceService) UpdateStatus(ctx context.Context, req *v1alpha1.UpdateRequest) (*v1alpha1.ObjectResponse, error) {
@@ -151,7 +151,7 @@ func (s *resourceService) UpdateStatus(ctx context.Context, req *v1alpha1.Update
 }
 
 func (s *resourceService) Patch(ctx context.Context, req *v1alpha1.PatchRequest) (*v1alpha1.ObjectResponse, error) {
-	opts := apply.Options{DryRun: req.GetDryRun()}
+	opts := apply.Options{Manager: req.GetFieldManager(), DryRun: req.GetDryRun()}
 	return response(s.core.patch(ctx, keyFrom(req.GetKey()), apply.PatchType(req.GetType()), req.GetPatch(), opts))
 }
 
@@ -225,7 +225,7 @@ func (s *resourceService) receiveSet(stream grpc.ClientStreamingServer[v1alpha1.
 			return nil, opts, err
 		}
 		if number == 0 {
-			opts = apply.Options{Manager: managerOr(req.GetFieldManager()), DryRun: req.GetDryRun()}
+			opts = apply.Options{Manager: req.GetFieldManager(), DryRun: req.GetDryRun(), Force: req.GetForce()}
 		}
 		if number >= MaxApplyObjects || held.bytes+int64(len(req.GetJson())) > MaxApplyBytes {
 			return nil, opts, apistatus.New(apistatus.RequestEntityTooLarge,

@@ -16,7 +16,7 @@ const applyCollection = "apply"
 
 func applyOptions(r *http.Request) (apply.Options, error) {
 	opts, err := writeOptions(r)
-	opts.Manager = managerOr(r.URL.Query().Get("fieldManager"))
+	opts.Force = isTrue(r, "force")
 	return opts, err
 }
 

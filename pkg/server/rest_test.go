@@ -82,6 +82,10 @@ var restTests = []struct {
 
 	{"apply one", "PATCH", apps + "/p?fieldManager=me", named("p"), []string{"Content-Type: application/apply-patch+yaml"}, 201, `"name":"p"`},
 	{"apply one again", "PATCH", apps + "/p?fieldManager=me", named("p"), []string{"Content-Type: application/apply-patch+yaml"}, 200, `"name":"p"`},
+	{"apply by another", "PATCH", apps + "/p?fieldManager=you", strings.Replace(named("p"), `"spec":{`, `"spec":{"state":"Stopped",`, 1), []string{"Content-Type: application/apply-patch+yaml"}, 200, `"state":"Stopped"`},
+	{"conflict", "PATCH", apps + "/p?fieldManager=me", strings.Replace(named("p"), `"spec":{`, `"spec":{"state":"Running",`, 1), []string{"Content-Type: application/apply-patch+yaml"}, 409, `"reason":"FieldManagerConflict"`},
+	{"conflict names field and manager", "PATCH", apps + "/p?fieldManager=me", strings.Replace(named("p"), `"spec":{`, `"spec":{"state":"Running",`, 1), []string{"Content-Type: application/apply-patch+yaml"}, 409, `spec.state: the manager \"you\"`},
+	{"forced", "PATCH", apps + "/p?fieldManager=me&force=true", strings.Replace(named("p"), `"spec":{`, `"spec":{"state":"Running",`, 1), []string{"Content-Type: application/apply-patch+yaml"}, 200, `"state":"Running"`},
 	{"apply another name than the path", "PATCH", apps + "/p", named("q"), []string{"Content-Type: application/apply-patch+yaml"}, 422, `"field":"metadata.name"`},
 	{"merge patch", "PATCH", apps + "/p", `{"spec":{"state":"Stopped"}}`, []string{"Content-Type: " + typeMerge}, 200, `"state":"Stopped"`},
 	{"merge patch of a wrong value", "PATCH", apps + "/p", `{"spec":{"state":"Gone"}}`, []string{"Content-Type: " + typeMerge}, 422, `"field":"spec.state"`},

@@ -478,7 +478,9 @@ type CreateRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Object *anypb.Any             `protobuf:"bytes,1,opt,name=object" json:"object,omitempty"`
 	// True does everything but keep the result, and answers with the object as it would be.
-	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
+	// Field manager: who owns what this sets; "api" when empty.
+	FieldManager  string `protobuf:"bytes,3,opt,name=field_manager,json=fieldManager" json:"field_manager,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -527,12 +529,21 @@ func (x *CreateRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *CreateRequest) GetFieldManager() string {
+	if x != nil {
+		return x.FieldManager
+	}
+	return ""
+}
+
 // UpdateRequest carries a changed object; a metadata.resourceVersion that is not the current one is a conflict.
 type UpdateRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Object *anypb.Any             `protobuf:"bytes,1,opt,name=object" json:"object,omitempty"`
 	// True does everything but keep the result, and answers with the object as it would be.
-	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
+	// Field manager: who owns what this sets; "api" when empty.
+	FieldManager  string `protobuf:"bytes,3,opt,name=field_manager,json=fieldManager" json:"field_manager,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -581,6 +592,13 @@ func (x *UpdateRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *UpdateRequest) GetFieldManager() string {
+	if x != nil {
+		return x.FieldManager
+	}
+	return ""
+}
+
 // ApplyRequest is one document of a set.
 type ApplyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -591,7 +609,10 @@ type ApplyRequest struct {
 	// Field manager; the first request's counts for the set.
 	FieldManager string `protobuf:"bytes,3,opt,name=field_manager,json=fieldManager" json:"field_manager,omitempty"`
 	// True validates and reports, and changes nothing; the first request's counts.
-	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
+	// True takes fields over that other managers set to other values, which otherwise is a
+	// conflict; the first request's counts.
+	Force         bool `protobuf:"varint,5,opt,name=force" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -650,6 +671,13 @@ func (x *ApplyRequest) GetFieldManager() string {
 func (x *ApplyRequest) GetDryRun() bool {
 	if x != nil {
 		return x.DryRun
+	}
+	return false
+}
+
+func (x *ApplyRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
 	}
 	return false
 }
@@ -843,7 +871,9 @@ type PatchRequest struct {
 	// Patch is the JSON of the patch.
 	Patch []byte `protobuf:"bytes,3,opt,name=patch" json:"patch,omitempty"`
 	// True does everything but keep the result, and answers with the object as it would be.
-	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
+	// Field manager: who owns what this sets; "api" when empty.
+	FieldManager  string `protobuf:"bytes,5,opt,name=field_manager,json=fieldManager" json:"field_manager,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -904,6 +934,13 @@ func (x *PatchRequest) GetDryRun() bool {
 		return x.DryRun
 	}
 	return false
+}
+
+func (x *PatchRequest) GetFieldManager() string {
+	if x != nil {
+		return x.FieldManager
+	}
+	return ""
 }
 
 // KindsRequest has no fields.
@@ -1372,18 +1409,21 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"WatchEvent\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12,\n" +
 	"\x06object\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\x06object\x12)\n" +
-	"\x10resource_version\x18\x03 \x01(\tR\x0fresourceVersion\"V\n" +
+	"\x10resource_version\x18\x03 \x01(\tR\x0fresourceVersion\"{\n" +
 	"\rCreateRequest\x12,\n" +
 	"\x06object\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\x06object\x12\x17\n" +
-	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"V\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12#\n" +
+	"\rfield_manager\x18\x03 \x01(\tR\ffieldManager\"{\n" +
 	"\rUpdateRequest\x12,\n" +
 	"\x06object\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\x06object\x12\x17\n" +
-	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"x\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12#\n" +
+	"\rfield_manager\x18\x03 \x01(\tR\ffieldManager\"\x8e\x01\n" +
 	"\fApplyRequest\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12#\n" +
 	"\rfield_manager\x18\x03 \x01(\tR\ffieldManager\x12\x17\n" +
-	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"M\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05force\x18\x05 \x01(\bR\x05force\"M\n" +
 	"\x10ApplySetResponse\x129\n" +
 	"\aresults\x18\x01 \x03(\v2\x1f.proximity.v1alpha1.ApplyResultR\aresults\"\x84\x01\n" +
 	"\vApplyResult\x12/\n" +
@@ -1394,12 +1434,13 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12)\n" +
 	"\x10resource_version\x18\x03 \x01(\tR\x0fresourceVersion\x12\x17\n" +
-	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"\x82\x01\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"\xa7\x01\n" +
 	"\fPatchRequest\x12/\n" +
 	"\x03key\x18\x01 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x14\n" +
 	"\x05patch\x18\x03 \x01(\fR\x05patch\x12\x17\n" +
-	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"\x0e\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12#\n" +
+	"\rfield_manager\x18\x05 \x01(\tR\ffieldManager\"\x0e\n" +
 	"\fKindsRequest\"C\n" +
 	"\rKindsResponse\x122\n" +
 	"\x05kinds\x18\x01 \x03(\v2\x1c.proximity.v1alpha1.KindInfoR\x05kinds\"\xb8\x01\n" +

@@ -138,7 +138,10 @@ func fromFields(fields resource.FieldErrors) *v1alpha1.Status {
 	details := &v1alpha1.StatusDetails{}
 	lines := make([]string, 0, min(len(fields), maxCauses)+1)
 	for i, f := range fields {
-		if f.Reason != resource.ReasonSyntax {
+		switch {
+		case f.Reason == resource.ReasonManagerConflict && (i == 0 || reason == Conflict):
+			reason = Conflict
+		case f.Reason != resource.ReasonSyntax:
 			reason = Invalid
 		}
 		if i >= maxCauses {

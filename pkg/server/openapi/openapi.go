@@ -107,7 +107,7 @@ func (d *document) kind(k *resource.Kind) {
 	d.add(collection, "post", "create"+k.Name, "Create an object", created(schema), query(dryRun...), body("application/json", schema, true))
 	d.add(item, "put", "replace"+k.Name, "Replace an object's metadata and spec", one, query(dryRun...), body("application/json", schema, true))
 	d.add(item, "patch", "apply"+k.Name, "Create an object or set the fields that the body has (apply), or change one by a patch of its JSON", one,
-		query(append([]string{"fieldManager", "Who owns the fields."}, dryRun...)...),
+		query(append([]string{"fieldManager", "Who owns the fields.", "force", "1, with apply: take fields over that other managers set to other values."}, dryRun...)...),
 		bodies(object{
 			"application/apply-patch+yaml": schema, "application/merge-patch+json": object{"type": "object"},
 			"application/json-patch+json": object{"type": "array", "items": object{"type": "object"}},
@@ -153,6 +153,6 @@ func (d *document) fixed() {
 	}}
 	d.add(root+"/apply", "post", "applySet", "Apply a set of documents: all of them or none",
 		answer("A result per document.", refTo("ApplyResultList")),
-		query("fieldManager", "Who owns the fields.", "dryRun", "All: validate and report only.", "source", "Name of the text in error messages."),
+		query("fieldManager", "Who owns the fields.", "force", "1: take fields over that other managers set to other values.", "dryRun", "All: validate and report only.", "source", "Name of the text in error messages."),
 		body("application/yaml", object{"type": "string"}, true))
 }
