@@ -47,8 +47,10 @@ crash: ## kill a process that writes to a database, 500 times, and look what is 
 powerfail: ## check 100,000 files that a power failure may leave of a database (needs strace)
 	@$(GO) run ./hack/powerfail
 
-generate: $(TOOLS_STAMP) ## generate code from the protos
+generate: $(TOOLS_STAMP) ## generate code and the texts of explain from the protos
 	$(TOOLS)/buf generate
+	set -o pipefail; $(TOOLS)/buf build --as-file-descriptor-set -o - | $(GO) run ./hack/protodocs > bin/comments.json
+	mv bin/comments.json pkg/resource/docs/comments.json
 
 lint: $(TOOLS_STAMP) ## vet, staticcheck, and whether generated code is current
 	$(GO) vet ./...

@@ -97,7 +97,7 @@ func (a *app) root() *cobra.Command {
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
 	a.add(root, groupResources, a.applyCommand, a.getCommand, a.describeCommand, a.deleteCommand,
-		a.waitCommand, a.eventsCommand, a.logsCommand, a.validateCommand, a.apiResourcesCommand)
+		a.waitCommand, a.eventsCommand, a.logsCommand, a.validateCommand, a.apiResourcesCommand, a.explainCommand)
 	a.add(root, groupDaemon, a.restartCommand, a.testNATCommand, a.adminCommand)
 	a.add(root, groupOther, a.configCommand, a.versionCommand)
 	root.SetHelpCommandGroupID(groupOther)

@@ -9,6 +9,10 @@ import (
 // maxSuggestLength bounds the names that are compared: the distance is quadratic.
 const maxSuggestLength = 64
 
+// DidYouMean is the phrase of errors about an unknown name: the closest known one, if one
+// is close, and all of them.
+func DidYouMean(name string, known []string) string { return didYouMean(name, known) }
+
 // didYouMean is the phrase after an unknown name: the closest known one, if one is
 // close, and all of them.
 func didYouMean(name string, known []string) string {

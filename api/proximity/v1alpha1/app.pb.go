@@ -699,7 +699,8 @@ type AppStatus struct {
 	// Running or Stopped, as Proxmox says.
 	State *string `protobuf:"bytes,3,opt,name=state" json:"state,omitempty"`
 	// VMID that is reserved for the App.
-	Vmid *int32  `protobuf:"varint,4,opt,name=vmid" json:"vmid,omitempty"`
+	Vmid *int32 `protobuf:"varint,4,opt,name=vmid" json:"vmid,omitempty"`
+	// Node that the guest is on.
 	Node *string `protobuf:"bytes,5,opt,name=node" json:"node,omitempty"`
 	// Volume id of the template the guest was made from.
 	Template *string `protobuf:"bytes,6,opt,name=template" json:"template,omitempty"`

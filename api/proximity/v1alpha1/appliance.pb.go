@@ -650,10 +650,13 @@ type ApplianceStatus struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	ObservedGeneration *int32                 `protobuf:"varint,1,opt,name=observed_generation,json=observedGeneration" json:"observed_generation,omitempty"`
 	Conditions         []*Condition           `protobuf:"bytes,2,rep,name=conditions" json:"conditions,omitempty"`
-	Vmid               *int32                 `protobuf:"varint,3,opt,name=vmid" json:"vmid,omitempty"`
-	Node               *string                `protobuf:"bytes,4,opt,name=node" json:"node,omitempty"`
-	// MAC addresses of the two interfaces, fixed at creation.
+	// VMID of the guest.
+	Vmid *int32 `protobuf:"varint,3,opt,name=vmid" json:"vmid,omitempty"`
+	// Node that the guest is on.
+	Node *string `protobuf:"bytes,4,opt,name=node" json:"node,omitempty"`
+	// MAC address of the uplink's interface, fixed at creation.
 	WanMac *string `protobuf:"bytes,5,opt,name=wan_mac,json=wanMac" json:"wan_mac,omitempty"`
+	// MAC address of the Bridge's interface, fixed at creation.
 	LanMac *string `protobuf:"bytes,6,opt,name=lan_mac,json=lanMac" json:"lan_mac,omitempty"`
 	// Address on the uplink, in CIDR notation, without it when there is none.
 	WanAddress *string `protobuf:"bytes,7,opt,name=wan_address,json=wanAddress" json:"wan_address,omitempty"`

@@ -309,9 +309,11 @@ func (x *ClusterStatus) GetNodeCount() int32 {
 
 // ClusterNode is one node of the cluster.
 type ClusterNode struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          *string                `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
-	Online        *bool                  `protobuf:"varint,2,opt,name=online" json:"online,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the node.
+	Name *string `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
+	// True when the node answers the others.
+	Online        *bool `protobuf:"varint,2,opt,name=online" json:"online,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -353,12 +353,16 @@ func (x *ObjectMeta) GetManagedFields() []*ManagedFieldsEntry {
 
 // OwnerReference names an owner by uid.
 type OwnerReference struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ApiVersion    string                 `protobuf:"bytes,1,opt,name=api_version,json=apiVersion" json:"api_version,omitempty"`
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind" json:"kind,omitempty"`
-	Name          string                 `protobuf:"bytes,3,opt,name=name" json:"name,omitempty"`
-	Uid           string                 `protobuf:"bytes,4,opt,name=uid" json:"uid,omitempty"`
-	Controller    bool                   `protobuf:"varint,5,opt,name=controller" json:"controller,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ApiVersion string                 `protobuf:"bytes,1,opt,name=api_version,json=apiVersion" json:"api_version,omitempty"`
+	// Kind of the owner.
+	Kind string `protobuf:"bytes,2,opt,name=kind" json:"kind,omitempty"`
+	// Name of the owner, in the same namespace or cluster-scoped.
+	Name string `protobuf:"bytes,3,opt,name=name" json:"name,omitempty"`
+	// Uid of the owner; another object of the same name is no owner.
+	Uid string `protobuf:"bytes,4,opt,name=uid" json:"uid,omitempty"`
+	// True for the one owner that manages the object.
+	Controller    bool `protobuf:"varint,5,opt,name=controller" json:"controller,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -430,14 +434,19 @@ func (x *OwnerReference) GetController() bool {
 
 // ManagedFieldsEntry is one manager's set of fields.
 type ManagedFieldsEntry struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	Manager    string                 `protobuf:"bytes,1,opt,name=manager" json:"manager,omitempty"`
-	Operation  string                 `protobuf:"bytes,2,opt,name=operation" json:"operation,omitempty"`
-	ApiVersion string                 `protobuf:"bytes,3,opt,name=api_version,json=apiVersion" json:"api_version,omitempty"`
-	Time       string                 `protobuf:"bytes,4,opt,name=time" json:"time,omitempty"`
-	FieldsType string                 `protobuf:"bytes,5,opt,name=fields_type,json=fieldsType" json:"fields_type,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Manager: the program or person that set the fields.
+	Manager string `protobuf:"bytes,1,opt,name=manager" json:"manager,omitempty"`
+	// Operation that set them: Apply or Update.
+	Operation  string `protobuf:"bytes,2,opt,name=operation" json:"operation,omitempty"`
+	ApiVersion string `protobuf:"bytes,3,opt,name=api_version,json=apiVersion" json:"api_version,omitempty"`
+	// Time of the last change of the entry, RFC 3339, UTC.
+	Time string `protobuf:"bytes,4,opt,name=time" json:"time,omitempty"`
+	// FieldsType: FieldsV1, the only form there is.
+	FieldsType string `protobuf:"bytes,5,opt,name=fields_type,json=fieldsType" json:"fields_type,omitempty"`
 	// FieldsV1 is the JSON of the field set.
-	FieldsV1      string `protobuf:"bytes,6,opt,name=fields_v1,json=fieldsV1" json:"fields_v1,omitempty"`
+	FieldsV1 string `protobuf:"bytes,6,opt,name=fields_v1,json=fieldsV1" json:"fields_v1,omitempty"`
+	// Subresource that the fields were set through: status, or empty.
 	Subresource   string `protobuf:"bytes,7,opt,name=subresource" json:"subresource,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -661,11 +670,15 @@ func (x *LocalReference) GetName() string {
 
 // ObjectReference names any object.
 type ObjectReference struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          *string                `protobuf:"bytes,1,opt,name=kind" json:"kind,omitempty"`
-	Namespace     *string                `protobuf:"bytes,2,opt,name=namespace" json:"namespace,omitempty"`
-	Name          *string                `protobuf:"bytes,3,opt,name=name" json:"name,omitempty"`
-	Uid           *string                `protobuf:"bytes,4,opt,name=uid" json:"uid,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Kind of the object.
+	Kind *string `protobuf:"bytes,1,opt,name=kind" json:"kind,omitempty"`
+	// Namespace of the object; empty for cluster-scoped kinds.
+	Namespace *string `protobuf:"bytes,2,opt,name=namespace" json:"namespace,omitempty"`
+	// Name of the object.
+	Name *string `protobuf:"bytes,3,opt,name=name" json:"name,omitempty"`
+	// Uid of the object; empty: whichever has the name.
+	Uid           *string `protobuf:"bytes,4,opt,name=uid" json:"uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -7,6 +7,7 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/resource/docs"
 )
 
 const root = "/apis/" + resource.Group + "/" + resource.Version
@@ -123,10 +124,10 @@ func (d *document) system(r SystemRoute) {
 	var params []object
 	for i := range md.Input().Fields().Len() {
 		fd := md.Input().Fields().Get(i)
-		params = append(params, parameter("query", fd.JSONName(), "", d.value(fd)))
+		params = append(params, parameter("query", fd.JSONName(), docs.Field(fd), d.value(fd)))
 	}
 	d.add(r.Path, strings.ToLower(r.Method), "system"+string(r.RPC), string(r.RPC),
-		answer("The answer.", d.ref(md.Output())), object{"parameters": params})
+		answer("The answer.", d.ref(md.Output())), object{"parameters": params, "description": docs.Method(md)})
 }
 
 // fixed adds the routes that are the same whatever kinds there are.

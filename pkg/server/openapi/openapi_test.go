@@ -145,6 +145,28 @@ func TestOptionsOfFieldsShow(t *testing.T) {
 	}
 }
 
+func TestDescriptionsAreTheComments(t *testing.T) {
+	schemas := at(t, decode(t), "components", "schemas")
+	for want, path := range map[string][]string{
+		"App is an application in an unprivileged guest on an appliance's network.": {"App", "description"},
+		"Host name of the guest; default: the object's name.":                       {"AppSpec", "properties", "hostname", "description"},
+		"Limits of the guest.": {"AppSpec", "properties", "resources", "description"}, // around a reference
+		"Kind of the object.":  {"App", "properties", "kind", "description"},
+	} {
+		if got := at(t, schemas, path...); got != want {
+			t.Errorf("%v is %q, want %q", path, got, want)
+		}
+	}
+	for _, k := range kinds.Registry().Kinds() {
+		for name, property := range at(t, schemas, k.Name, "properties").(map[string]any) {
+			p := property.(map[string]any)
+			if p["$ref"] == nil && p["description"] == nil {
+				t.Errorf("%s.%s has no description", k.Name, name)
+			}
+		}
+	}
+}
+
 func TestDocumentIsStable(t *testing.T) {
 	first, err := Document(kinds.Registry(), "v1")
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/resource/docs"
 )
 
 // object is a JSON object; encoding/json sorts its keys.
@@ -35,15 +36,35 @@ func (s *schemas) message(md protoreflect.MessageDescriptor) object {
 	properties := object{}
 	for i := range md.Fields().Len() {
 		fd := md.Fields().Get(i)
-		properties[fd.JSONName()] = s.field(fd)
+		properties[fd.JSONName()] = described(s.field(fd), fd)
 	}
 	schema := object{"type": "object", "properties": properties, "additionalProperties": false}
+	if text := docs.Message(md); text != "" {
+		schema["description"] = text
+	}
 	if k, ok := s.registry.Get(string(md.Name())); ok && k.Descriptor().FullName() == md.FullName() {
-		properties["apiVersion"] = object{"type": "string", "enum": []string{resource.APIVersion}}
-		properties["kind"] = object{"type": "string", "enum": []string{k.Name}}
+		properties["apiVersion"].(object)["enum"] = []string{resource.APIVersion}
+		properties["kind"].(object)["enum"] = []string{k.Name}
 		schema["required"] = []string{"apiVersion", "kind", "metadata"}
 		schema["x-kubernetes-group-version-kind"] = []object{{"group": resource.Group, "version": resource.Version, "kind": k.Name}}
 	}
+	return schema
+}
+
+// described adds the comment of a field. Readers ignore what stands beside a $ref: there it
+// goes around, unless the schema that is referred to says the same.
+func described(schema object, fd protoreflect.FieldDescriptor) object {
+	text := docs.Field(fd)
+	if text == "" {
+		return schema
+	}
+	if _, refers := schema["$ref"]; refers {
+		if text == docs.Message(fd.Message()) {
+			return schema
+		}
+		return object{"allOf": []object{schema}, "description": text}
+	}
+	schema["description"] = text
 	return schema
 }
 
