@@ -5,7 +5,8 @@
 //   - Main runs one command and returns the exit code: 0 done, 1 failed, 2 usage, 3 not
 //     found, 4 conflict, 5 not ready (or not gone) in time.
 //   - Results go to the output, progress and errors to the error output. Machine-readable
-//     output (-o json|yaml|name) is the only thing on the output then.
+//     output (-o json|yaml|name|jsonpath=|custom-columns=) is the only thing on the output
+//     then.
 //   - An error is one sentence and what to do next. Wrong fields are told one a line, as
 //     file:line: field: what was found and what is allowed.
 //   - Documents are decoded here first, so that errors have a file and a line, and then

@@ -18,13 +18,16 @@ import (
 type columnOption = v1alpha1.PrinterColumn
 
 type getOptions struct {
-	output    string
-	selector  string
-	all       bool
-	watch     bool
-	noHeaders bool
-	managed   bool
-	chunk     int
+	output     string
+	selector   string
+	fields     string
+	sortBy     string
+	all        bool
+	watch      bool
+	noHeaders  bool
+	showLabels bool
+	managed    bool
+	chunk      int
 }
 
 // defaultChunk is how many objects get asks for at a time: an answer of 500 Apps has about
@@ -39,20 +42,27 @@ func (a *app) getCommand() *cobra.Command {
 		Example: "  proxctl get all\n" +
 			"  proxctl get apps -A -o wide\n" +
 			"  proxctl get app nginx-01 -o yaml\n" +
+			"  proxctl get app/nginx-01 vhost/nginx-01\n" +
+			"  proxctl get apps --sort-by .status.vmid -o custom-columns=NAME:.metadata.name,VMID:.status.vmid\n" +
+			"  proxctl get apps -o jsonpath='{range .items[*]}{.metadata.name}{\"\\n\"}{end}'\n" +
+			"  proxctl get events -A --field-selector type=Warning\n" +
 			"  proxctl get apps -w",
 		Args: atLeast(1, "a kind, for example `proxctl get apps` or `proxctl get all`"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.get(cmd.Context(), args, o) },
 	}
 	f := cmd.Flags()
-	f.StringVarP(&o.output, "output", "o", "", "`format`: wide, yaml, json or name")
+	f.StringVarP(&o.output, "output", "o", "", "`format`: wide, yaml, json, name, jsonpath=TEMPLATE or custom-columns=HEADING:PATH,...")
 	f.StringVarP(&o.selector, "selector", "l", "", "label `selector`, for example tier=web,env!=test")
+	f.StringVar(&o.fields, "field-selector", "", "field `selector`, for example metadata.name=web or status.phase!=Succeeded")
+	f.StringVar(&o.sortBy, "sort-by", "", "`path` of the field to sort by, for example .status.vmid")
+	f.BoolVar(&o.showLabels, "show-labels", false, "in tables: the labels, as the last column")
 	f.BoolVarP(&o.all, "all-namespaces", "A", false, "in all namespaces")
 	f.BoolVarP(&o.watch, "watch", "w", false, "then show changes until interrupted; -o json gives a line for each")
 	f.BoolVar(&o.noHeaders, "no-headers", false, "no line of headings")
 	f.BoolVar(&o.managed, "show-managed-fields", false, "with yaml and json: who set which field")
 	f.IntVar(&o.chunk, "chunk-size", defaultChunk, "ask for this `number` of objects at a time; 0: for all at once")
 	cmd.ValidArgsFunction = a.completeObjects
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"wide", "yaml", "json", "name"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"wide", "yaml", "json", "name", "jsonpath=", "custom-columns="}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -72,14 +82,14 @@ func (a *app) get(ctx context.Context, args []string, o getOptions) error {
 		return err
 	}
 	named := strings.Contains(args[0], "/") || len(args) > 1
-	if named && (o.selector != "" || o.all) {
-		return usagef("names together with -l or -A: allowed is one of them")
+	if named && (o.selector != "" || o.fields != "" || o.all) {
+		return usagef("names together with -l, --field-selector or -A: allowed is one of them")
 	}
 	if o.watch {
 		return a.watch(ctx, conn, args, o, out)
 	}
 	if named {
-		return a.getNamed(ctx, conn, args, out)
+		return a.getNamed(ctx, conn, args, o, out)
 	}
 	kinds, err := conn.kindList(args[0])
 	if err != nil {
@@ -108,7 +118,7 @@ func (c *connection) kindList(words string) ([]*kind, error) {
 }
 
 // getNamed shows objects by name. Those that exist are shown even if others don't.
-func (a *app) getNamed(ctx context.Context, conn *connection, args []string, out *printer) error {
+func (a *app) getNamed(ctx context.Context, conn *connection, args []string, o getOptions, out *printer) error {
 	keys, err := conn.refs(args)
 	if err != nil {
 		return err
@@ -127,6 +137,9 @@ func (a *app) getNamed(ctx context.Context, conn *connection, args []string, out
 		}
 	}
 	if len(objs) > 0 {
+		if err := sorted(objs, o); err != nil {
+			return err
+		}
 		if err := out.objects(conn.kinds, objs, len(keys) == 1, time.Now()); err != nil {
 			return err
 		}
@@ -137,17 +150,28 @@ func (a *app) getNamed(ctx context.Context, conn *connection, args []string, out
 func (a *app) getKinds(ctx context.Context, conn *connection, kinds []*kind, o getOptions, out *printer) error {
 	var objs []resource.Object
 	for _, k := range kinds {
-		list, err := conn.ListAll(ctx, k.Name, client.ListOptions{Namespace: conn.scope(k, o.all), LabelSelector: o.selector, Limit: o.chunk})
+		list, err := conn.ListAll(ctx, k.Name, client.ListOptions{Namespace: conn.scope(k, o.all), LabelSelector: o.selector, FieldSelector: o.fields, Limit: o.chunk})
 		if err != nil {
 			return err
 		}
 		objs = append(objs, list.Items...)
 	}
-	if len(objs) == 0 && out.format != formatJSON && out.format != formatYAML {
+	if err := sorted(objs, o); err != nil {
+		return err
+	}
+	if len(objs) == 0 && out.format != formatJSON && out.format != formatYAML && out.format != formatJSONPath {
 		fmt.Fprintln(a.Err, "No resources found"+conn.whereText(kinds, o.all)+".")
 		return nil
 	}
 	return out.objects(conn.kinds, objs, false, time.Now())
+}
+
+// sorted sorts when that is wanted.
+func sorted(objs []resource.Object, o getOptions) error {
+	if o.sortBy == "" {
+		return nil
+	}
+	return sortBy(objs, o.sortBy)
 }
 
 // scope is the namespace to list a kind in, "" for all.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/client-go/util/jsonpath"
+
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
@@ -18,6 +20,9 @@ const (
 	formatYAML  = "yaml"
 	formatJSON  = "json"
 	formatName  = "name"
+	// The last two take an argument after an equals sign.
+	formatJSONPath = "jsonpath"
+	formatColumns  = "custom-columns"
 )
 
 // printer writes objects in the form that the user wants.
@@ -25,6 +30,9 @@ type printer struct {
 	w      io.Writer
 	format string
 	opts   getOptions
+
+	template *jsonpath.JSONPath // of formatJSONPath
+	columns  []customColumn     // of formatColumns
 }
 
 func newPrinter(w io.Writer, o getOptions) (*printer, error) {
@@ -32,7 +40,21 @@ func newPrinter(w io.Writer, o getOptions) (*printer, error) {
 	case formatTable, formatWide, formatYAML, formatJSON, formatName:
 		return &printer{w: w, format: o.output, opts: o}, nil
 	}
-	return nil, usagef("-o %q: allowed are wide, yaml, json and name", o.output)
+	format, argument, _ := strings.Cut(o.output, "=")
+	p := &printer{w: w, format: format, opts: o}
+	var err error
+	switch {
+	case format == formatJSONPath && argument != "":
+		p.template, err = newTemplate("-o jsonpath", argument)
+	case format == formatColumns && argument != "":
+		p.columns, err = customColumns(argument)
+	default:
+		err = usagef("-o %q: allowed are wide, yaml, json, name, jsonpath=TEMPLATE and custom-columns=HEADING:PATH,...", o.output)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // objects writes a snapshot. single means that exactly one object was asked for: it is
@@ -50,6 +72,10 @@ func (p *printer) objects(kinds *kindTable, objs []resource.Object, single bool,
 		return p.json(objs, single)
 	case formatYAML:
 		return p.yaml(objs, single)
+	case formatJSONPath:
+		return p.jsonPath(objs, single)
+	case formatColumns:
+		return p.customTable(objs)
 	}
 	return p.tables(kinds, objs, now)
 }
@@ -90,7 +116,7 @@ func (p *printer) tables(kinds *kindTable, objs []resource.Object, now time.Time
 }
 
 func (p *printer) layout(k *kind, prefix bool) layout {
-	return layout{kind: k, wide: p.format == formatWide, namespace: p.opts.all && k.Namespaced, prefix: prefix}
+	return layout{kind: k, wide: p.format == formatWide, namespace: p.opts.all && k.Namespaced, prefix: prefix, labels: p.opts.showLabels}
 }
 
 // shown is the object without what is of no use to people.
@@ -103,7 +129,8 @@ func (p *printer) shown(obj resource.Object) resource.Object {
 	return obj
 }
 
-func (p *printer) json(objs []resource.Object, single bool) error {
+// rawJSON is one line: the object, or a List.
+func (p *printer) rawJSON(objs []resource.Object, single bool) ([]byte, error) {
 	var raw bytes.Buffer
 	if !single {
 		raw.WriteString(`{"apiVersion":"v1","kind":"List","metadata":{},"items":[`)
@@ -114,19 +141,46 @@ func (p *printer) json(objs []resource.Object, single bool) error {
 		}
 		data, err := resource.EncodeJSON(p.shown(o))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		raw.Write(data)
 	}
 	if !single {
 		raw.WriteString("]}")
 	}
+	return raw.Bytes(), nil
+}
+
+func (p *printer) json(objs []resource.Object, single bool) error {
+	raw, err := p.rawJSON(objs, single)
+	if err != nil {
+		return err
+	}
 	var out bytes.Buffer
-	if err := json.Indent(&out, raw.Bytes(), "", "  "); err != nil {
+	if err := json.Indent(&out, raw, "", "  "); err != nil {
 		return fmt.Errorf("indent: %w", err)
 	}
 	out.WriteByte('\n')
-	_, err := p.w.Write(out.Bytes())
+	_, err = p.w.Write(out.Bytes())
+	return err
+}
+
+// jsonPath executes the template on what -o json would write. As the template says, there
+// is no line break at the end.
+func (p *printer) jsonPath(objs []resource.Object, single bool) error {
+	raw, err := p.rawJSON(objs, single)
+	if err != nil {
+		return err
+	}
+	data, err := jsonValue(raw)
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	if err := p.template.Execute(&out, data); err != nil {
+		return usagef("-o jsonpath: %v", err)
+	}
+	_, err = p.w.Write(out.Bytes())
 	return err
 }
 

@@ -60,6 +60,7 @@ type layout struct {
 	wide      bool
 	namespace bool // a column for it
 	prefix    bool // names as kind/name
+	labels    bool // a column for them, the last one
 }
 
 func (l layout) headings() []string {
@@ -71,7 +72,19 @@ func (l layout) headings() []string {
 	for _, c := range l.columns() {
 		h = append(h, c.GetName())
 	}
-	return append(h, "AGE")
+	h = append(h, "AGE")
+	if l.labels {
+		h = append(h, "LABELS")
+	}
+	return h
+}
+
+// ageColumn is the place of the age in a row.
+func (l layout) ageColumn() int {
+	if l.labels {
+		return len(l.headings()) - 2
+	}
+	return len(l.headings()) - 1
 }
 
 func (l layout) columns() []*columnOption {
@@ -98,7 +111,11 @@ func (l layout) row(obj resource.Object, now time.Time) []string {
 	for _, c := range l.columns() {
 		row = append(row, cellOr(columnText(obj, c.GetPath(), now)))
 	}
-	return append(row, cellOr(age(m.GetCreationTimestamp(), now)))
+	row = append(row, cellOr(age(m.GetCreationTimestamp(), now)))
+	if l.labels {
+		row = append(row, cellOr(columnText(obj, "metadata.labels", now)))
+	}
+	return row
 }
 
 // columnText is the text of one column. Times are shown as ages.

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,18 +102,24 @@ func TestForms(t *testing.T) {
 		objs   []resource.Object
 		single bool
 	}{
-		"table":       {opts: getOptions{}, objs: both[1:]},
-		"wide":        {opts: getOptions{output: "wide", all: true}, objs: both[1:]},
-		"tables":      {opts: getOptions{all: true}, objs: both},
-		"no-headers":  {opts: getOptions{noHeaders: true}, objs: both},
-		"name":        {opts: getOptions{output: "name"}, objs: both},
-		"json":        {opts: getOptions{output: "json"}, objs: both[1:], single: true},
-		"json-list":   {opts: getOptions{output: "json", managed: true}, objs: both},
-		"yaml":        {opts: getOptions{output: "yaml"}, objs: both[1:], single: true},
-		"yaml-list":   {opts: getOptions{output: "yaml"}, objs: both},
-		"json-none":   {opts: getOptions{output: "json"}},
-		"yaml-none":   {opts: getOptions{output: "yaml"}},
-		"json-single": {opts: getOptions{output: "json"}, objs: both[:1]},
+		"table":      {opts: getOptions{}, objs: both[1:]},
+		"wide":       {opts: getOptions{output: "wide", all: true}, objs: both[1:]},
+		"tables":     {opts: getOptions{all: true}, objs: both},
+		"no-headers": {opts: getOptions{noHeaders: true}, objs: both},
+		"name":       {opts: getOptions{output: "name"}, objs: both},
+		"json":       {opts: getOptions{output: "json"}, objs: both[1:], single: true},
+		"json-list":  {opts: getOptions{output: "json", managed: true}, objs: both},
+		"yaml":       {opts: getOptions{output: "yaml"}, objs: both[1:], single: true},
+		"yaml-list":  {opts: getOptions{output: "yaml"}, objs: both},
+		"json-none":  {opts: getOptions{output: "json"}},
+		"yaml-none":  {opts: getOptions{output: "yaml"}},
+		"labels":     {opts: getOptions{showLabels: true}, objs: both},
+		"columns": {opts: getOptions{output: "custom-columns=NAME:.metadata.name,VMID:status.vmid,PACKAGES:{.spec.packages[*]}," +
+			`SAYS:.status.conditions[?(@.type=="Healthy")].message,FILE:.spec.files[0],NET:.spec.subnet`}, objs: both},
+		"columns-only": {opts: getOptions{output: "custom-columns=NAME:.metadata.name", noHeaders: true}, objs: both},
+		"jsonpath":     {opts: getOptions{output: `jsonpath={range .items[*]}{.kind} {.metadata.name} {.status.vmid}{"\n"}{end}`}, objs: both},
+		"jsonpath-one": {opts: getOptions{output: `jsonpath={.spec.files[0]} {.spec.none}{.metadata.generation}`}, objs: both[1:], single: true},
+		"json-single":  {opts: getOptions{output: "json"}, objs: both[:1]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
@@ -131,6 +139,69 @@ func TestForms(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestFormsThatAreRefused(t *testing.T) {
+	for _, output := range []string{"table", "jsonpath", "jsonpath=", "jsonpath={.a", "custom-columns=", "custom-columns=NAME",
+		"custom-columns=A:.b,", "custom-columns=A:{.b}{.c}", "custom-columns=A:.b[", "json=x"} {
+		if _, err := newPrinter(io.Discard, getOptions{output: output}); exitCode(err) != ExitUsage {
+			t.Errorf("-o %s: %v", output, err)
+		}
+	}
+}
+
+func TestSortBy(t *testing.T) {
+	app := func(name string, vmid int32, memory string) resource.Object {
+		a := &v1alpha1.App{Kind: proto.String("App"), Metadata: &v1alpha1.ObjectMeta{Name: name}, Spec: &v1alpha1.AppSpec{}, Status: &v1alpha1.AppStatus{}}
+		if vmid != 0 {
+			a.Status.Vmid = proto.Int32(vmid)
+		}
+		if memory != "" {
+			a.Spec.Resources = &v1alpha1.Resources{Memory: proto.String(memory)}
+		}
+		return a
+	}
+	bridges := []resource.Object{
+		&v1alpha1.Bridge{Kind: proto.String("Bridge"), Metadata: &v1alpha1.ObjectMeta{Name: "z"}},
+		&v1alpha1.Bridge{Kind: proto.String("Bridge"), Metadata: &v1alpha1.ObjectMeta{Name: "y"}},
+	}
+	for path, want := range map[string]string{
+		".metadata.name":            "y z a b c d", // kinds stay together
+		"{.status.vmid}":            "z y d a b c", // numbers as numbers, none first
+		"spec.resources.memory":     "z y a d c b", // quantities by size, equal ones as they were
+		".spec.resources['memory']": "z y a d c b",
+	} {
+		objs := append(slices.Clone(bridges), app("c", 1000, "1Gi"), app("a", 9, ""), app("d", 0, "512Mi"), app("b", 100, "1025Mi"))
+		err := sortBy(objs, path)
+		var names []string
+		for _, o := range objs {
+			names = append(names, o.GetMetadata().GetName())
+		}
+		if got := strings.Join(names, " "); err != nil || got != want {
+			t.Errorf("by %s: %s, %v; want %s", path, got, err, want)
+		}
+	}
+	for _, path := range []string{".spec.nothing", "{.a", "[", ""} {
+		if err := sortBy(slices.Clone(bridges), path); exitCode(err) != ExitUsage {
+			t.Errorf("by %q: %v", path, err)
+		}
+	}
+}
+
+// FuzzPaths: a path that a user makes up is refused or finds something, and nothing else.
+func FuzzPaths(f *testing.F) {
+	for _, s := range []string{".metadata.name", "{.items[*]}", ".a[?(@.b==1)]", ".a[-1:]", "..name", "{range .x}{end}", `.a["b"]`, ".a[0:9:0]"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if path, err := newPath("test", text); err == nil {
+			data, err := objectValue(testApp())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = find(path, data)
+		}
+	})
 }
 
 func TestDescription(t *testing.T) {

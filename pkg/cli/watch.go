@@ -14,8 +14,12 @@ import (
 // watch shows a kind, or one object, and then every change, until it is interrupted. It
 // survives a restart of the daemon.
 func (a *app) watch(ctx context.Context, conn *connection, args []string, o getOptions, out *printer) error {
-	if out.format == formatYAML {
-		return usagef("-w with -o yaml: allowed are tables, json and name")
+	switch out.format {
+	case formatYAML, formatJSONPath, formatColumns:
+		return usagef("-w with -o %s: allowed are tables, json and name", out.format)
+	}
+	if o.sortBy != "" {
+		return usagef("-w and --sort-by contradict each other: changes come in the order in which they happen")
 	}
 	k, opts, err := watchScope(conn, args, o)
 	if err != nil {
@@ -39,7 +43,7 @@ func (a *app) watch(ctx context.Context, conn *connection, args []string, o getO
 }
 
 func watchScope(conn *connection, args []string, o getOptions) (*kind, client.WatchOptions, error) {
-	opts := client.WatchOptions{LabelSelector: o.selector}
+	opts := client.WatchOptions{LabelSelector: o.selector, FieldSelector: o.fields}
 	if strings.Contains(args[0], "/") || len(args) > 1 {
 		keys, err := conn.refs(args)
 		if err != nil {
@@ -85,7 +89,7 @@ func (w *watchPrinter) event(ev client.Event) error {
 	}
 	row := w.layout.row(ev.Object, time.Now())
 	if ev.Type == client.Deleted {
-		row[len(row)-1] = "deleted"
+		row[w.layout.ageColumn()] = "deleted"
 	}
 	if w.wide == nil {
 		w.snapshot = append(w.snapshot, row)

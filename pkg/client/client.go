@@ -137,6 +137,7 @@ func (c *Client) Get(ctx context.Context, key resource.Key) (resource.Object, er
 type ListOptions struct {
 	Namespace     string
 	LabelSelector string // in Kubernetes' syntax
+	FieldSelector string // field=value and field!=value, joined by commas
 	// Limit bounds the objects of a page; 0: all there are.
 	Limit int
 	// Continue is List.Continue of the page before; "": the first page.
@@ -179,7 +180,7 @@ func (c *Client) ListAll(ctx context.Context, kind string, opts ListOptions) (Li
 // daemon no longer has the snapshot that opts.Continue is of.
 func (c *Client) List(ctx context.Context, kind string, opts ListOptions) (List, error) {
 	resp, err := c.rpc.List(ctx, &v1alpha1.ListRequest{
-		Kind: kind, Namespace: opts.Namespace, LabelSelector: opts.LabelSelector,
+		Kind: kind, Namespace: opts.Namespace, LabelSelector: opts.LabelSelector, FieldSelector: opts.FieldSelector,
 		Limit: int32(min(opts.Limit, math.MaxInt32)), Continue: opts.Continue,
 	})
 	if err != nil {

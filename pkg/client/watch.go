@@ -42,6 +42,7 @@ type Event struct {
 type WatchOptions struct {
 	Kind, Namespace, Name string
 	LabelSelector         string
+	FieldSelector         string // as in ListOptions; of all kinds names only
 	// ResourceVersion after which changes are wanted; "" begins with a snapshot.
 	ResourceVersion string
 	// Interrupted is told by Follow why the watch broke off, before it tries again.
@@ -59,7 +60,7 @@ type Watch struct {
 func (c *Client) Watch(ctx context.Context, opts WatchOptions) (*Watch, error) {
 	stream, err := c.rpc.Watch(ctx, &v1alpha1.WatchRequest{
 		Kind: opts.Kind, Namespace: opts.Namespace, Name: opts.Name,
-		LabelSelector: opts.LabelSelector, ResourceVersion: opts.ResourceVersion,
+		LabelSelector: opts.LabelSelector, FieldSelector: opts.FieldSelector, ResourceVersion: opts.ResourceVersion,
 	})
 	if err != nil {
 		return nil, c.fail(ctx, err)

@@ -74,6 +74,23 @@ func (k *Kind) New() Object {
 // Descriptor returns the message descriptor of the kind.
 func (k *Kind) Descriptor() protoreflect.MessageDescriptor { return k.typ.Descriptor() }
 
+// HasField tells whether the kind has a field of that path ("status.phase") that is not
+// inside a list or map.
+func (k *Kind) HasField(path string) bool {
+	md := k.Descriptor()
+	for step := range strings.SplitSeq(path, ".") {
+		if md == nil {
+			return false
+		}
+		fd := md.Fields().ByJSONName(step)
+		if fd == nil || fd.IsList() || fd.IsMap() {
+			return false
+		}
+		md = fd.Message()
+	}
+	return true
+}
+
 // Registry is an immutable list of kinds. It is passed explicitly; there is no global one.
 type Registry struct {
 	kinds  []*Kind

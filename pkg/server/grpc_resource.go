@@ -41,12 +41,26 @@ func (s *resourceService) Get(ctx context.Context, req *v1alpha1.GetRequest) (*v
 	return response(s.core.get(ctx, keyFrom(req.GetKey())))
 }
 
+// selection narrows one by a request's selectors. A kind that does not exist is left to
+// what the selection is for.
+func (s *resourceService) selection(kindName string, sel selection, labelText, fieldText string) (selection, error) {
+	var err error
+	if sel.labels, err = selectLabels(labelText); err != nil {
+		return sel, err
+	}
+	kind, known := s.core.registry.Get(kindName)
+	if !known && kindName != "" {
+		return sel, nil
+	}
+	return sel, sel.selectFields(kind, fieldText)
+}
+
 func (s *resourceService) List(ctx context.Context, req *v1alpha1.ListRequest) (*v1alpha1.ListResponse, error) {
-	sel, err := selectLabels(req.GetLabelSelector())
+	sel, err := s.selection(req.GetKind(), selection{namespace: req.GetNamespace()}, req.GetLabelSelector(), req.GetFieldSelector())
 	if err != nil {
 		return nil, err
 	}
-	snapshot, err := s.core.listPage(ctx, req.GetKind(), selection{namespace: req.GetNamespace(), labels: sel},
+	snapshot, err := s.core.listPage(ctx, req.GetKind(), sel,
 		pageRequest{limit: int(req.GetLimit()), token: req.GetContinue()})
 	if err != nil {
 		return nil, err
@@ -79,7 +93,8 @@ var errListTooLarge = apistatus.New(apistatus.RequestEntityTooLarge,
 	"the list has more than %d bytes: ask for pages with a smaller limit, or narrow it by namespace or label selector", MaxSendBytes)
 
 func (s *resourceService) Watch(req *v1alpha1.WatchRequest, stream grpc.ServerStreamingServer[v1alpha1.WatchEvent]) error {
-	sel, err := selectLabels(req.GetLabelSelector())
+	within := selection{namespace: req.GetNamespace(), name: req.GetName()}
+	chosen, err := s.selection(req.GetKind(), within, req.GetLabelSelector(), req.GetFieldSelector())
 	if err != nil {
 		return err
 	}
@@ -87,7 +102,6 @@ func (s *resourceService) Watch(req *v1alpha1.WatchRequest, stream grpc.ServerSt
 	if kind == "" {
 		kind = auth.AllKinds
 	}
-	chosen := selection{namespace: req.GetNamespace(), name: req.GetName(), labels: sel}
 	w, err := s.core.watch(stream.Context(), kind, chosen, req.GetResourceVersion())
 	if err != nil {
 		return err

@@ -89,9 +89,10 @@ func FuzzParsePath(f *testing.F) {
 }
 
 func FuzzSelectors(f *testing.F) {
-	for _, s := range []string{"a=b", "a in (b,c),!d", "a notin ()", "x>1", "((", "=", ",", "metadata.name=a", "metadata.name==a,metadata.namespace=b"} {
+	for _, s := range []string{"a=b", "a in (b,c),!d", "a notin ()", "x>1", "((", "=", ",", "metadata.name=a", "metadata.name==a,metadata.namespace=b", "type!=Normal,regarding.name="} {
 		f.Add(s, s)
 	}
+	event, _ := kinds.Registry().Get("Event")
 	f.Fuzz(func(t *testing.T, label, field string) {
 		sel, err := selectLabels(label)
 		var refused *apistatus.Error
@@ -106,7 +107,7 @@ func FuzzSelectors(f *testing.F) {
 			}
 		}
 		s := selection{namespace: "fixed"}
-		if err := s.selectFields(field); err == nil && s.namespace != "fixed" {
+		if err := s.selectFields(event, field); err == nil && s.namespace != "fixed" {
 			t.Errorf("field selector %q changed the namespace to %q", field, s.namespace)
 		}
 	})

@@ -49,7 +49,7 @@ func selectionOf(r *http.Request, c call) (selection, error) {
 	if sel.labels, err = selectLabels(query.Get("labelSelector")); err != nil {
 		return sel, err
 	}
-	return sel, sel.selectFields(query.Get("fieldSelector"))
+	return sel, sel.selectFields(c.kind, query.Get("fieldSelector"))
 }
 
 // pageOf reads ?limit= and ?continue=.

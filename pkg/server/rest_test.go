@@ -78,6 +78,10 @@ var restTests = []struct {
 	{"bad selector", "GET", apiRoot + "/apps?labelSelector=a%3D%3D%3Db", "", nil, 400, `label selector`},
 	{"bad field selector", "GET", apiRoot + "/apps?fieldSelector=spec.state%3DRunning", "", nil, 400, `field selector`},
 	{"field selector", "GET", apiRoot + "/apps?fieldSelector=metadata.name%3Dnone", "", nil, 200, `"items":[]`},
+	{"field of the state", "GET", apiRoot + "/namespaces?fieldSelector=status.phase%21%3DTerminating", "", nil, 200, `"name":"default"`},
+	{"field without a value", "GET", apiRoot + "/namespaces?fieldSelector=status.phase%3DNone", "", nil, 200, `"items":[]`},
+	{"field that the kind does not have", "GET", apiRoot + "/bridges?fieldSelector=status.phase%3DActive", "", nil, 400, `the fields metadata.name, metadata.namespace"`},
+	{"all but one name", "GET", apiRoot + "/namespaces?fieldSelector=metadata.name%21%3Ddefault,metadata.name%3Ddefault", "", nil, 200, `"items":[]`},
 	{"system kind", "POST", apiRoot + "/namespaces/default/events", `{"apiVersion":"proximity/v1alpha1","kind":"Event","metadata":{"name":"e"}}`, nil, 403, `"reason":"Forbidden"`},
 
 	{"apply one", "PATCH", apps + "/p?fieldManager=me", named("p"), []string{"Content-Type: application/apply-patch+yaml"}, 201, `"name":"p"`},

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -14,6 +15,7 @@ type selection struct {
 	namespace string
 	name      string
 	labels    labels.Selector // nil: all
+	fields    []fieldTerm     // beside name and namespace
 }
 
 // pageRequest says which part of a list is meant. The zero value means all of it.
@@ -40,22 +42,48 @@ func selectLabels(text string) (labels.Selector, error) {
 	return sel, nil
 }
 
-// selectFields narrows the selection by a field selector. Only names can be selected by;
-// everything else is refused, for ignoring a selector would answer too much.
-func (s *selection) selectFields(text string) error {
+// selectableFields are the fields that objects can be selected by, beside metadata.name and
+// metadata.namespace, where their kind has them: those that say what state an object is in
+// or, of an Event, what it is about. It is a short list so that an index can serve it.
+var selectableFields = []string{
+	"status.phase", "status.state", "type", "reason", "regarding.kind", "regarding.name", "regarding.uid",
+}
+
+// fieldTerm is field=value or field!=value.
+type fieldTerm struct {
+	path, value string
+	not         bool
+}
+
+// selectFields narrows the selection of objects of a kind (nil: of all kinds) by a field
+// selector: terms field=value, field==value and field!=value, joined by commas; all must
+// hold. A field that is not set has the value "". What cannot be selected by is refused,
+// for ignoring a selector would answer too much.
+func (s *selection) selectFields(kind *resource.Kind, text string) error {
 	if text == "" {
 		return nil
 	}
 	if len(text) > MaxSelectorBytes {
 		return apistatus.New(apistatus.BadRequest, "field selector has %d bytes, allowed are %d", len(text), MaxSelectorBytes)
 	}
+	allowed := fieldsOf(kind)
 	for term := range strings.SplitSeq(text, ",") {
 		field, value, ok := strings.Cut(term, "=")
-		value = strings.TrimPrefix(value, "=")
+		field, not := strings.CutSuffix(field, "!")
+		if !not {
+			value = strings.TrimPrefix(value, "=")
+		}
+		if !ok || !slices.Contains(allowed, field) {
+			return apistatus.New(apistatus.BadRequest, "field selector %q: allowed are field=value and field!=value with the fields %s",
+				term, strings.Join(allowed, ", "))
+		}
+		if not || !strings.HasPrefix(field, "metadata.") {
+			s.fields = append(s.fields, fieldTerm{field, value, not})
+			continue
+		}
 		target := map[string]*string{"metadata.name": &s.name, "metadata.namespace": &s.namespace}[field]
-		if !ok || target == nil || value == "" {
-			return apistatus.New(apistatus.BadRequest,
-				"field selector %q: allowed are metadata.name=NAME and metadata.namespace=NAMESPACE", term)
+		if value == "" {
+			return apistatus.New(apistatus.BadRequest, "field selector %q: a value is needed", term)
 		}
 		if *target != "" && *target != value {
 			return apistatus.New(apistatus.BadRequest, "field selector %q contradicts %q", term, *target)
@@ -65,14 +93,36 @@ func (s *selection) selectFields(text string) error {
 	return nil
 }
 
-// matches tells whether the object's labels match the label selector.
+// fieldsOf returns the fields that objects of a kind can be selected by.
+func fieldsOf(kind *resource.Kind) []string {
+	fields := []string{"metadata.name", "metadata.namespace"}
+	if kind == nil {
+		return fields
+	}
+	for _, path := range selectableFields {
+		if kind.HasField(path) {
+			fields = append(fields, path)
+		}
+	}
+	return fields
+}
+
+// narrowed tells whether a change can take an object in or out of the selection.
+func (s *selection) narrowed() bool { return s.labels != nil || len(s.fields) > 0 }
+
+// matches tells whether the object has the labels and fields that are selected by.
 func (s *selection) matches(obj resource.Object) bool {
+	for _, f := range s.fields {
+		if (resource.Cell(obj, f.path) == f.value) == f.not {
+			return false
+		}
+	}
 	return s.labels == nil || s.labels.Matches(labels.Set(obj.GetMetadata().GetLabels()))
 }
 
 // match returns the store's filter, nil when everything matches.
 func (s *selection) match() func(resource.Object) bool {
-	if s.name == "" && s.labels == nil {
+	if s.name == "" && !s.narrowed() {
 		return nil
 	}
 	return func(obj resource.Object) bool {

@@ -14,7 +14,7 @@ import (
 type watch struct {
 	watcher store.Watcher
 	sel     selection
-	// member remembers, for a watch with a label selector, whether the watcher has an
+	// member remembers, for a watch with a label or field selector, whether the watcher has an
 	// object. Objects that are in neither state were not seen yet. It holds at most one
 	// entry per object of the kind.
 	member map[resource.Key]bool
@@ -37,7 +37,7 @@ func (c *core) watch(ctx context.Context, kind string, sel selection, from strin
 		return nil, err
 	}
 	w := &watch{sel: sel}
-	if sel.labels != nil {
+	if sel.narrowed() {
 		w.member = map[resource.Key]bool{}
 	}
 	if w.watcher, err = c.store.Watch(ctx, opts); err != nil {

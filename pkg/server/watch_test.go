@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/server/apistatus"
@@ -140,6 +141,34 @@ func TestWatchOfOneObjectAndOfOneNamespace(t *testing.T) {
 	}
 	apps.want("ADDED in-b")
 	everywhere.want("ADDED in-a", "ADDED in-b")
+}
+
+func TestWatchThroughAFieldSelector(t *testing.T) {
+	f := start(t)
+	become := func(phase string) {
+		ns := namespace("a", "")
+		ns.Status = &v1alpha1.NamespaceStatus{Phase: proto.String(phase)}
+		if _, err := f.resources().UpdateStatus(t.Context(), &v1alpha1.UpdateRequest{Object: mustPack(t, ns)}, asAdmin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.put(namespace("a", ""))
+	w := f.watch(apiRoot + "/namespaces?watch=1&fieldSelector=status.phase%3DTerminating")
+	become("Active") // never matched: nothing
+	become("Terminating")
+	f.put(namespace("a", "changed"))
+	become("Active")
+	w.want("ADDED a", "MODIFIED a", "DELETED a")
+
+	for _, kind := range []string{"", "Namespace"} {
+		got, err := f.resources().Watch(t.Context(), &v1alpha1.WatchRequest{Kind: kind, FieldSelector: "status.phase=Active"}, asAdmin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = got.Recv(); (err == nil) != (kind != "") {
+			t.Errorf("a watch of the kind %q by its phase: %v", kind, err)
+		}
+	}
 }
 
 func TestWatchThroughALabelSelector(t *testing.T) {

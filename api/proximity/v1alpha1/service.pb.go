@@ -187,7 +187,11 @@ type ListRequest struct {
 	Limit int32 `protobuf:"varint,5,opt,name=limit" json:"limit,omitempty"`
 	// Continue of the page before, with the same kind, namespace and selector; empty: the
 	// first page. All pages are of one snapshot. A token that is too old is Expired: list again.
-	Continue      string `protobuf:"bytes,6,opt,name=continue" json:"continue,omitempty"`
+	Continue string `protobuf:"bytes,6,opt,name=continue" json:"continue,omitempty"`
+	// Field selector, terms field=value and field!=value joined by commas. Every kind has
+	// metadata.name and metadata.namespace; where the kind has the field, also status.phase,
+	// status.state, type, reason, regarding.kind, regarding.name and regarding.uid.
+	FieldSelector string `protobuf:"bytes,7,opt,name=field_selector,json=fieldSelector" json:"field_selector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -253,6 +257,13 @@ func (x *ListRequest) GetLimit() int32 {
 func (x *ListRequest) GetContinue() string {
 	if x != nil {
 		return x.Continue
+	}
+	return ""
+}
+
+func (x *ListRequest) GetFieldSelector() string {
+	if x != nil {
+		return x.FieldSelector
 	}
 	return ""
 }
@@ -340,9 +351,12 @@ type WatchRequest struct {
 	Name string `protobuf:"bytes,3,opt,name=name" json:"name,omitempty"`
 	// Revision after which changes are wanted; empty: begin with the objects there are.
 	ResourceVersion string `protobuf:"bytes,4,opt,name=resource_version,json=resourceVersion" json:"resource_version,omitempty"`
-	LabelSelector   string `protobuf:"bytes,5,opt,name=label_selector,json=labelSelector" json:"label_selector,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Label selector in Kubernetes' syntax.
+	LabelSelector string `protobuf:"bytes,5,opt,name=label_selector,json=labelSelector" json:"label_selector,omitempty"`
+	// Field selector as in ListRequest; of all kinds only metadata.name and metadata.namespace.
+	FieldSelector string `protobuf:"bytes,6,opt,name=field_selector,json=fieldSelector" json:"field_selector,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchRequest) Reset() {
@@ -406,6 +420,13 @@ func (x *WatchRequest) GetResourceVersion() string {
 func (x *WatchRequest) GetLabelSelector() string {
 	if x != nil {
 		return x.LabelSelector
+	}
+	return ""
+}
+
+func (x *WatchRequest) GetFieldSelector() string {
+	if x != nil {
+		return x.FieldSelector
 	}
 	return ""
 }
@@ -1387,24 +1408,26 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"GetRequest\x12/\n" +
 	"\x03key\x18\x01 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\">\n" +
 	"\x0eObjectResponse\x12,\n" +
-	"\x06object\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\x06object\"\x98\x01\n" +
+	"\x06object\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\x06object\"\xbf\x01\n" +
 	"\vListRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12%\n" +
 	"\x0elabel_selector\x18\x03 \x01(\tR\rlabelSelector\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\x05R\x05limit\x12\x1a\n" +
-	"\bcontinue\x18\x06 \x01(\tR\bcontinue\"\xb3\x01\n" +
+	"\bcontinue\x18\x06 \x01(\tR\bcontinue\x12%\n" +
+	"\x0efield_selector\x18\a \x01(\tR\rfieldSelector\"\xb3\x01\n" +
 	"\fListResponse\x12*\n" +
 	"\x05items\x18\x01 \x03(\v2\x14.google.protobuf.AnyR\x05items\x12)\n" +
 	"\x10resource_version\x18\x02 \x01(\tR\x0fresourceVersion\x12\x1a\n" +
 	"\bcontinue\x18\x03 \x01(\tR\bcontinue\x120\n" +
-	"\x14remaining_item_count\x18\x04 \x01(\x05R\x12remainingItemCount\"\xa6\x01\n" +
+	"\x14remaining_item_count\x18\x04 \x01(\x05R\x12remainingItemCount\"\xcd\x01\n" +
 	"\fWatchRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12)\n" +
 	"\x10resource_version\x18\x04 \x01(\tR\x0fresourceVersion\x12%\n" +
-	"\x0elabel_selector\x18\x05 \x01(\tR\rlabelSelector\"y\n" +
+	"\x0elabel_selector\x18\x05 \x01(\tR\rlabelSelector\x12%\n" +
+	"\x0efield_selector\x18\x06 \x01(\tR\rfieldSelector\"y\n" +
 	"\n" +
 	"WatchEvent\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12,\n" +

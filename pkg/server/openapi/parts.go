@@ -8,7 +8,8 @@ var errorRef = object{"$ref": "#/components/responses/Error"}
 // listParameters are those of collections.
 var listParameters = query(
 	"labelSelector", "Label selector in Kubernetes' syntax.",
-	"fieldSelector", "metadata.name=NAME or metadata.namespace=NAMESPACE.",
+	"fieldSelector", "Terms field=value and field!=value joined by commas, of metadata.name, metadata.namespace and, "+
+		"where the kind has them, status.phase, status.state, type, reason, regarding.kind, regarding.name, regarding.uid.",
 	"limit", "The most objects that a page may have; without one all objects are listed.",
 	"continue", "metadata.continue of the page before, with the same path and selectors.",
 	"watch", "1: stream changes instead of listing.",
