@@ -91,12 +91,16 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.flags.context, "context", "", "`name` of a context of the configuration file")
 	f.StringVar(&a.flags.config, "config", "", "configuration `file` (default ~/.config/proximity/config.yaml)")
 	f.StringVarP(&a.flags.namespace, "namespace", "n", "", "`namespace` of namespaced resources (default: default)")
+	// The flags are there: registering cannot fail.
+	_ = root.RegisterFlagCompletionFunc("namespace", a.completeNamespaces)
+	_ = root.RegisterFlagCompletionFunc("context", a.completeContexts)
 	root.AddGroup(
 		&cobra.Group{ID: groupResources, Title: "Resources:"},
 		&cobra.Group{ID: groupDaemon, Title: "The infrastructure:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
-	a.add(root, groupResources, a.applyCommand, a.getCommand, a.describeCommand, a.deleteCommand,
+	a.add(root, groupResources, a.applyCommand, a.createCommand, a.getCommand, a.describeCommand, a.editCommand,
+		a.labelCommand, a.annotateCommand, a.deleteCommand,
 		a.waitCommand, a.eventsCommand, a.logsCommand, a.validateCommand, a.apiResourcesCommand, a.explainCommand)
 	a.add(root, groupDaemon, a.restartCommand, a.testNATCommand, a.adminCommand)
 	a.add(root, groupOther, a.configCommand, a.versionCommand)

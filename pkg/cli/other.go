@@ -1,13 +1,11 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/proximity-pve/proximity/pkg/client"
 	"github.com/proximity-pve/proximity/pkg/version"
 )
 
@@ -62,49 +60,4 @@ func (a *app) apiResourcesCommand() *cobra.Command {
 			return writeTable(a.Out, []string{"NAME", "SHORTNAMES", "NAMESPACED", "CATEGORIES", "KIND"}, rows)
 		},
 	}
-}
-
-// maxCompletions bounds the names that the shell is told.
-const maxCompletions = 500
-
-// completeObjects completes kinds, and the names of live objects.
-func (a *app) completeObjects(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
-	const plain = cobra.ShellCompDirectiveNoFileComp
-	ctx := cmd.Context()
-	if ctx == nil {
-		ctx = context.Background()
-	}
-	conn, err := a.connect(ctx)
-	if err != nil {
-		return nil, plain
-	}
-	word, prefix, slash := strings.Cut(toComplete, "/")
-	if len(args) == 0 && !slash {
-		var names []string
-		for _, k := range conn.kinds.kinds {
-			names = append(names, k.info.GetPlural(), k.singular())
-		}
-		return names, plain
-	}
-	before := ""
-	if slash {
-		before = word + "/"
-	} else {
-		word, prefix = args[0], toComplete
-	}
-	k, err := conn.kinds.one(word)
-	if err != nil {
-		return nil, plain
-	}
-	list, err := conn.List(ctx, k.Name, client.ListOptions{Namespace: conn.scope(k, false)})
-	if err != nil {
-		return nil, plain
-	}
-	var names []string
-	for _, obj := range list.Items {
-		if name := obj.GetMetadata().GetName(); strings.HasPrefix(name, prefix) && len(names) < maxCompletions {
-			names = append(names, before+name)
-		}
-	}
-	return names, plain
 }
