@@ -91,5 +91,6 @@ func (b *schemaBuilder) value(fd protoreflect.FieldDescriptor) schema.TypeRef {
 // codec has checked against the very descriptors that the schema is made of.
 func (t *Tracker) typed(kind *resource.Kind, wish resource.Wish) *typed.TypedValue {
 	name := string(kind.Descriptor().FullName())
+	//lint:ignore SA1019 the codec has validated it; validating again would double the cost of an apply
 	return typed.AsTypedUnvalidated(value.NewValueInterface(map[string]any(wish)), t.schema, schema.TypeRef{NamedType: &name})
 }
