@@ -6,9 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/ownership"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/runtime"
 )
 
 // untouched makes sure that a guest stays what it is, up to the end of the story.
@@ -188,6 +192,27 @@ func TestInterfaceOfSomebodyElse(t *testing.T) {
 	})
 }
 
+// Ours was replaced by somebody else's of the same name: that is theirs now.
+func TestBridgeThatSomebodyTookOver(t *testing.T) {
+	inWorld(t, func(w *world) {
+		key := resource.Key{Kind: "Bridge", Name: "lan"}
+		w.start()
+		w.apply(bridgeYAML("lan", "proxlan"))
+		w.until("ready", w.ready(key))
+		w.daemon.stop()
+		w.must(w.admin.UpdateNetwork(w.Context(), nodeName, proxmox.InterfaceSpec{Iface: "proxlan", Type: "bridge", Autostart: true, Comments: "mine"}))
+		w.done(w.admin.ReloadNetwork(w.Context(), nodeName))
+		before := w.traces()
+		w.start()
+		w.until("told", w.stalled(key, "InterfaceTaken"))
+		w.remove(key)
+		w.until("deleted", w.gone(key))
+		if now := w.traces(); now != before {
+			t.Errorf("changed on the node:\n%s", diffLines(now, before))
+		}
+	})
+}
+
 // Without a way onto the node a name with a hyphen cannot be written; another can.
 func TestWithoutHostAccess(t *testing.T) {
 	inWorld(t, func(w *world) {
@@ -235,6 +260,33 @@ func TestHostAccessTakenAway(t *testing.T) {
 		if now := strings.TrimSpace(w.traces()); now != strings.TrimSpace(before) {
 			t.Errorf("left on the node:\n%s", diffLines(now, before))
 		}
+	})
+}
+
+// What was written on a node that is away now is not forgotten with the object.
+func TestBridgeOnANodeThatIsAway(t *testing.T) {
+	inWorld(t, func(w *world) {
+		key := resource.Key{Kind: "Bridge", Name: "lan"}
+		w.start()
+		w.apply(bridgeYAML("lan", "proxlan"))
+		w.until("ready", w.ready(key))
+		w.daemon.stop()
+		b := resource.Clone(w.get(key)).(*v1alpha1.Bridge)
+		b.Status.Nodes = append(b.Status.Nodes, "pve2")
+		_, err := runtime.NewClient(w.store).UpdateStatus(w.Context(), b)
+		w.must(err)
+		w.start()
+		time.Sleep(time.Minute)
+		w.remove(key)
+		w.until("told", w.has(key, "Ready", "False", "NodeOffline"))
+		if w.hasBridge("proxlan") {
+			t.Error("it is not removed where that can be done")
+		}
+		b = resource.Clone(w.get(key)).(*v1alpha1.Bridge)
+		b.Spec.DeletionPolicy = proto.String("Orphan")
+		_, err = w.applier.Update(w.Context(), b)
+		w.must(err)
+		w.until("let go of", w.gone(key))
 	})
 }
 

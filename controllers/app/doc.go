@@ -16,7 +16,8 @@
 //
 // Reasons: ApplianceNotFound, ApplianceNotChosen, ApplianceNotReady, AddressesExhausted,
 // AddressOutsideSubnet, AddressTaken, VMIDsExhausted, VMIDTaken, VMIDIsCopy, UIDElsewhere,
-// DiskCannotShrink, Reserved, Present, Missing, Created, Running, Stopped, NotRunning, Addressed,
+// DiskCannotShrink, Reserved, Present, Missing, Created, Running, Starting, Stopping, Stopped, NotRunning, Locked,
+// Protected, NodeOffline, Addressed,
 // NoAddress, WrongAddress, Served, NotServed, Provisioned, Installing, ProvisionFailed,
 // NotRequested, NotReady, Healthy, NoCheck, Unhealthy, GuestUnreachable.
 //

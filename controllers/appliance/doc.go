@@ -14,7 +14,8 @@
 // DNSReady (DHCP and DNS), ProxyReady, NATReady.
 //
 // Reasons: BridgeNotFound, BridgeNotReady, AddressOutsideSubnet, RangeOutsideSubnet, VMIDTaken,
-// VMIDIsCopy, UIDElsewhere, DiskCannotShrink, Reserved, Present, Missing, Created, Running,
+// VMIDIsCopy, UIDElsewhere, DiskCannotShrink, Reserved, Present, Missing, Created, Running, Starting, Stopping,
+// Locked, Protected, NodeOffline,
 // NotRunning, Installed, Installing, InstallFailed, Addressed, NoUplinkAddress, NoLANAddress,
 // Applied, ApplyFailed, RenderFailed, Serving, NotServing, Disabled, InUse, GuestUnreachable.
 //

@@ -92,7 +92,10 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 			return runtime.Result{}, err
 		}
 	}
-	status(s).Nodes = nodes
+	// A node that is away still has what was written there.
+	known := slices.Concat(status(s).Nodes, nodes)
+	slices.Sort(known)
+	status(s).Nodes = slices.Compact(known)
 	s.True(CondConfigured, "Written", "%s is configured on %s (%s)", iface, strings.Join(nodes, ", "), methodFor(iface))
 	s.True(CondActive, "Active", "%s is up on %s", iface, strings.Join(nodes, ", "))
 	return runtime.Result{}, nil
@@ -161,6 +164,10 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 		if err := r.converge(ctx, s, conn, node, false); err != nil {
 			return runtime.Result{}, err
 		}
+	}
+	if away := status(s).Nodes; len(away) > 0 {
+		return runtime.Result{}, runtime.Waiting(common.DependencyRecheck, "NodeOffline",
+			"deletion waits: %s may still have the bridge and is not online; if it will not come back, set spec.deletionPolicy to Orphan", strings.Join(away, ", "))
 	}
 	return runtime.Result{}, nil
 }
@@ -242,6 +249,9 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 		return runtime.Stalled(blocked.reason, "%s", blocked.text)
 	}
 	if len(todo) == 0 {
+		if !wanted {
+			status(s).Nodes = without(status(s).Nodes, node)
+		}
 		return nil
 	}
 	if err := hostAccess(s, conn, n.iface); err != nil {
@@ -281,8 +291,12 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 	if err := n.verify(ctx, s, wanted); err != nil || wanted {
 		return err
 	}
-	status(s).Nodes = slices.DeleteFunc(status(s).Nodes, func(n string) bool { return n == node })
+	status(s).Nodes = without(status(s).Nodes, node)
 	return s.SaveStatus(ctx)
+}
+
+func without(nodes []string, node string) []string {
+	return slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return n == node })
 }
 
 // settle waits for the reload that the status names.

@@ -13,7 +13,7 @@
 // has it).
 //
 // Reasons: InterfaceTaken, HostAccessMissing, ForeignPendingChanges, Written, NotWritten,
-// Active, NotActive, InUse, GuestsAttached.
+// Active, NotActive, InUse, GuestsAttached, NodeOffline, ReloadFailed.
 //
 // The staging area of a node's network configuration is shared with every administrator:
 // when somebody else's changes are pending nothing is written, because applying ours would

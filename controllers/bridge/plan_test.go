@@ -26,6 +26,8 @@ func TestPlan(t *testing.T) {
 		"pending of others":     {true, 0, observed{node: "pve", pending: "diff"}, "[]", "ForeignPendingChanges"},
 		"pending, nothing todo": {true, 0, with(func(o *observed) { o.pending = "diff" }), "[]", ""},
 		"to be gone":            {false, 0, base, "[Remove Reload]", ""},
+		"maybe in the kernel":   {false, 0, observed{node: "pve", owed: true}, "[Reload]", ""},
+		"owed, but pending":     {false, 0, observed{node: "pve", owed: true, pending: "diff"}, "[]", "ForeignPendingChanges"},
 		"gone":                  {false, 0, observed{node: "pve"}, "[]", ""},
 	} {
 		todo, blocked := plan("lan", tc.wanted, tc.mtu, tc.o)
