@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -109,10 +110,12 @@ func TestRepair(t *testing.T) {
 		{"app guest stopped", func() { lxc("lxc-stop", vmid, "-k") }, d.serves, "App", "Start"},
 		{"app guest destroyed", func() {
 			// It stops the guest, removes all files and then fails at the mount point of the
-			// root; when the daemon is quicker and has started the guest again, once more.
-			for range 20 {
+			// root. The daemon, which would start the guest again meanwhile, stands still.
+			d.pause(syscall.SIGSTOP)
+			defer d.pause(syscall.SIGCONT)
+			for range 5 {
 				d.inNode("lxc-destroy", "-f", "-P", d.Node.LXCPath, "-n", strconv.Itoa(vmid))
-				if d.inNode("test", "-e", d.Node.LXCPath+"/"+strconv.Itoa(vmid)+"/rootfs/etc/hostname").code != 0 {
+				if d.inNode("test", "-e", d.Node.LXCPath+"/"+strconv.Itoa(vmid)+"/rootfs/usr").code != 0 {
 					return
 				}
 			}
@@ -130,6 +133,14 @@ func TestRepair(t *testing.T) {
 			eventually(t, "event "+tc.event, func() bool { return d.countEvents(tc.about, tc.event) > seen })
 			d.must("wait", "--for=condition=Ready", app, apl, "vhost/"+host, "--timeout=90s")
 		})
+	}
+}
+
+// pause stops the daemon's process, or lets it go on.
+func (d *daemon) pause(sig syscall.Signal) {
+	d.t.Helper()
+	if err := d.cmd.Process.Signal(sig); err != nil {
+		d.t.Fatal(err)
 	}
 }
 

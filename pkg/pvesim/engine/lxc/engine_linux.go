@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -84,15 +85,20 @@ func (e *Engine) exists(vmid int) error {
 	return nil
 }
 
-// emptied tells whether the mounted root has nothing in it: lxc-destroy removes all files of
-// a guest and then fails at the mount point.
+// emptied tells whether the mounted root has no programs in it: lxc-destroy removes all files
+// of a guest and then fails at the mount point. A start in between may have written the few
+// files that Proxmox writes, so the root need not be empty.
 func (e *Engine) emptied(vmid int) bool {
 	var dir, root unix.Stat_t
 	if unix.Stat(e.guestDir(vmid), &dir) != nil || unix.Stat(e.rootfs(vmid), &root) != nil || dir.Dev == root.Dev {
 		return false
 	}
-	entries, err := os.ReadDir(e.rootfs(vmid))
-	return err == nil && len(entries) == 0
+	for _, name := range []string{"usr", "sbin"} {
+		if _, err := os.Lstat(filepath.Join(e.rootfs(vmid), name)); !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
+	return true
 }
 
 // Create implements engine.Engine.
