@@ -101,7 +101,7 @@ func eachPoint(t *testing.T, points []point, story func(w *world, p point, after
 	points = slices.DeleteFunc(slices.Clone(points), func(p point) bool { return p.nth > 1 })
 	for i, p := range points {
 		for j, after := range []bool{false, true} {
-			if !some(i+j, 2) { // alternating sides
+			if !some(i+j, 3) { // now one side, now the other
 				continue
 			}
 			side := map[bool]string{false: "before", true: "after"}[after]

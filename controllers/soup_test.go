@@ -32,7 +32,7 @@ func TestSoup(t *testing.T) {
 		lives = 400
 	}
 	for seed := range lives {
-		if !some(seed, 4) {
+		if !some(seed, lives) {
 			continue
 		}
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
