@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/pkg/guest"
 	"github.com/proximity-pve/proximity/pkg/runtime"
 )
@@ -112,7 +113,7 @@ func (r *reconciler) do(ctx context.Context, s *session, run guest.Runner, t gue
 	if res.ExitCode == 0 {
 		return nil
 	}
-	tail := lastLines(string(res.Stdout)+"\n"+string(res.Stderr), 4)
+	tail := common.LastLines(string(res.Stdout)+"\n"+string(res.Stderr), 4)
 	s.False(CondProvisioned, "ProvisionFailed", "%s: exit code %d: %s", argv[0], res.ExitCode, tail)
 	s.Warning(ctx, "ProvisionFailed", "%s: exit code %d: %s", argv[0], res.ExitCode, tail)
 	return runtime.Waiting(provisionRetry, "ProvisionFailed", "%s ended with exit code %d: %s", argv[0], res.ExitCode, tail)
@@ -170,9 +171,4 @@ func provisionHash(spec *v1alpha1.AppSpec) string {
 		put(append([]string{"command"}, c.GetArgv()...)...)
 	}
 	return hex.EncodeToString(h.Sum(nil))
-}
-
-func lastLines(s string, n int) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], " | ")
 }

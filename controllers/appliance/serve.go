@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
 	"github.com/proximity-pve/proximity/pkg/appliance"
@@ -109,7 +110,7 @@ func (r *reconciler) install(ctx context.Context, s *session, box inside, b appl
 			return nil, r.unreachable(s, err)
 		}
 		if res.ExitCode != 0 {
-			tail := lastLines(string(res.Stdout)+string(res.Stderr), 5)
+			tail := common.LastLines(string(res.Stdout)+string(res.Stderr), 5)
 			s.False(CondPackages, "InstallFailed", "%s", tail)
 			s.Warning(ctx, "InstallFailed", "packages could not be installed: %s", tail)
 			return nil, runtime.Waiting(applyRetry, "InstallFailed", "packages could not be installed in the guest: %s", tail)
@@ -273,11 +274,6 @@ func shorten(differs []string) string {
 	return strings.Join(differs, "; ")
 }
 
-func lastLines(s string, n int) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], " | ")
-}
-
 // inside runs the agent in the guest.
 type inside struct {
 	runner guest.Runner
@@ -295,7 +291,7 @@ func (b inside) observe(ctx context.Context, bundle appliance.Bundle) (*applianc
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("agent's answer (exit code %d: %s): %w", res.ExitCode, lastLines(string(res.Stderr), 2), err)
+		return nil, fmt.Errorf("agent's answer (exit code %d: %s): %w", res.ExitCode, common.LastLines(string(res.Stderr), 2), err)
 	}
 	return &o, nil
 }
@@ -316,7 +312,7 @@ func (b inside) stage(ctx context.Context, bundle appliance.Bundle) error {
 		return err
 	}
 	if res.ExitCode != 0 {
-		return fmt.Errorf("unpack in guest %s: exit code %d: %s", b.target, res.ExitCode, lastLines(string(res.Stderr), 3))
+		return fmt.Errorf("unpack in guest %s: exit code %d: %s", b.target, res.ExitCode, common.LastLines(string(res.Stderr), 3))
 	}
 	return nil
 }

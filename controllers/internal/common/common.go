@@ -172,3 +172,9 @@ func vmidClaims(tx runtime.Tx, self resource.Key) []vmidClaim {
 	}
 	return claims
 }
+
+// LastLines is the end of a program's output in one line, for messages.
+func LastLines(output string, n int) string {
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], " | ")
+}
