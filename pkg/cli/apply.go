@@ -22,9 +22,9 @@ const defaultApplyTimeout = 5 * time.Minute
 
 type applyOptions struct {
 	sources
-	dryRun  bool
+	writeFlags
 	force   bool
-	manager string
+	server  bool // --server-side, for those who are used to it
 	wait    bool
 	timeout time.Duration
 }
@@ -39,10 +39,13 @@ func (a *app) applyCommand() *cobra.Command {
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.apply(cmd.Context(), o) },
 	}
-	o.addFlags(cmd)
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "check everything and say what would be done, and change nothing")
+	o.sources.addFlags(cmd)
+	o.writeFlags.addFlags(cmd, manager)
 	cmd.Flags().BoolVar(&o.force, "force", false, "take fields over that other managers set to other values")
-	cmd.Flags().StringVar(&o.manager, "field-manager", manager, "`name` of who owns the fields that the documents set")
+	cmd.Flags().BoolVar(&o.force, "force-conflicts", false, "the same as --force")
+	cmd.Flags().BoolVar(&o.server, "server-side", true, "every apply is")
+	_ = cmd.Flags().MarkHidden("force-conflicts") // they are there: hiding cannot fail
+	_ = cmd.Flags().MarkHidden("server-side")
 	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait until everything that was applied is Ready")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", defaultApplyTimeout, "how long --wait waits")
 	return cmd
@@ -52,7 +55,14 @@ func (a *app) apply(ctx context.Context, o applyOptions) error {
 	if len(o.files) == 0 {
 		return usagef("apply needs -f FILE, -f DIR or -f -")
 	}
+	if !o.server {
+		return usagef("--server-side=false: every apply is done by the daemon, which knows who owns which field; leave it out")
+	}
 	if err := positive("timeout", o.timeout); err != nil {
+		return err
+	}
+	out, err := a.writes(o.writeFlags)
+	if err != nil {
 		return err
 	}
 	docs, err := o.read(a.registry, a.In)
@@ -67,7 +77,7 @@ func (a *app) apply(ctx context.Context, o applyOptions) error {
 		return err
 	}
 	start := time.Now()
-	results, err := conn.ApplySet(ctx, docs, client.ApplyOptions{Manager: o.manager, DryRun: o.dryRun, Force: o.force})
+	results, err := conn.ApplySet(ctx, docs, client.ApplyOptions{Manager: o.manager, DryRun: o.dryRun.on(), Force: o.force})
 	if errors.Is(err, client.ErrInvalid) {
 		// What the daemon saw were single lines of JSON. The same checks here can name the
 		// lines of both documents where two contradict each other.
@@ -78,21 +88,20 @@ func (a *app) apply(ctx context.Context, o applyOptions) error {
 	if err != nil {
 		return err
 	}
-	note := ""
-	if o.dryRun {
-		note = " (dry run)"
-	}
 	for _, r := range results {
-		fmt.Fprintf(a.Out, "%s %s%s\n", r.Key.Short(), r.Outcome, note)
+		out.add(r.Key, r.Object, r.Outcome)
 	}
-	if !o.wait || o.dryRun {
+	if err := out.end(); err != nil {
+		return err
+	}
+	if !o.wait || o.dryRun.on() {
 		return nil
 	}
-	return a.awaitReady(ctx, conn, results, o.timeout, start)
+	return a.awaitReady(ctx, conn, results, o, start)
 }
 
-// awaitReady waits until all applied objects are Ready, and ends with the addresses.
-func (a *app) awaitReady(ctx context.Context, conn *connection, results []client.ApplyResult, timeout time.Duration, start time.Time) error {
+// awaitReady waits until all applied objects are Ready, and ends with the addresses, for people.
+func (a *app) awaitReady(ctx context.Context, conn *connection, results []client.ApplyResult, o applyOptions, start time.Time) error {
 	var keys []resource.Key
 	for _, r := range results {
 		if k := conn.kinds.byName(r.Key.Kind); k != nil && k.hasReady() {
@@ -103,13 +112,13 @@ func (a *app) awaitReady(ctx context.Context, conn *connection, results []client
 		return nil // Namespaces and the like are done when they are stored
 	}
 	board, err := a.await(ctx, conn, wish{
-		targets: targetsOf(keys), goal: isReady, word: "Ready", timeout: max(time.Second, timeout-time.Since(start)),
+		targets: targetsOf(keys), goal: isReady, word: "Ready", timeout: max(time.Second, o.timeout-time.Since(start)),
 	})
 	if errors.Is(err, errInterrupted) {
 		return fmt.Errorf("%w: nothing was undone, the daemon goes on; `proxctl get all` shows the state, "+
 			"the same command with --wait waits again", err)
 	}
-	if err != nil {
+	if err != nil || o.output != "" { // what programs read has nothing after it
 		return err
 	}
 	fmt.Fprintln(a.Out)

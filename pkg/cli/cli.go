@@ -100,7 +100,7 @@ func (a *app) root() *cobra.Command {
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
 	a.add(root, groupResources, a.applyCommand, a.createCommand, a.getCommand, a.describeCommand, a.editCommand,
-		a.labelCommand, a.annotateCommand, a.deleteCommand,
+		a.patchCommand, a.labelCommand, a.annotateCommand, a.deleteCommand,
 		a.waitCommand, a.eventsCommand, a.logsCommand, a.validateCommand, a.apiResourcesCommand, a.explainCommand)
 	a.add(root, groupDaemon, a.restartCommand, a.testNATCommand, a.adminCommand)
 	a.add(root, groupOther, a.configCommand, a.versionCommand)

@@ -89,6 +89,14 @@ func (c *connection) namesOf(ctx context.Context, word, before, prefix string, g
 	return names
 }
 
+// completeKinds completes a kind as the first argument.
+func (a *app) completeKinds(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.completing(cmd, func(_ context.Context, conn *connection) []string { return conn.kindWords("") }), cobra.ShellCompDirectiveNoFileComp
+}
+
 // completeNamespaces completes --namespace.
 func (a *app) completeNamespaces(cmd *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	return a.completing(cmd, func(ctx context.Context, conn *connection) []string {

@@ -17,8 +17,8 @@ import (
 const defaultDeleteTimeout = 2 * time.Minute
 
 type deleteOptions struct {
-	sources
 	selection
+	writeFlags
 	timeout        time.Duration
 	wait           bool
 	ignoreNotFound bool
@@ -34,11 +34,9 @@ func (a *app) deleteCommand() *cobra.Command {
 		Example: "  proxctl delete -f manifests/quickstart/\n  proxctl delete app nginx-01",
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.delete(cmd.Context(), args, o) },
 	}
-	o.addFlags(cmd)
+	o.selection.addFlags(cmd)
+	o.writeFlags.addFlags(cmd, "")
 	f := cmd.Flags()
-	f.BoolVar(&o.all, "all", false, "all resources of the kind in the namespace")
-	f.StringVarP(&o.labels, "selector", "l", "", "those with these labels")
-	f.BoolVarP(&o.everyName, "all-namespaces", "A", false, "with --all or -l: in all namespaces")
 	f.DurationVar(&o.timeout, "timeout", defaultDeleteTimeout, "how long to wait until they are gone")
 	f.BoolVar(&o.wait, "wait", true, "wait until they are gone")
 	f.BoolVar(&o.ignoreNotFound, "ignore-not-found", false, "what does not exist is no error")
@@ -47,15 +45,18 @@ func (a *app) deleteCommand() *cobra.Command {
 }
 
 func (a *app) delete(ctx context.Context, args []string, o deleteOptions) error {
-	if (len(o.files) == 0) == (len(args) == 0) {
-		return usagef("delete needs either -f or resources: KIND NAME..., KIND/NAME..., KIND --all")
+	if o.output != "" && o.output != formatName {
+		return usagef("-o %q: allowed is name", o.output)
 	}
 	if err := positive("timeout", o.timeout); err != nil {
 		return err
 	}
-	conn, keys, err := a.toDelete(ctx, args, o)
+	conn, keys, _, err := a.chosen(ctx, args, o.selection, "delete")
 	if err != nil {
 		return err
+	}
+	if len(o.files) > 0 {
+		slices.Reverse(keys)
 	}
 	// The order is a courtesy (nothing has to wait for long); it is the controllers that
 	// keep what is still used.
@@ -83,7 +84,7 @@ func (a *app) deleteAll(ctx context.Context, conn *connection, keys []resource.K
 	var pending []resource.Key
 	uids := map[resource.Key]string{}
 	for _, key := range keys {
-		obj, err := conn.Delete(ctx, key, "")
+		obj, err := conn.Delete(ctx, key, "", o.options()...)
 		switch {
 		case errors.Is(err, client.ErrNotFound):
 			if !o.ignoreNotFound {
@@ -96,12 +97,17 @@ func (a *app) deleteAll(ctx context.Context, conn *connection, keys []resource.K
 		}
 		pending = append(pending, key)
 		uids[key] = obj.GetMetadata().GetUid()
-		if !o.wait {
+		switch {
+		case o.output == formatName:
+			fmt.Fprintln(a.Out, key.Short())
+		case o.dryRun.on():
+			fmt.Fprintf(a.Out, "%s deleted (dry run)\n", key.Short())
+		case !o.wait:
 			fmt.Fprintf(a.Out, "%s deletion requested\n", key.Short())
 		}
 	}
-	if o.wait && len(pending) > 0 {
-		errs = append(errs, a.awaitGone(ctx, conn, pending, uids, o.timeout))
+	if o.wait && !o.dryRun.on() && len(pending) > 0 {
+		errs = append(errs, a.awaitGone(ctx, conn, pending, uids, o))
 	}
 	return errors.Join(errs...)
 }
@@ -114,43 +120,15 @@ func (c *connection) order(key resource.Key) int {
 	return 0
 }
 
-// toDelete finds the keys. Documents are decoded before the daemon is asked anything, and
-// deleted in the reverse of their order.
-func (a *app) toDelete(ctx context.Context, args []string, o deleteOptions) (*connection, []resource.Key, error) {
-	var docs []resource.Document
-	var err error
-	if len(o.files) > 0 {
-		if docs, err = o.read(a.registry, a.In); err != nil {
-			return nil, nil, err
-		}
-	}
-	conn, err := a.connect(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(o.files) == 0 {
-		keys, _, err := conn.choose(ctx, args, o.selection)
-		return conn, keys, err
-	}
-	if err := a.intoNamespace(docs, conn.namespace); err != nil {
-		return nil, nil, err
-	}
-	var keys []resource.Key
-	for _, d := range slices.Backward(docs) {
-		keys = append(keys, resource.KeyOf(d.Object))
-	}
-	return conn, unique(keys), nil
-}
-
 // awaitGone waits until the objects, and not others of their names, are gone.
-func (a *app) awaitGone(ctx context.Context, conn *connection, keys []resource.Key, uids map[resource.Key]string, timeout time.Duration) error {
+func (a *app) awaitGone(ctx context.Context, conn *connection, keys []resource.Key, uids map[resource.Key]string, o deleteOptions) error {
 	targets := targetsOf(keys)
 	for i := range targets {
 		targets[i].UID = uids[targets[i].Key]
 	}
-	board, err := a.await(ctx, conn, wish{targets: targets, goal: isGone, word: "deleted", timeout: timeout, quiet: true})
+	board, err := a.await(ctx, conn, wish{targets: targets, goal: isGone, word: "deleted", timeout: o.timeout, quiet: true})
 	for _, item := range board.Items() {
-		if item.Done {
+		if item.Done && o.output != formatName {
 			fmt.Fprintf(a.Out, "%s deleted\n", item.Name)
 		}
 	}

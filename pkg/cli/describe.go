@@ -22,49 +22,56 @@ import (
 const labelWidth = 14
 
 func (a *app) describeCommand() *cobra.Command {
+	var s selection
 	cmd := &cobra.Command{
-		Use:     "describe KIND/NAME... | KIND NAME...",
-		Short:   "Show everything about a resource, with its conditions and events",
-		Example: "  proxctl describe app nginx-01\n  proxctl describe appliance/proximity",
-		Args:    atLeast(1, "KIND/NAME or KIND NAME"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.describe(cmd.Context(), args) },
+		Use:     "describe KIND/NAME... | KIND NAME... | KIND | -f FILE",
+		Short:   "Show everything about resources, with their conditions and events",
+		Example: "  proxctl describe app nginx-01\n  proxctl describe appliance/proximity\n  proxctl describe apps -l tier=web",
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.describe(cmd.Context(), args, s) },
 	}
+	s.addFlags(cmd)
 	cmd.ValidArgsFunction = a.completeObjects
 	return cmd
 }
 
-func (a *app) describe(ctx context.Context, args []string) error {
-	conn, err := a.connect(ctx)
-	if err != nil {
-		return err
+func (a *app) describe(ctx context.Context, args []string, s selection) error {
+	if len(args) == 1 && !strings.Contains(args[0], "/") {
+		s.all = true
 	}
-	keys, err := conn.refs(args)
+	conn, keys, byName, err := a.chosen(ctx, args, s, "describe")
 	if err != nil {
 		return err
 	}
 	if len(keys) == 0 {
-		return usagef("describe needs KIND/NAME or KIND NAME")
+		fmt.Fprintln(a.Err, "No resources found.")
 	}
+	var errs []error
 	for i, key := range keys {
-		obj, err := conn.Get(ctx, key)
-		if errors.Is(err, client.ErrNotFound) {
-			return missing(key)
-		}
-		if err != nil {
-			return err
-		}
-		events, err := conn.eventsAbout(ctx, obj)
-		if err != nil {
-			return err
-		}
-		if i > 0 {
-			fmt.Fprintln(a.Out)
-		}
-		if err := writeDescription(a.Out, conn.kinds.byName(key.Kind), obj, events, time.Now()); err != nil {
-			return err
+		switch err := a.describeOne(ctx, conn, key, i > 0); {
+		case errors.Is(err, client.ErrNotFound) && !byName: // gone since it was listed
+		case err != nil:
+			errs = append(errs, err)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+func (a *app) describeOne(ctx context.Context, conn *connection, key resource.Key, more bool) error {
+	obj, err := conn.Get(ctx, key)
+	if errors.Is(err, client.ErrNotFound) {
+		return missing(key)
+	}
+	if err != nil {
+		return err
+	}
+	events, err := conn.eventsAbout(ctx, obj)
+	if err != nil {
+		return err
+	}
+	if more {
+		fmt.Fprintln(a.Out)
+	}
+	return writeDescription(a.Out, conn.kinds.byName(key.Kind), obj, events, time.Now())
 }
 
 // writeDescription writes what is known of an object: metadata, the columns that its kind

@@ -178,7 +178,7 @@ func (e *edited) save(ctx context.Context, text string) error {
 		old, m := e.base.GetMetadata(), obj.GetMetadata()
 		m.Uid, m.ResourceVersion, m.ManagedFields = old.GetUid(), old.GetResourceVersion(), old.GetManagedFields()
 		m.Generation, m.CreationTimestamp, m.DeletionTimestamp = 0, "", ""
-		if _, err = e.conn.Update(ctx, obj); !errors.Is(err, client.ErrConflict) {
+		if _, err = e.conn.Update(ctx, obj, client.ManagedBy("proxctl-edit")); !errors.Is(err, client.ErrConflict) {
 			return err
 		}
 		now, getErr := e.conn.Get(ctx, e.key)

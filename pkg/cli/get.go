@@ -24,6 +24,9 @@ type getOptions struct {
 	sortBy     string
 	all        bool
 	watch      bool
+	watchOnly  bool
+	ignore     bool     // what does not exist
+	columns    []string // of labels
 	noHeaders  bool
 	showLabels bool
 	managed    bool
@@ -56,8 +59,11 @@ func (a *app) getCommand() *cobra.Command {
 	f.StringVar(&o.fields, "field-selector", "", "field `selector`, for example metadata.name=web or status.phase!=Succeeded")
 	f.StringVar(&o.sortBy, "sort-by", "", "`path` of the field to sort by, for example .status.vmid")
 	f.BoolVar(&o.showLabels, "show-labels", false, "in tables: the labels, as the last column")
+	f.StringSliceVarP(&o.columns, "label-columns", "L", nil, "in tables: a column for each of these `labels`")
 	f.BoolVarP(&o.all, "all-namespaces", "A", false, "in all namespaces")
 	f.BoolVarP(&o.watch, "watch", "w", false, "then show changes until interrupted; -o json gives a line for each")
+	f.BoolVar(&o.watchOnly, "watch-only", false, "show changes only, not what there is")
+	f.BoolVar(&o.ignore, "ignore-not-found", false, "what does not exist is no error, and is not shown")
 	f.BoolVar(&o.noHeaders, "no-headers", false, "no line of headings")
 	f.BoolVar(&o.managed, "show-managed-fields", false, "with yaml and json: who set which field")
 	f.IntVar(&o.chunk, "chunk-size", defaultChunk, "ask for this `number` of objects at a time; 0: for all at once")
@@ -85,7 +91,7 @@ func (a *app) get(ctx context.Context, args []string, o getOptions) error {
 	if named && (o.selector != "" || o.fields != "" || o.all) {
 		return usagef("names together with -l, --field-selector or -A: allowed is one of them")
 	}
-	if o.watch {
+	if o.watch || o.watchOnly {
 		return a.watch(ctx, conn, args, o, out)
 	}
 	if named {
@@ -129,7 +135,9 @@ func (a *app) getNamed(ctx context.Context, conn *connection, args []string, o g
 		obj, err := conn.Get(ctx, key)
 		switch {
 		case errors.Is(err, client.ErrNotFound):
-			errs = append(errs, missing(key))
+			if !o.ignore {
+				errs = append(errs, missing(key))
+			}
 		case err != nil:
 			return err
 		default:

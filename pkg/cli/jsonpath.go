@@ -114,34 +114,47 @@ func customColumns(text string) ([]customColumn, error) {
 }
 
 func (p *printer) customTable(objs []resource.Object) error {
-	var headings []string
-	for _, c := range p.columns {
-		headings = append(headings, c.heading)
-	}
+	headings := p.customHeadings()
 	if p.opts.noHeaders {
 		headings = nil
 	}
 	var rows [][]string
 	for _, obj := range objs {
-		data, err := objectValue(p.shown(obj))
+		row, err := p.customRow(obj)
 		if err != nil {
 			return err
-		}
-		var row []string
-		for _, c := range p.columns {
-			values, err := find(c.path, data)
-			if err != nil {
-				return usagef("-o custom-columns: %s: %v", c.heading, err)
-			}
-			var texts []string
-			for _, v := range values {
-				texts = append(texts, valueText(v))
-			}
-			row = append(row, cellOr(term.Clean(strings.Join(texts, ","))))
 		}
 		rows = append(rows, row)
 	}
 	return writeTable(p.w, headings, rows)
+}
+
+func (p *printer) customHeadings() []string {
+	var headings []string
+	for _, c := range p.columns {
+		headings = append(headings, c.heading)
+	}
+	return headings
+}
+
+func (p *printer) customRow(obj resource.Object) ([]string, error) {
+	data, err := objectValue(p.shown(obj))
+	if err != nil {
+		return nil, err
+	}
+	var row []string
+	for _, c := range p.columns {
+		values, err := find(c.path, data)
+		if err != nil {
+			return nil, usagef("-o custom-columns: %s: %v", c.heading, err)
+		}
+		var texts []string
+		for _, v := range values {
+			texts = append(texts, valueText(v))
+		}
+		row = append(row, cellOr(term.Clean(strings.Join(texts, ","))))
+	}
+	return row, nil
 }
 
 // valueText is text as it is and everything else as JSON.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/cli/term"
 	"github.com/proximity-pve/proximity/pkg/client"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
@@ -22,7 +23,9 @@ const maxConflicts = 10
 // markOptions are those of label and annotate, which differ in what they write to.
 type markOptions struct {
 	selection
+	writeFlags
 	overwrite bool
+	list      bool
 	what      string // label
 	done      string // labeled
 	of        func(*v1alpha1.ObjectMeta) *map[string]string
@@ -46,14 +49,14 @@ func (a *app) markCommand(o markOptions) *cobra.Command {
 		Long: "Set " + o.what + "s by KEY=VALUE and remove them by KEY-. Another value that is already\n" +
 			"there is an error, and the resource stays as it is, unless --overwrite is given.",
 		Example: "  proxctl " + verb + " app/nginx-01 tier=web old-",
-		Args:    atLeast(2, "resources, and KEY=VALUE or KEY-"),
+		Args:    atLeast(1, "resources, and KEY=VALUE or KEY-"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.mark(cmd.Context(), args, o) },
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.overwrite, "overwrite", false, "replace values that are there")
-	f.BoolVar(&o.all, "all", false, "all resources of the kind in the namespace")
-	f.StringVarP(&o.labels, "selector", "l", "", "those with these labels")
-	f.BoolVarP(&o.everyName, "all-namespaces", "A", false, "with --all or -l: in all namespaces")
+	f.BoolVar(&o.list, "list", false, "show the "+o.what+"s that there are, after those that are changed")
+	o.selection.addFlags(cmd)
+	o.writeFlags.addFlags(cmd, "proxctl-"+verb)
 	cmd.ValidArgsFunction = a.completeObjects
 	return cmd
 }
@@ -62,10 +65,13 @@ func (a *app) markCommand(o markOptions) *cobra.Command {
 type marks map[string]*string
 
 // parseMarks splits the arguments into resources and, after them, changes.
-func parseMarks(args []string) (resources []string, m marks, err error) {
+func parseMarks(args []string, o markOptions) (resources []string, m marks, err error) {
 	isMark := func(arg string) bool { return strings.Contains(arg, "=") || strings.HasSuffix(arg, "-") }
 	first := slices.IndexFunc(args, isMark)
-	if first <= 0 {
+	switch {
+	case first < 0 && o.list:
+		return args, marks{}, nil
+	case first < 0 || first == 0 && len(o.files) == 0:
 		return nil, nil, usagef("allowed are resources, and after them KEY=VALUE to set and KEY- to remove")
 	}
 	m = marks{}
@@ -88,15 +94,15 @@ func parseMarks(args []string) (resources []string, m marks, err error) {
 }
 
 func (a *app) mark(ctx context.Context, args []string, o markOptions) error {
-	args, changes, err := parseMarks(args)
+	args, changes, err := parseMarks(args, o)
 	if err != nil {
 		return err
 	}
-	conn, err := a.connect(ctx)
+	out, err := a.writes(o.writeFlags)
 	if err != nil {
 		return err
 	}
-	keys, _, err := conn.choose(ctx, args, o.selection)
+	conn, keys, _, err := a.chosen(ctx, args, o.selection, "this")
 	if err != nil {
 		return err
 	}
@@ -105,19 +111,32 @@ func (a *app) mark(ctx context.Context, args []string, o markOptions) error {
 	}
 	var errs []error
 	for _, key := range keys {
-		changed, err := conn.modify(ctx, key, func(obj resource.Object) error {
+		obj, changed, err := conn.modify(ctx, key, o.options(), func(obj resource.Object) error {
 			return changes.apply(o.of(obj.GetMetadata()), key, o)
 		})
 		switch {
 		case err != nil:
 			errs = append(errs, err)
+			continue
+		case o.list:
+			a.listMarks(key, *o.of(obj.GetMetadata()), len(keys) > 1)
 		case changed:
-			fmt.Fprintf(a.Out, "%s %s\n", key.Short(), o.done)
+			out.add(key, obj, o.done)
 		default:
-			fmt.Fprintf(a.Out, "%s not %s: nothing to change\n", key.Short(), o.done)
+			out.add(key, obj, "not "+o.done+": nothing to change")
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, out.end())...)
+}
+
+// listMarks writes KEY=VALUE lines, under the object's name when there are several.
+func (a *app) listMarks(key resource.Key, m map[string]string, several bool) {
+	if several {
+		fmt.Fprintf(a.Out, "# %s\n", key.Short())
+	}
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		fmt.Fprintln(a.Out, term.Clean(name+"="+m[name]))
+	}
 }
 
 // apply makes the changes, all or none.
@@ -142,25 +161,26 @@ func (m marks) apply(to *map[string]string, key resource.Key, o markOptions) err
 }
 
 // modify changes an object as it is now; when somebody else was faster, it does so again
-// on the result, at most maxConflicts times. It tells whether there was anything to change.
-func (c *connection) modify(ctx context.Context, key resource.Key, change func(resource.Object) error) (changed bool, err error) {
+// on the result, at most maxConflicts times. It returns the object as it is then, and tells
+// whether there was anything to change.
+func (c *connection) modify(ctx context.Context, key resource.Key, opts []client.WriteOption, change func(resource.Object) error) (obj resource.Object, changed bool, err error) {
 	for range maxConflicts {
 		var cur resource.Object
 		if cur, err = c.Get(ctx, key); errors.Is(err, client.ErrNotFound) {
-			return false, missing(key)
+			return nil, false, missing(key)
 		} else if err != nil {
-			return false, err
+			return nil, false, err
 		}
-		obj := resource.Clone(cur)
+		obj = resource.Clone(cur)
 		if err = change(obj); err != nil {
-			return false, err
+			return nil, false, err
 		}
 		if resource.EqualField(cur, obj, "metadata") && resource.EqualField(cur, obj, "spec") {
-			return false, nil
+			return cur, false, nil
 		}
-		if _, err = c.Update(ctx, obj); !errors.Is(err, client.ErrConflict) {
-			return err == nil, err
+		if obj, err = c.Update(ctx, obj, opts...); !errors.Is(err, client.ErrConflict) {
+			return obj, err == nil, err
 		}
 	}
-	return false, err
+	return nil, false, err
 }

@@ -116,7 +116,7 @@ func (p *printer) tables(kinds *kindTable, objs []resource.Object, now time.Time
 }
 
 func (p *printer) layout(k *kind, prefix bool) layout {
-	return layout{kind: k, wide: p.format == formatWide, namespace: p.opts.all && k.Namespaced, prefix: prefix, labels: p.opts.showLabels}
+	return layout{kind: k, wide: p.format == formatWide, namespace: p.opts.all && k.Namespaced, prefix: prefix, labels: p.opts.showLabels, keys: p.opts.columns}
 }
 
 // shown is the object without what is of no use to people.

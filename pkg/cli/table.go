@@ -58,9 +58,10 @@ func writeRows(w io.Writer, headings []string, rows [][]string, wide []int) erro
 type layout struct {
 	kind      *kind
 	wide      bool
-	namespace bool // a column for it
-	prefix    bool // names as kind/name
-	labels    bool // a column for them, the last one
+	namespace bool     // a column for it
+	prefix    bool     // names as kind/name
+	labels    bool     // a column for them, the last one
+	keys      []string // a column for each of these labels, before that
 }
 
 func (l layout) headings() []string {
@@ -73,6 +74,9 @@ func (l layout) headings() []string {
 		h = append(h, c.GetName())
 	}
 	h = append(h, "AGE")
+	for _, key := range l.keys {
+		h = append(h, strings.ToUpper(term.Clean(key[strings.LastIndexByte(key, '/')+1:])))
+	}
 	if l.labels {
 		h = append(h, "LABELS")
 	}
@@ -82,9 +86,9 @@ func (l layout) headings() []string {
 // ageColumn is the place of the age in a row.
 func (l layout) ageColumn() int {
 	if l.labels {
-		return len(l.headings()) - 2
+		return len(l.headings()) - 2 - len(l.keys)
 	}
-	return len(l.headings()) - 1
+	return len(l.headings()) - 1 - len(l.keys)
 }
 
 func (l layout) columns() []*columnOption {
@@ -112,6 +116,9 @@ func (l layout) row(obj resource.Object, now time.Time) []string {
 		row = append(row, cellOr(columnText(obj, c.GetPath(), now)))
 	}
 	row = append(row, cellOr(age(m.GetCreationTimestamp(), now)))
+	for _, key := range l.keys {
+		row = append(row, cellOr(term.Clean(m.GetLabels()[key])))
+	}
 	if l.labels {
 		row = append(row, cellOr(columnText(obj, "metadata.labels", now)))
 	}

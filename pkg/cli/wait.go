@@ -25,20 +25,18 @@ type waitOptions struct {
 func (a *app) waitCommand() *cobra.Command {
 	var o waitOptions
 	cmd := &cobra.Command{
-		Use:   "wait --for=condition=TYPE[=VALUE]|delete KIND/NAME... | KIND NAME... | KIND --all",
-		Short: "Wait until resources have a condition, or are gone",
+		Use:   "wait --for=condition=TYPE[=VALUE]|jsonpath=PATH[=VALUE]|create|delete KIND/NAME... | KIND NAME... | KIND --all",
+		Short: "Wait until resources have a condition or a value, or are gone",
 		Example: "  proxctl wait --for=condition=Ready app/nginx-01 --timeout=60s\n" +
 			"  proxctl wait --for=condition=Ready apps --all\n" +
+			"  proxctl wait --for=jsonpath='{.status.state}'=Stopped app/nginx-01\n" +
 			"  proxctl wait --for=delete app/nginx-01",
-		Args: atLeast(1, "resources: KIND/NAME..., KIND NAME... or KIND --all"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.wait(cmd.Context(), args, o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.goal, "for", "condition=Ready", "`goal`: condition=TYPE, condition=TYPE=VALUE or delete")
+	f.StringVar(&o.goal, "for", "condition=Ready", "`goal`: condition=TYPE[=VALUE], jsonpath=PATH[=VALUE], create or delete")
 	f.DurationVar(&o.timeout, "timeout", defaultWaitTimeout, "how long to wait")
-	f.BoolVar(&o.all, "all", false, "all resources of the kind in the namespace")
-	f.StringVarP(&o.labels, "selector", "l", "", "those with these labels")
-	f.BoolVarP(&o.everyName, "all-namespaces", "A", false, "with --all or -l: in all namespaces")
+	o.selection.addFlags(cmd)
 	cmd.ValidArgsFunction = a.completeObjects
 	return cmd
 }
@@ -51,18 +49,14 @@ func (a *app) wait(ctx context.Context, args []string, o waitOptions) error {
 	if err := positive("timeout", o.timeout); err != nil {
 		return err
 	}
-	conn, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	keys, byName, err := conn.choose(ctx, args, o.selection)
+	conn, keys, byName, err := a.chosen(ctx, args, o.selection, "wait")
 	if err != nil {
 		return err
 	}
 	if len(keys) == 0 {
 		return &notFoundError{"there is nothing to wait for: no resources found" + hintScope(conn, o.selection)}
 	}
-	if byName && o.goal != "delete" {
+	if byName && o.goal != "delete" && o.goal != "create" {
 		if err := conn.mustExist(ctx, keys); err != nil {
 			return err
 		}
@@ -70,8 +64,8 @@ func (a *app) wait(ctx context.Context, args []string, o waitOptions) error {
 	board, err := a.await(ctx, conn, wish{targets: targetsOf(keys), goal: goal, word: word, timeout: o.timeout, quiet: true})
 	for _, item := range board.Items() {
 		switch {
-		case item.Done && o.goal == "delete":
-			fmt.Fprintf(a.Out, "%s deleted\n", item.Name)
+		case item.Done && (o.goal == "delete" || o.goal == "create"):
+			fmt.Fprintf(a.Out, "%s %s\n", item.Name, word)
 		case item.Done:
 			fmt.Fprintf(a.Out, "%s condition met\n", item.Name)
 		}
@@ -100,21 +94,33 @@ func (c *connection) mustExist(ctx context.Context, keys []resource.Key) error {
 	return errors.Join(errs...)
 }
 
-// parseGoal reads --for. A condition counts when it speaks of the current generation.
+// parseGoal reads --for; word is what reaching it is called.
 func parseGoal(text string) (goal progress.Goal, word string, err error) {
-	if text == "delete" {
+	switch typ, rest, _ := strings.Cut(text, "="); {
+	case text == "delete":
 		return isGone, "deleted", nil
+	case text == "create":
+		return func(obj resource.Object) bool { return obj != nil }, "created", nil
+	case typ == "condition":
+		goal, word = conditionGoal(rest)
+	case typ == "jsonpath":
+		goal, word, err = pathGoal(rest)
 	}
-	rest, ok := strings.CutPrefix(text, "condition=")
-	typ, value, hasValue := strings.Cut(rest, "=")
-	if !ok || typ == "" || hasValue && value == "" {
-		return nil, "", usagef("--for %q: allowed are condition=TYPE, condition=TYPE=VALUE (True, False, Unknown) and delete", text)
+	if goal == nil && err == nil {
+		err = usagef("--for %q: allowed are condition=TYPE, condition=TYPE=VALUE (True, False, Unknown), jsonpath=PATH, jsonpath=PATH=VALUE, create and delete", text)
 	}
-	word = typ
+	return goal, word, err
+}
+
+// conditionGoal reads TYPE or TYPE=VALUE. A condition counts when it speaks of the current
+// generation. nil: it is neither.
+func conditionGoal(text string) (goal progress.Goal, word string) {
+	typ, value, hasValue := strings.Cut(text, "=")
+	if typ == "" || hasValue && value == "" {
+		return nil, ""
+	}
 	if !hasValue {
-		value = "True"
-	} else {
-		word += "=" + value
+		text, value = typ, "True"
 	}
 	return func(obj resource.Object) bool {
 		if obj == nil {
@@ -126,5 +132,30 @@ func parseGoal(text string) (goal progress.Goal, word string, err error) {
 			}
 		}
 		return false
-	}, word, nil
+	}, text
+}
+
+// pathGoal reads PATH, which must lead to something, or PATH=VALUE, which must lead to that
+// only. An equals sign inside the braces belongs to the path.
+func pathGoal(text string) (goal progress.Goal, word string, err error) {
+	end := strings.LastIndexByte(text, '}') + 1
+	tail, value, hasValue := strings.Cut(text[end:], "=")
+	path, err := newPath("--for jsonpath", text[:end]+tail)
+	if err != nil || hasValue && value == "" {
+		return nil, "", err
+	}
+	return func(obj resource.Object) bool {
+		if obj == nil {
+			return false
+		}
+		data, err := objectValue(obj)
+		if err != nil {
+			return false
+		}
+		found, err := find(path, data)
+		if err != nil || !hasValue {
+			return err == nil && len(found) > 0
+		}
+		return len(found) == 1 && valueText(found[0]) == value
+	}, text, nil
 }

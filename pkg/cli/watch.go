@@ -14,10 +14,6 @@ import (
 // watch shows a kind, or one object, and then every change, until it is interrupted. It
 // survives a restart of the daemon.
 func (a *app) watch(ctx context.Context, conn *connection, args []string, o getOptions, out *printer) error {
-	switch out.format {
-	case formatYAML, formatJSONPath, formatColumns:
-		return usagef("-w with -o %s: allowed are tables, json and name", out.format)
-	}
 	if o.sortBy != "" {
 		return usagef("-w and --sort-by contradict each other: changes come in the order in which they happen")
 	}
@@ -34,7 +30,7 @@ func (a *app) watch(ctx context.Context, conn *connection, args []string, o getO
 		}
 	}
 	opts.Interrupted = func(err error) { fmt.Fprintf(a.Err, "connection lost (%v); trying again\n", err) }
-	w := &watchPrinter{printer: out, layout: out.layout(k, false)}
+	w := &watchPrinter{printer: out, layout: out.layout(k, false), skip: o.watchOnly}
 	err = conn.Follow(ctx, opts, w.event)
 	if errors.Is(err, errInterrupted) {
 		return nil // the only way to end a watch
@@ -71,27 +67,66 @@ func watchScope(conn *connection, args []string, o getOptions) (*kind, client.Wa
 type watchPrinter struct {
 	*printer
 	layout   layout
+	skip     bool // the snapshot is not shown
+	live     bool // the snapshot is complete
 	snapshot [][]string
-	wide     []int // nil: the snapshot is not complete
+	wide     []int
 }
 
 func (w *watchPrinter) event(ev client.Event) error {
 	switch {
 	case ev.Type == client.Bookmark:
+		if w.live {
+			return nil
+		}
+		w.live = true
 		return w.startTable()
-	case ev.Object == nil:
+	case ev.Object == nil || w.skip && !w.live:
 		return nil
-	case w.format == formatJSON:
+	}
+	switch w.format {
+	case formatJSON:
 		return w.jsonLine(ev.Type, ev.Object)
-	case w.format == formatName:
+	case formatName:
 		_, err := fmt.Fprintln(w.w, resource.KeyOf(ev.Object).Short())
 		return err
+	case formatYAML:
+		if _, err := fmt.Fprintln(w.w, "---"); err != nil {
+			return err
+		}
+		return w.yaml([]resource.Object{ev.Object}, true)
+	case formatJSONPath:
+		return w.jsonPathOnce(ev.Object)
 	}
-	row := w.layout.row(ev.Object, time.Now())
-	if ev.Type == client.Deleted {
-		row[w.layout.ageColumn()] = "deleted"
+	return w.row(ev)
+}
+
+// jsonPathOnce executes the template on one object; it has to be parsed for each, as one
+// with a range can be executed once only.
+func (w *watchPrinter) jsonPathOnce(obj resource.Object) error {
+	_, text, _ := strings.Cut(w.opts.output, "=")
+	var err error
+	if w.template, err = newTemplate("-o jsonpath", text); err != nil {
+		return err
 	}
-	if w.wide == nil {
+	return w.jsonPath([]resource.Object{obj}, true)
+}
+
+// row writes a line of a table.
+func (w *watchPrinter) row(ev client.Event) error {
+	var row []string
+	if w.format == formatColumns {
+		var err error
+		if row, err = w.customRow(ev.Object); err != nil {
+			return err
+		}
+	} else {
+		row = w.layout.row(ev.Object, time.Now())
+		if ev.Type == client.Deleted {
+			row[w.layout.ageColumn()] = "deleted"
+		}
+	}
+	if !w.live {
 		w.snapshot = append(w.snapshot, row)
 		return nil
 	}
@@ -99,10 +134,15 @@ func (w *watchPrinter) event(ev client.Event) error {
 }
 
 func (w *watchPrinter) startTable() error {
-	if w.wide != nil || w.format == formatJSON || w.format == formatName {
+	var headings []string
+	switch w.format {
+	case formatTable, formatWide:
+		headings = w.layout.headings()
+	case formatColumns:
+		headings = w.customHeadings()
+	default:
 		return nil
 	}
-	headings := w.layout.headings()
 	w.wide = widths(headings, w.snapshot)
 	if w.opts.noHeaders {
 		headings = nil

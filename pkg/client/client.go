@@ -195,41 +195,62 @@ func (c *Client) List(ctx context.Context, kind string, opts ListOptions) (List,
 	return list, nil
 }
 
-// Create stores a new object.
-func (c *Client) Create(ctx context.Context, obj resource.Object) (resource.Object, error) {
-	packed, err := anypb.New(obj)
+// pack is the object as it travels.
+func pack(obj resource.Object) (*anypb.Any, error) {
+	a, err := anypb.New(obj)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", resource.KeyOf(obj), err)
 	}
-	resp, err := c.rpc.Create(ctx, &v1alpha1.CreateRequest{Object: packed})
+	return a, nil
+}
+
+// Create stores a new object.
+func (c *Client) Create(ctx context.Context, obj resource.Object, opts ...WriteOption) (resource.Object, error) {
+	sent, err := pack(obj)
+	if err != nil {
+		return nil, err
+	}
+	o := writing(opts)
+	resp, err := c.rpc.Create(ctx, &v1alpha1.CreateRequest{Object: sent, DryRun: o.dryRun, FieldManager: o.manager})
 	return c.one(ctx, resp, err)
 }
 
 // Update replaces metadata and spec. A metadata.resourceVersion that is not the current
 // one is ErrConflict.
-func (c *Client) Update(ctx context.Context, obj resource.Object) (resource.Object, error) {
-	packed, err := anypb.New(obj)
+func (c *Client) Update(ctx context.Context, obj resource.Object, opts ...WriteOption) (resource.Object, error) {
+	req, err := updateRequest(obj, opts)
 	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", resource.KeyOf(obj), err)
+		return nil, err
 	}
-	resp, err := c.rpc.Update(ctx, &v1alpha1.UpdateRequest{Object: packed})
+	resp, err := c.rpc.Update(ctx, req)
 	return c.one(ctx, resp, err)
 }
 
-// UpdateStatus replaces the status.
-func (c *Client) UpdateStatus(ctx context.Context, obj resource.Object) (resource.Object, error) {
-	packed, err := anypb.New(obj)
+// UpdateStatus replaces the status; a metadata.resourceVersion that is not the current one
+// is ErrConflict.
+func (c *Client) UpdateStatus(ctx context.Context, obj resource.Object, opts ...WriteOption) (resource.Object, error) {
+	req, err := updateRequest(obj, opts)
 	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", resource.KeyOf(obj), err)
+		return nil, err
 	}
-	resp, err := c.rpc.UpdateStatus(ctx, &v1alpha1.UpdateRequest{Object: packed})
+	resp, err := c.rpc.UpdateStatus(ctx, req)
 	return c.one(ctx, resp, err)
+}
+
+func updateRequest(obj resource.Object, opts []WriteOption) (*v1alpha1.UpdateRequest, error) {
+	sent, err := pack(obj)
+	if err != nil {
+		return nil, err
+	}
+	o := writing(opts)
+	return &v1alpha1.UpdateRequest{Object: sent, DryRun: o.dryRun, FieldManager: o.manager}, nil
 }
 
 // Delete asks for deletion and returns the object as it is then; finalizers may keep it
 // for a while. uid, when set, is the one that the object must have.
-func (c *Client) Delete(ctx context.Context, key resource.Key, uid string) (resource.Object, error) {
-	resp, err := c.rpc.Delete(ctx, &v1alpha1.DeleteRequest{Key: keyMessage(key), Uid: uid})
+func (c *Client) Delete(ctx context.Context, key resource.Key, uid string, opts ...WriteOption) (resource.Object, error) {
+	o := writing(opts)
+	resp, err := c.rpc.Delete(ctx, &v1alpha1.DeleteRequest{Key: keyMessage(key), Uid: uid, ResourceVersion: o.resourceVersion, DryRun: o.dryRun})
 	return c.one(ctx, resp, err)
 }
 
