@@ -1,9 +1,9 @@
 package pvesim
 
 import (
-	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -21,19 +21,42 @@ func getVersion(*call) (result, error) {
 }
 
 func clusterStatus(c *call) (result, error) {
-	ip := "127.0.0.1"
-	if p, err := netip.ParsePrefix(c.node.cfg.UplinkAddress); err == nil {
-		ip = p.Addr().String()
+	n := c.node
+	var rows []map[string]any
+	inCluster := n.cfg.ClusterName != ""
+	if inCluster {
+		rows = append(rows, map[string]any{
+			"type": "cluster", "id": "cluster", "name": n.cfg.ClusterName, "nodes": len(n.nodes), "version": len(n.nodes), "quorate": number(n.quorate()),
+		})
 	}
-	name := c.node.cfg.NodeName
-	return result{data: []map[string]any{{"type": "node", "id": "node/" + name, "name": name, "online": 1, "local": 1, "level": "", "ip": ip, "nodeid": 0}}}, nil
+	for _, m := range n.nodes {
+		row := map[string]any{
+			"type": "node", "id": "node/" + m.name, "name": m.name, "online": number(m.Online()), "local": number(m == n),
+			"level": "", "ip": m.ip(), "nodeid": 0,
+		}
+		if inCluster {
+			row["nodeid"] = m.index + 1
+		}
+		rows = append(rows, row)
+	}
+	return result{data: rows}, nil
+}
+
+// ip is the node's address, that of its uplink.
+func (n *Node) ip() string {
+	if p, err := netip.ParsePrefix(n.address); err == nil {
+		return p.Addr().String()
+	}
+	return "127.0.0.1"
 }
 
 // nextID answers with the first free VMID, or checks one. It reserves nothing.
 func nextID(c *call) (result, error) {
 	taken := map[int]bool{}
-	for _, vmid := range c.node.guests.ids(c.node) {
-		taken[vmid] = true
+	for _, n := range c.node.nodes {
+		for _, vmid := range n.guests.ids(n) {
+			taken[vmid] = true
+		}
 	}
 	if c.has("vmid") {
 		if taken[c.vmid()] {
@@ -49,58 +72,46 @@ func nextID(c *call) (result, error) {
 	return result{}, die("unable to get any free VMID in range [%d, %d]", firstVMID, lastVMID+1)
 }
 
-func clusterResources(c *call) (result, error) {
-	rows := []map[string]any{}
-	want := c.params["type"]
-	if want == "" || want == "vm" {
-		vms, err := c.resourceGuests()
-		if err != nil {
-			return result{}, err
-		}
-		rows = append(rows, vms...)
-	}
-	if want == "" || want == "node" {
-		row := c.nodeRow()
-		row["cgroup-mode"] = 2
+func (n *Node) uptime() int64 { return int64(time.Since(n.started) / time.Second) }
+
+func listNodes(c *call) (result, error) {
+	var rows []map[string]any
+	for _, n := range c.node.nodes {
+		row := c.nodeRow(n)
+		row["ssl_fingerprint"] = n.creds.Fingerprint
 		rows = append(rows, row)
-	}
-	name := c.node.cfg.NodeName
-	if want == "" || want == "storage" {
-		for _, s := range c.node.cfg.Storages {
-			if !c.may(storageACL(s.ID), "Datastore.Audit", "Datastore.AllocateSpace") {
-				continue
-			}
-			r := c.node.storageRow(s)
-			rows = append(rows, map[string]any{
-				"id": "storage/" + name + "/" + s.ID, "type": "storage", "storage": s.ID, "node": name, "status": "available", "shared": 0,
-				"plugintype": s.Type, "content": r["content"], "disk": r["used"], "maxdisk": s.Bytes,
-			})
-		}
-	}
-	if (want == "" || want == "sdn") && c.may("/sdn/zones/localnetwork", "SDN.Audit", "SDN.Use") {
-		rows = append(rows, map[string]any{"id": "network/" + name + "/zone/localnetwork", "type": "network", "network": "localnetwork", "network-type": "zone", "node": name, "status": "ok"})
 	}
 	return result{data: rows}, nil
 }
 
-// nodeRow is the node in lists; without Sys.Audit it has no figures.
-func (c *call) nodeRow() map[string]any {
-	name := c.node.cfg.NodeName
-	row := map[string]any{"id": "node/" + name, "type": "node", "node": name, "status": "online", "level": ""}
-	if c.may("/nodes/"+name, "Sys.Audit") {
-		row["maxcpu"], row["maxmem"], row["maxdisk"] = runtime.NumCPU(), int64(nodeMemoryBytes), int64(nodeDiskBytes)
-		row["cpu"], row["mem"], row["disk"] = 0.01+rand.Float64()/50, int64(nodeMemoryBytes/8), int64(baseUsage)
-		row["uptime"] = c.node.uptime()
+// maxRecentTasks is how many finished tasks a node tells the others about
+// (MAX_FINISHED of PVE::RESTEnvironment).
+const maxRecentTasks = 25
+
+// clusterTasks lists the running and the last finished tasks of every node. A user
+// without Sys.Audit on / sees what he himself started, but what he started by a token
+// only as the user: a token sees nothing (API2/Cluster.pm compares the bare user).
+func clusterTasks(c *call) (result, error) {
+	audit := c.may("/", "Sys.Audit")
+	rows := []map[string]any{}
+	for _, n := range c.node.nodes {
+		active, finished := n.tasks.List()
+		for _, i := range append(active, finished[:min(len(finished), maxRecentTasks)]...) {
+			user, _ := i.UPID.Owner()
+			if !audit && user != c.who.id {
+				continue
+			}
+			row := taskRow(i)
+			delete(row, "pid") // the broadcast has neither
+			delete(row, "pstart")
+			if !i.Running {
+				row["status"], row["endtime"], row["saved"] = i.Exit, i.End, "1"
+			}
+			rows = append(rows, row)
+		}
 	}
-	return row
-}
-
-func (n *Node) uptime() int64 { return int64(time.Since(n.started) / time.Second) }
-
-func listNodes(c *call) (result, error) {
-	row := c.nodeRow()
-	row["ssl_fingerprint"] = c.node.creds.Fingerprint
-	return result{data: []map[string]any{row}}, nil
+	slices.SortStableFunc(rows, func(a, b map[string]any) int { return int(b["starttime"].(int64) - a["starttime"].(int64)) })
+	return result{data: rows}, nil
 }
 
 func nodeStatus(c *call) (result, error) {

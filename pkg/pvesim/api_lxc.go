@@ -47,38 +47,55 @@ func guestStatus(c *call) (result, error) {
 // statusRow is a guest as it is now.
 func (n *Node) statusRow(ctx context.Context, g *guestFile) map[string]any {
 	values := g.conf.Values
-	cores, mem, swap, disk := limits(values)
-	if cores == 0 {
-		cores = 2
-	}
+	s, st := n.look(ctx, g)
 	row := map[string]any{
-		"vmid": g.vmid, "name": guestName(g.vmid, values), "type": "lxc", "status": "stopped", "cpus": cores, "cpu": 0,
-		"maxmem": mem, "maxswap": swap, "maxdisk": disk, "mem": 0, "swap": 0, "disk": 0, "uptime": 0,
-		"netin": 0, "netout": 0, "diskread": 0, "diskwrite": 0,
+		"vmid": g.vmid, "name": s.Name, "type": "lxc", "status": s.Status, "cpus": s.MaxCPU, "cpu": s.CPU,
+		"maxmem": s.MaxMem, "maxswap": g.limits.swap, "maxdisk": s.MaxDisk, "mem": s.Mem, "swap": 0, "disk": s.Disk, "uptime": s.Uptime,
+		"netin": s.NetIn, "netout": s.NetOut, "diskread": 0, "diskwrite": 0,
 	}
 	for _, key := range []string{"tags", "lock"} {
 		if values[key] != "" {
 			row[key] = values[key]
 		}
 	}
-	if values["template"] == "1" {
+	if s.Template == 1 {
 		row["template"] = 1
 	}
-	st, err := n.engine.Status(ctx, g.vmid)
-	if errors.Is(err, engine.ErrNotExist) {
-		n.forgetVanished(g.vmid, values["lock"])
-	}
-	if err != nil || !st.Running {
+	if !st.Running {
 		return row
 	}
-	row["status"], row["pid"] = "running", st.InitPID
-	row["uptime"], row["cpu"] = int64(st.Uptime/time.Second), n.cpuUsage(g.vmid, st.CPUTime)
-	row["mem"], row["disk"] = st.MemBytes, st.DiskBytes
-	row["netin"], row["netout"] = st.NetIn, st.NetOut
+	row["pid"] = st.InitPID
 	for _, key := range []string{"pressurecpusome", "pressurecpufull", "pressureiosome", "pressureiofull", "pressurememorysome", "pressurememoryfull"} {
 		row[key] = nil
 	}
 	return row
+}
+
+// vmStats are a guest's figures for the broadcast.
+func (n *Node) vmStats(ctx context.Context, g *guestFile) *vmStats {
+	s, _ := n.look(ctx, g)
+	return &s
+}
+
+// look asks the engine what a guest does.
+func (n *Node) look(ctx context.Context, g *guestFile) (vmStats, engine.Status) {
+	s := vmStats{
+		Name: guestName(g.vmid, g.conf.Values), Status: "stopped", Template: number(g.conf.Values["template"] == "1"),
+		MaxCPU: g.limits.cores, MaxMem: g.limits.mem, MaxDisk: g.limits.disk,
+	}
+	if s.MaxCPU == 0 {
+		s.MaxCPU = 2
+	}
+	st, err := n.engine.Status(ctx, g.vmid)
+	if errors.Is(err, engine.ErrNotExist) {
+		n.forgetVanished(g.vmid, g.conf.Values["lock"])
+	}
+	if err != nil || !st.Running {
+		return s, engine.Status{}
+	}
+	s.Status, s.Uptime, s.CPU = "running", int64(st.Uptime/time.Second), n.cpuUsage(g.vmid, st.CPUTime)
+	s.Mem, s.Disk, s.NetIn, s.NetOut = st.MemBytes, st.DiskBytes, st.NetIn, st.NetOut
+	return s, st
 }
 
 // forgetVanished drops the configuration of a guest whose root file system somebody removed
@@ -105,25 +122,6 @@ func (n *Node) cpuUsage(vmid int, used time.Duration) float64 {
 		return 0
 	}
 	return float64(used-last.used) / float64(now.Sub(last.at))
-}
-
-// resourceGuests are the guests of /cluster/resources, which uses other names.
-func (c *call) resourceGuests() ([]map[string]any, error) {
-	var rows []map[string]any
-	for _, g := range c.node.guests.all(c.node) {
-		if !c.may(guestACL(g.vmid), "VM.Audit") {
-			continue
-		}
-		s := c.node.statusRow(c.ctx, g)
-		row := map[string]any{"id": "lxc/" + vmidText(g.vmid), "type": "lxc", "node": c.node.cfg.NodeName, "template": 0, "maxcpu": s["cpus"], "memhost": 0}
-		for _, key := range []string{"vmid", "name", "status", "cpu", "mem", "maxmem", "disk", "maxdisk", "uptime", "netin", "netout", "diskread", "diskwrite", "tags", "lock", "template"} {
-			if v, ok := s[key]; ok {
-				row[key] = v
-			}
-		}
-		rows = append(rows, row)
-	}
-	return rows, nil
 }
 
 // guestInterfaces is what ip address says inside; null for a guest that does not run.

@@ -49,8 +49,11 @@ type disk struct {
 // leaves the rest to a task.
 func createGuest(c *call) (result, error) {
 	n, vmid := c.node, c.vmid()
-	if _, err := n.guests.load(n, vmid); err == nil {
-		return result{}, errExists(n, vmid)
+	if err := n.needQuorum(); err != nil {
+		return result{}, err
+	}
+	if owner := n.ownerOf(vmid); owner != nil {
+		return result{}, errExists(owner, vmid)
 	}
 	cr := creation{vmid: vmid, conf: guestconf.New(), start: c.flag("start"), user: c.who.id, sshKeys: c.params["ssh-public-keys"]}
 	if err := checkSSHKeys(cr.sshKeys); err != nil {

@@ -12,7 +12,7 @@ import (
 func (n *Node) storageRow(s Storage) map[string]any {
 	used := n.usage(s)
 	return map[string]any{
-		"type": s.Type, "content": strings.Join(s.Content, ","), "enabled": 1, "active": 1, "shared": 0,
+		"type": s.Type, "content": strings.Join(s.Content, ","), "enabled": 1, "active": 1, "shared": number(s.Shared),
 		"total": s.Bytes, "used": used, "avail": s.Bytes - used,
 	}
 }
@@ -61,12 +61,12 @@ func storageContent(c *call) (result, error) {
 }
 
 func (c *call) volumeRows(s Storage) []map[string]any {
-	n := c.node
-	n.storage.mu.Lock()
-	defer n.storage.mu.Unlock()
+	st := c.node.state(s)
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	var rows []map[string]any
-	for _, id := range slices.Sorted(maps.Keys(n.storage.Volumes)) {
-		v := n.storage.Volumes[id]
+	for _, id := range slices.Sorted(maps.Keys(st.Volumes)) {
+		v := st.Volumes[id]
 		if !strings.HasPrefix(id, s.ID+":") || c.has("vmid") && c.number("vmid", 0) != v.VMID {
 			continue
 		}
@@ -90,9 +90,10 @@ func deleteVolume(c *call) (result, error) {
 	if !strings.Contains(id, ":") {
 		id = s.ID + ":" + id
 	}
-	n.storage.mu.Lock()
-	v, isDisk := n.storage.Volumes[id]
-	n.storage.mu.Unlock()
+	st := n.stateOf(id)
+	st.mu.Lock()
+	v, isDisk := st.Volumes[id]
+	st.mu.Unlock()
 	if !isDisk {
 		return c.deleteTemplate(s, id)
 	}
@@ -130,7 +131,7 @@ func (c *call) deleteTemplate(s Storage, id string) (result, error) {
 		n.storage.mu.Lock()
 		defer n.storage.mu.Unlock()
 		n.storage.Hidden = append(n.storage.Hidden, name)
-		if err := n.saveStorage(); err != nil {
+		if err := n.storage.save(); err != nil {
 			return err
 		}
 		t.Logf("Removed volume '%s'", id)

@@ -47,7 +47,7 @@ func (c *call) mayTask(u tasks.UPID, privilege string) error {
 	if c.who.id == u.User || c.who.id == owner {
 		return nil
 	}
-	return c.need("/nodes/"+c.node.cfg.NodeName, privilege)
+	return c.need("/nodes/"+c.node.name, privilege)
 }
 
 func taskRow(i tasks.Info) map[string]any {
@@ -95,7 +95,7 @@ func listTasks(c *call) (result, error) {
 
 // taskFilter makes a predicate of the query.
 func (c *call) taskFilter() func(tasks.Info) bool {
-	audit := c.may("/nodes/"+c.node.cfg.NodeName, "Sys.Audit")
+	audit := c.may("/nodes/"+c.node.name, "Sys.Audit")
 	statuses := pveschema.SplitList(c.params["statusfilter"])
 	since, until := int64(c.number("since", 0)), int64(c.number("until", 0))
 	return func(i tasks.Info) bool {

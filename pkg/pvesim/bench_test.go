@@ -28,7 +28,7 @@ func BenchmarkResources(b *testing.B) {
 			}
 			c := &call{node: n, ctx: context.Background(), who: identity{id: "root@pam"}, params: map[string]string{"type": "vm"}}
 			for b.Loop() {
-				if res, err := clusterResources(c); err != nil || len(res.data.([]map[string]any)) != guests {
+				if res, err := clusterResources(c); err != nil || len(res.data.([]any)) != guests {
 					b.Fatal(err)
 				}
 			}

@@ -74,23 +74,17 @@ func (n *Node) Boot(ctx context.Context) error {
 }
 
 func (n *Node) bootGuest(ctx context.Context, g *guestFile) error {
-	done := make(chan error, 1)
-	_, err := n.startTask("vzstart", vmidText(g.vmid), access.Root, func(t *tasks.Task) error {
-		err := n.start(t, g.vmid)
-		done <- err
-		return err
-	})
+	upid, err := n.startTask("vzstart", vmidText(g.vmid), access.Root, func(t *tasks.Task) error { return n.start(t, g.vmid) })
 	if err != nil {
 		return err
 	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case err := <-done:
-		if err != nil {
-			n.log.Error("guest did not start with the node", "vmid", g.vmid, "error", err)
-			return nil
-		}
+	i, err := n.tasks.Wait(ctx, upid)
+	if err != nil {
+		return err
+	}
+	if i.Failed() {
+		n.log.Error("guest did not start with the node", "vmid", g.vmid, "error", i.Exit)
+		return nil
 	}
 	if up := parseStartup(g.conf.Values["startup"]).up; up > 0 && !sleep(ctx, up) {
 		return ctx.Err()

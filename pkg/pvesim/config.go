@@ -2,7 +2,10 @@ package pvesim
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
@@ -28,8 +31,15 @@ type Config struct {
 	// of the uplink; "" is 192.168.50.2/24, 192.168.50.1 and none.
 	UplinkAddress, UplinkGateway, UplinkPort string
 
-	// Storages are what the node has beside its templates; nil is DefaultStorages.
+	// Storages are what the node has beside its templates; nil is DefaultStorages. Each is
+	// on every node of a cluster.
 	Storages []Storage
+
+	// Peers are the other nodes of the cluster, at most 15.
+	Peers []Peer
+	// ClusterName is what /cluster/status shows; "" is none for one node and "simulated"
+	// for several.
+	ClusterName string
 
 	// AuthDelay is how long a refused authentication takes; the real one takes 3 s.
 	AuthDelay time.Duration
@@ -39,10 +49,28 @@ type Config struct {
 	// ExecLatency is what pct exec costs before the command runs (half a second on a real
 	// node).
 	ExecLatency time.Duration
+	// ResourceLag is how old what /cluster/resources and /nodes tell may be, the cycle of
+	// pvestatd: 10 s on a real node, 0 shows things as they are.
+	ResourceLag time.Duration
 	// TaskLatency is how long a task of that type (vzcreate, vzstart...) takes beyond what
 	// the engine does.
 	TaskLatency map[string]time.Duration
 }
+
+// Peer is a further node of the cluster. Everything that it does not say is as on the
+// first one.
+type Peer struct {
+	NodeName string
+	// Engine makes its guests real; every node needs one of its own.
+	Engine engine.Engine
+	// TemplateDir is as in Config; "" is the first node's.
+	TemplateDir string
+	// UplinkAddress is as in Config; "" is the first node's, counted up.
+	UplinkAddress string
+}
+
+// maxNodes bounds a cluster.
+const maxNodes = 16
 
 // Storage is a storage of the node.
 type Storage struct {
@@ -50,6 +78,8 @@ type Storage struct {
 	Type    string // dir or lvmthin
 	Content []string
 	Bytes   int64
+	// Shared says that all nodes see the same volumes.
+	Shared bool
 }
 
 // DefaultStorages are those of a node that was installed on one disk.
@@ -91,6 +121,9 @@ func (c *Config) fill() error {
 			*d.field = d.value
 		}
 	}
+	if err := c.fillPeers(); err != nil {
+		return err
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -99,6 +132,40 @@ func (c *Config) fill() error {
 	}
 	if c.LockTimeout == 0 {
 		c.LockTimeout = defaultLockTimeout
+	}
+	return nil
+}
+
+// fillPeers checks the other nodes and completes what they leave out.
+func (c *Config) fillPeers() error {
+	if len(c.Peers) >= maxNodes {
+		return fmt.Errorf("pvesim: %d nodes, at most %d are simulated", len(c.Peers)+1, maxNodes)
+	}
+	if len(c.Peers) > 0 && c.ClusterName == "" {
+		c.ClusterName = "simulated"
+	}
+	uplink, err := netip.ParsePrefix(c.UplinkAddress)
+	if err != nil {
+		return fmt.Errorf("pvesim: uplink address: %w", err)
+	}
+	c.Peers = slices.Clone(c.Peers)
+	names := map[string]bool{c.NodeName: true}
+	for i := range c.Peers {
+		p := &c.Peers[i]
+		switch {
+		case p.NodeName == "" || names[p.NodeName]:
+			return fmt.Errorf("pvesim: peer %d has no name of its own (%q)", i, p.NodeName)
+		case p.Engine == nil:
+			return fmt.Errorf("pvesim: peer %s has no engine", p.NodeName)
+		}
+		names[p.NodeName] = true
+		uplink = netip.PrefixFrom(uplink.Addr().Next(), uplink.Bits())
+		if p.UplinkAddress == "" {
+			p.UplinkAddress = uplink.String()
+		}
+		if p.TemplateDir == "" {
+			p.TemplateDir = c.TemplateDir
+		}
 	}
 	return nil
 }

@@ -63,46 +63,67 @@ var seedRoles = []struct {
 	{"/sdn/zones/localnetwork", "ProximityBridges", "SDN.Use SDN.Audit", true},
 }
 
-func (n *Node) openCredentials() error {
+// openCredentials reads or makes what clients need, for all nodes. The file tells how
+// to use the first one.
+func (c *cluster) openCredentials() error {
 	var f credentialsFile
-	found, err := readJSON(n.path("credentials.json"), &f)
+	found, err := readJSON(c.path("credentials.json"), &f)
 	if err != nil {
 		return err
 	}
 	if !found {
-		if err := n.seedAccess(&f); err != nil {
+		if err := c.seedAccess(&f); err != nil {
 			return err
 		}
 	}
+	user, err := loadKey(c.path("ssh", "id_ed25519"))
+	if err != nil {
+		return fmt.Errorf("ssh key: %w", err)
+	}
+	c.sshUser, c.signer = user.PublicKey(), access.Signer{Key: f.TicketKey}
+	f.SSHPrivateKeyPath = c.path("ssh", "id_ed25519")
+	for _, n := range c.nodes {
+		if err := n.openIdentity(f.Credentials); err != nil {
+			return fmt.Errorf("node %s: %w", n.name, err)
+		}
+	}
+	f.Credentials = c.nodes[0].creds
+	return writeJSON(c.path("credentials.json"), f)
+}
+
+// openIdentity loads or makes the node's certificate and host key.
+func (n *Node) openIdentity(shared Credentials) error {
 	if err := n.openTLS(); err != nil {
 		return fmt.Errorf("certificate: %w", err)
 	}
-	if err := n.openSSHKeys(&f.Credentials); err != nil {
-		return fmt.Errorf("ssh keys: %w", err)
+	host, err := loadKey(n.path("ssh", "ssh_host_ed25519_key"))
+	if err != nil {
+		return fmt.Errorf("ssh host key: %w", err)
 	}
-	f.Fingerprint = fingerprint(n.cert.Certificate[0])
-	n.creds, n.signer = f.Credentials, access.Signer{Key: f.TicketKey}
-	return writeJSON(n.path("credentials.json"), f)
+	n.sshHost, n.creds = host, shared
+	n.creds.Fingerprint = fingerprint(n.cert.Certificate[0])
+	n.creds.SSHHostKey = strings.TrimSpace(string(ssh.MarshalAuthorizedKey(host.PublicKey())))
+	return nil
 }
 
 // seedAccess makes the secrets and the accounts of a new node. Every step may be
 // repeated: a kill in between leaves no credentials.json, and the next start does all
 // of it again.
-func (n *Node) seedAccess(f *credentialsFile) error {
+func (c *cluster) seedAccess(f *credentialsFile) error {
 	f.TokenID = seedUser + "!" + seedToken
 	f.TokenSecret = newUUID()
 	f.RootPassword = newUUID()
 	f.SSHUser = "root"
 	f.TicketKey = []byte(newUUID() + newUUID())
 	err := errors.Join(
-		n.access.SetUser(access.Root, f.RootPassword, "", true),
-		n.access.SetUser(seedUser, "", "the platform's daemon", true),
-		n.access.SetToken(seedUser, seedToken, f.TokenSecret, access.Token{PrivSep: true}),
+		c.access.SetUser(access.Root, f.RootPassword, "", true),
+		c.access.SetUser(seedUser, "", "the platform's daemon", true),
+		c.access.SetToken(seedUser, seedToken, f.TokenSecret, access.Token{PrivSep: true}),
 	)
 	for _, r := range seedRoles {
-		err = errors.Join(err, n.access.SetRole(r.role, strings.Fields(r.privileges)))
+		err = errors.Join(err, c.access.SetRole(r.role, strings.Fields(r.privileges)))
 		for _, subject := range []string{seedUser, f.TokenID} {
-			err = errors.Join(err, n.access.SetACL(access.ACL{Path: r.path, Subject: subject, Role: r.role, Propagate: r.propagate}, false))
+			err = errors.Join(err, c.access.SetACL(access.ACL{Path: r.path, Subject: subject, Role: r.role, Propagate: r.propagate}, false))
 		}
 	}
 	return err
@@ -156,8 +177,8 @@ func (n *Node) newCertificate() ([]byte, error) {
 	}
 	template := &x509.Certificate{
 		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: n.cfg.NodeName, Organization: []string{"PVE Cluster Node"}},
-		DNSNames:              []string{n.cfg.NodeName, "localhost"},
+		Subject:               pkix.Name{CommonName: n.name, Organization: []string{"PVE Cluster Node"}},
+		DNSNames:              []string{n.name, "localhost"},
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().Add(certLifetime),
@@ -178,22 +199,7 @@ func (n *Node) newCertificate() ([]byte, error) {
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})...), nil
 }
 
-// openSSHKeys loads or makes the host's key and the one key that may log in.
-func (n *Node) openSSHKeys(c *Credentials) error {
-	host, err := loadKey(n.path("ssh", "ssh_host_ed25519_key"))
-	if err != nil {
-		return err
-	}
-	user, err := loadKey(n.path("ssh", "id_ed25519"))
-	if err != nil {
-		return err
-	}
-	n.sshHost, n.sshUser = host, user.PublicKey()
-	c.SSHPrivateKeyPath = n.path("ssh", "id_ed25519")
-	c.SSHHostKey = strings.TrimSpace(string(ssh.MarshalAuthorizedKey(host.PublicKey())))
-	return nil
-}
-
+// loadKey reads a key, or makes it.
 func loadKey(file string) (ssh.Signer, error) {
 	raw, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {

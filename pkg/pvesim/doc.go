@@ -17,7 +17,13 @@
 //	tasks/<UPID>                    task logs, the last line is the outcome
 //	access.json                     users, tokens, roles, access control list
 //	storage.json                    volumes of guests, hidden templates
+//	shared.json                     volumes of storages that all nodes see
 //	credentials.json, ssh/, tls/    what clients need (0600)
+//	nodes/<name>/                   the like of every other node of a cluster
+//
+// One process holds up to sixteen nodes (Config.Peers), each with guests, tasks,
+// storages, network files, certificate and listeners of its own. A request for another
+// node is led there as pveproxy would (Node.hop); one that is offline is a 595.
 //
 // Files are replaced atomically, so a kill at any moment leaves a node that starts
 // again. As on a real node such a kill can leave a guest with "lock: create" and a
@@ -25,7 +31,7 @@
 //
 // # Adding an endpoint
 //
-// One line in pveschema/served.txt (and the generator run), one line in routes.go, one
-// handler in the file of its API area. Parameters and the caller's permissions have
+// One line in pveschema/served/<area>.txt (and the generator run), one line in
+// routes_<area>.go, one handler in the file of its API area. Parameters and the caller's permissions have
 // been checked against the schema when a handler runs.
 package pvesim

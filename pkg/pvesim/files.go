@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 )
 
-// path joins names below the node's directory.
-func (n *Node) path(names ...string) string {
-	return filepath.Join(append([]string{n.cfg.Dir}, names...)...)
+// path joins names below the cluster's directory.
+func (c *cluster) path(names ...string) string {
+	return filepath.Join(append([]string{c.cfg.Dir}, names...)...)
 }
 
 // writeFile replaces a file so that a kill leaves the old or the new content. It does

@@ -30,6 +30,7 @@ type guestFile struct {
 	vmid    int
 	conf    *guestconf.Config
 	digest  string
+	limits  guestLimits
 	modTime time.Time
 	size    int64
 }
@@ -48,7 +49,7 @@ func (n *Node) confFile(vmid int) string { return n.path("lxc", vmidText(vmid)+"
 
 // errNoConfig is the 500 for a guest that does not exist.
 func (n *Node) errNoConfig(vmid int) error {
-	return die("Configuration file 'nodes/%s/lxc/%d.conf' does not exist", n.cfg.NodeName, vmid)
+	return die("Configuration file 'nodes/%s/lxc/%d.conf' does not exist", n.name, vmid)
 }
 
 // load returns a guest's configuration.
@@ -73,6 +74,7 @@ func (s *guestStore) load(n *Node, vmid int) (*guestFile, error) {
 		return nil, err
 	}
 	g := &guestFile{vmid: vmid, conf: guestconf.Parse(string(raw)), digest: guestconf.Digest(string(raw)), modTime: st.ModTime(), size: st.Size()}
+	g.limits = limitsOf(g.conf.Values)
 	s.cache[vmid] = g
 	return g, nil
 }
@@ -89,15 +91,15 @@ func (s *guestStore) store(n *Node, vmid int, c *guestconf.Config) error {
 	return writeFile(n.confFile(vmid), []byte(text), 0o640)
 }
 
-// claim makes a configuration that says "lock: create", unless there is one: the atomic
-// step that decides between two creates of one VMID.
+// claim makes a configuration that says "lock: create", unless there is one on any node:
+// the atomic step that decides between two creates of one VMID.
 func (s *guestStore) claim(n *Node, vmid int) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := os.OpenFile(n.confFile(vmid), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
-	if errors.Is(err, fs.ErrExist) {
-		return errExists(n, vmid)
+	n.claims.Lock()
+	defer n.claims.Unlock()
+	if owner := n.ownerOf(vmid); owner != nil {
+		return errExists(owner, vmid)
 	}
+	f, err := os.OpenFile(n.confFile(vmid), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
 	if err != nil {
 		return err
 	}
@@ -105,8 +107,19 @@ func (s *guestStore) claim(n *Node, vmid int) error {
 	return errors.Join(err, f.Close())
 }
 
-func errExists(n *Node, vmid int) error {
-	return die("CT %d already exists on node '%s'", vmid, n.cfg.NodeName)
+// ownerOf finds the node that has a guest's configuration, nil if none has.
+func (c *cluster) ownerOf(vmid int) *Node {
+	for _, n := range c.nodes {
+		if _, err := os.Lstat(n.confFile(vmid)); err == nil {
+			return n
+		}
+	}
+	return nil
+}
+
+// errExists is the refusal of check_vmid_unused (PVE::Cluster).
+func errExists(owner *Node, vmid int) error {
+	return die("CT %d already exists on node '%s'", vmid, owner.name)
 }
 
 // remove deletes a configuration.

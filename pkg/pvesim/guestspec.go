@@ -78,14 +78,20 @@ func engineNIC(index int, s string) engine.NIC {
 	return nic
 }
 
-// maxmem, maxswap and maxdisk as status shows them, in bytes.
-func limits(values map[string]string) (cores float64, mem, swap, disk int64) {
+// guestLimits are maxcpu, maxmem, maxswap and maxdisk as status shows them, in cores
+// (0 is all) and bytes.
+type guestLimits struct {
+	cores           float64
+	mem, swap, disk int64
+}
+
+func limitsOf(values map[string]string) guestLimits {
 	g := engineGuest(0, values)
-	cores = float64(g.Cores)
-	if g.CPULimit > 0 && (cores == 0 || g.CPULimit < cores) {
-		cores = g.CPULimit
+	l := guestLimits{float64(g.Cores), int64(g.MemoryMiB) << 20, int64(g.SwapMiB) << 20, int64(g.DiskGiB * (1 << 30))}
+	if g.CPULimit > 0 && (l.cores == 0 || g.CPULimit < l.cores) {
+		l.cores = g.CPULimit
 	}
-	return cores, int64(g.MemoryMiB) << 20, int64(g.SwapMiB) << 20, int64(g.DiskGiB * (1 << 30))
+	return l
 }
 
 // canonical brings a value into the form in which Proxmox stores it. The value has been

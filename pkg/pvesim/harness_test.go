@@ -3,6 +3,7 @@ package pvesim
 import (
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -78,6 +79,25 @@ func openRig(t *testing.T, dir, templates string, change func(*Config)) *rig {
 		_ = e.Close()
 	})
 	return r
+}
+
+// newCluster starts a node with size-1 others, named pve2, pve3... Requests go to the
+// first one.
+func newCluster(t *testing.T, size int, change func(*Config)) *rig {
+	t.Helper()
+	return newRig(t, func(c *Config) {
+		for i := 2; i <= size; i++ {
+			e, err := mem.New(mem.Config{TemplateDir: c.TemplateDir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = e.Close() })
+			c.Peers = append(c.Peers, Peer{NodeName: fmt.Sprintf("pve%d", i), Engine: e})
+		}
+		if change != nil {
+			change(c)
+		}
+	})
 }
 
 // answer is what came back.
@@ -174,7 +194,7 @@ func (r *rig) task(method, path string, kv ...string) (exit string, log []string
 func (r *rig) wait(upid string) string {
 	r.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
-		d := r.ok("GET", "/nodes/pve/tasks/"+upid+"/status").body.Data.(map[string]any)
+		d := r.ok("GET", "/nodes/"+nodeOf(upid)+"/tasks/"+upid+"/status").body.Data.(map[string]any)
 		if d["status"] == "stopped" {
 			return d["exitstatus"].(string)
 		}
@@ -183,9 +203,12 @@ func (r *rig) wait(upid string) string {
 	return ""
 }
 
+// nodeOf is the node that a task runs on.
+func nodeOf(upid string) string { return strings.Split(upid, ":")[1] }
+
 func (r *rig) log(upid string) []string {
 	var out []string
-	for _, l := range r.ok("GET", "/nodes/pve/tasks/"+upid+"/log", "limit", "0").body.Data.([]any) {
+	for _, l := range r.ok("GET", "/nodes/"+nodeOf(upid)+"/tasks/"+upid+"/log", "limit", "0").body.Data.([]any) {
 		out = append(out, l.(map[string]any)["t"].(string))
 	}
 	return out
@@ -220,7 +243,12 @@ func (r *rig) list(method, path string, kv ...string) []map[string]any {
 // create makes a guest with sensible options; kv adds to them.
 func (r *rig) create(vmid string, kv ...string) {
 	r.t.Helper()
-	r.done("POST", "/nodes/pve/lxc", append([]string{
+	r.createOn("pve", vmid, kv...)
+}
+
+func (r *rig) createOn(node, vmid string, kv ...string) {
+	r.t.Helper()
+	r.done("POST", "/nodes/"+node+"/lxc", append([]string{
 		"vmid", vmid, "ostemplate", "local:vztmpl/" + testTemplate, "rootfs", "local-lvm:4",
 		"hostname", "g" + vmid, "memory", "256", "cores", "1", "features", "nesting=1",
 	}, kv...)...)

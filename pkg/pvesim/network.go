@@ -42,7 +42,7 @@ iface %s inet static
 	bridge-fd 0
 
 source /etc/network/interfaces.d/*
-`, n.cfg.Uplink, n.cfg.Uplink, n.cfg.UplinkAddress, n.cfg.UplinkGateway, n.cfg.UplinkPort)
+`, n.cfg.Uplink, n.cfg.Uplink, n.address, n.cfg.UplinkGateway, n.cfg.UplinkPort)
 	return writeFile(n.interfacesFile(), []byte(text), 0o644)
 }
 

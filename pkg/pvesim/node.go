@@ -1,95 +1,72 @@
 package pvesim
 
 import (
-	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
-	"log/slog"
-	"net"
-	"net/http"
 	"os"
-	"sync"
+	"path/filepath"
+	"sync/atomic"
 	"time"
 
-	"github.com/proximity-pve/proximity/pkg/pvesim/access"
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
-	"github.com/proximity-pve/proximity/pkg/pvesim/pveschema"
 	"github.com/proximity-pve/proximity/pkg/pvesim/tasks"
 
 	"golang.org/x/crypto/ssh"
 )
 
-// Node is one simulated Proxmox VE node. All methods are safe for concurrent use.
+// Node is one simulated Proxmox VE node. What it has in common with the other nodes of
+// its cluster (Close, Access, Faults, Stats, Nodes) acts on all of them. All methods are
+// safe for concurrent use.
 type Node struct {
-	cfg     Config
-	log     *slog.Logger
-	engine  engine.Engine
-	access  *access.Store
+	*cluster
+
+	index       int // its place in the cluster, from 0
+	name        string
+	dir         string
+	engine      engine.Engine
+	templateDir string
+	address     string // CIDR of the uplink
+
 	tasks   *tasks.Store
-	schema  map[string]*pveschema.Method
-	routes  *routeNode
 	guests  guestStore
-	storage storageState
+	storage storageState // volumes of its own storages
 	network networkState
-	faults  FaultScript
-	stats   counters
+	news    broadcast
 	started time.Time
+	// offlineSince is when the node went away, in nanoseconds since 1970; 0 is online.
+	offlineSince atomic.Int64
+	conns        connSet
 
 	creds   Credentials
-	signer  access.Signer
 	cert    tls.Certificate
 	sshHost ssh.Signer
-	sshUser ssh.PublicKey
-
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-
-	mu      sync.Mutex
-	servers []*http.Server
-	closers []net.Listener
-	serving sync.WaitGroup
-	closed  bool
 }
 
-// New opens the state in cfg.Dir, or creates it with credentials, the usual storages and
-// the uplink. Guests do not run until Boot.
-func New(cfg Config) (*Node, error) {
-	if err := cfg.fill(); err != nil {
-		return nil, err
+func newNode(c *cluster, index int, p Peer) *Node {
+	n := &Node{
+		cluster: c, index: index, name: p.NodeName, engine: p.Engine, templateDir: p.TemplateDir,
+		address: p.UplinkAddress, started: time.Now(), dir: c.cfg.Dir,
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, engine: cfg.Engine, started: time.Now()}
-	for _, dir := range []string{n.path("lxc"), n.path("etc", "network"), n.path("ssh"), n.path("tls")} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("pvesim: %w", err)
-		}
+	if index > 0 { // the first one is where a node without peers is
+		n.dir = c.path("nodes", p.NodeName)
 	}
-	n.ctx, n.cancel = context.WithCancel(context.Background())
-	if err := n.open(); err != nil {
-		n.cancel()
-		return nil, fmt.Errorf("pvesim: %w", err)
-	}
-	return n, nil
+	return n
+}
+
+// path joins names below the node's directory.
+func (n *Node) path(names ...string) string {
+	return filepath.Join(append([]string{n.dir}, names...)...)
 }
 
 func (n *Node) open() (err error) {
-	if n.schema, err = pveschema.Load(); err != nil {
+	for _, dir := range []string{n.path("lxc"), n.path("etc", "network"), n.path("ssh"), n.path("tls")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	if n.tasks, err = tasks.Open(n.path("tasks"), n.name); err != nil {
 		return err
 	}
-	if n.routes, err = buildRoutes(n.schema); err != nil {
-		return err
-	}
-	file := n.path("access.json")
-	if n.access, err = access.Open(file, func(b []byte) error { return writeFile(file, b, 0o600) }); err != nil {
-		return err
-	}
-	if n.tasks, err = tasks.Open(n.path("tasks"), n.cfg.NodeName); err != nil {
-		return err
-	}
-	if err = n.openCredentials(); err != nil {
-		return err
-	}
-	if err = n.openStorage(); err != nil {
+	if err = n.storage.open(n.path("storage.json")); err != nil {
 		return err
 	}
 	if err = n.openNetwork(); err != nil {
@@ -99,63 +76,45 @@ func (n *Node) open() (err error) {
 	return nil
 }
 
-// Credentials returns what a client needs.
+// Name returns the node's name.
+func (n *Node) Name() string { return n.name }
+
+// Credentials returns what a client of this node needs.
 func (n *Node) Credentials() Credentials { return n.creds }
 
-// Access returns the users, tokens, roles and the access control list, for tests that
-// need others than the seeded ones.
-func (n *Node) Access() *access.Store { return n.access }
+// Online reports whether the node is reachable.
+func (n *Node) Online() bool { return n.offlineSince.Load() == 0 }
 
-// Faults returns the script of faults to inject.
-func (n *Node) Faults() *FaultScript { return &n.faults }
-
-// Stats returns what was requested of the node so far.
-func (n *Node) Stats() Stats { return n.stats.snapshot() }
-
-// closeGrace bounds the wait for tasks and requests at Close.
-const closeGrace = 10 * time.Second
-
-// Close stops serving, interrupts tasks and waits for both. Guests keep running; call
-// Shutdown before to stop them.
-func (n *Node) Close() error {
-	n.mu.Lock()
-	if n.closed {
-		n.mu.Unlock()
-		return nil
+// SetOnline takes the node's network away or gives it back: its listeners close every
+// connection, the other nodes answer for it with 595 and see it offline. Its guests and
+// tasks go on, as behind a pulled cable.
+func (n *Node) SetOnline(online bool) {
+	if online {
+		n.offlineSince.Store(0)
+		return
 	}
-	n.closed = true
-	servers, closers := n.servers, n.closers
-	n.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
-	defer cancel()
-	err := n.tasks.Close(ctx)
-	n.cancel()
-	for _, s := range servers {
-		err = errors.Join(err, s.Close())
-	}
-	for _, l := range closers {
-		_ = l.Close() // closed already when its server is
-	}
-	done := make(chan struct{})
-	go func() { n.serving.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		err = errors.Join(err, errors.New("pvesim: connections are still open"))
-	}
-	return err
+	n.offlineSince.CompareAndSwap(0, time.Now().UnixNano())
+	n.conns.closeAll()
 }
 
-// track registers a listener to be closed with the node; false when it is closed.
-func (n *Node) track(l net.Listener, s *http.Server) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return false
+// die595 is how a node answers for another one that it cannot reach. 595 is the status
+// that AnyEvent::HTTP gives a connection that was not made.
+func die595() error {
+	return transportError(595, "No route to host")
+}
+
+// hop leads a request to the node that its path names: this one, or one that this one
+// reaches.
+func (n *Node) hop(name string) (*Node, error) {
+	if name == "localhost" || name == n.name {
+		return n, nil
 	}
-	n.closers = append(n.closers, l)
-	if s != nil {
-		n.servers = append(n.servers, s)
+	to := n.node(name)
+	if to == nil {
+		return nil, die("hostname lookup '%s' failed - failed to get address info for: %s: Temporary failure in name resolution", name, name)
 	}
-	return true
+	if !to.Online() {
+		return nil, die595()
+	}
+	return to, nil
 }

@@ -16,7 +16,7 @@ import (
 
 // call is one request to a handler, authenticated and validated.
 type call struct {
-	node   *Node
+	node   *Node // that the path names, else the one that was asked
 	ctx    context.Context
 	who    identity
 	params map[string]string
@@ -102,11 +102,12 @@ func (n *Node) invoke(ctx context.Context, who identity, route *route, params ma
 	if err := c.checkPermissions(route.schema.Permissions); err != nil {
 		return result{}, err
 	}
-	if name, ok := c.params["node"]; ok && name != n.cfg.NodeName {
-		if name != "localhost" {
-			return result{}, die("hostname lookup '%s' failed - failed to get address info for: %s: Temporary failure in name resolution", name, name)
+	if name, ok := c.params["node"]; ok {
+		to, err := n.hop(name)
+		if err != nil {
+			return result{}, err
 		}
-		c.params["node"] = n.cfg.NodeName
+		c.node, c.params["node"] = to, to.name
 	}
 	if errs := route.schema.Check(params); errs != nil {
 		return result{}, paramErrors(errs)

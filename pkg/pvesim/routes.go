@@ -11,63 +11,10 @@ import (
 // handler carries out one method.
 type handler func(*call) (result, error)
 
-// handlers is every method that the node serves. The schema of each is in
-// pveschema/served.txt.
-var handlers = map[string]handler{
-	"GET /access/ticket":                            getTicket,
-	"POST /access/ticket":                           createTicket,
-	"GET /access/permissions":                       getPermissions,
-	"GET /access/users":                             listUsers,
-	"POST /access/users":                            createUser,
-	"GET /access/roles":                             listRoles,
-	"POST /access/roles":                            createRole,
-	"GET /access/acl":                               listACL,
-	"PUT /access/acl":                               updateACL,
-	"POST /access/users/{userid}/token/{tokenid}":   createToken,
-	"DELETE /access/users/{userid}/token/{tokenid}": deleteToken,
-
-	"GET /version":                          getVersion,
-	"GET /cluster/status":                   clusterStatus,
-	"GET /cluster/resources":                clusterResources,
-	"GET /cluster/nextid":                   nextID,
-	"GET /nodes":                            listNodes,
-	"GET /nodes/{node}/status":              nodeStatus,
-	"GET /nodes/{node}/version":             getVersion,
-	"GET /nodes/{node}/rrddata":             rrdData,
-	"GET /nodes/{node}/aplinfo":             listAplinfo,
-	"GET /nodes/{node}/tasks":               listTasks,
-	"DELETE /nodes/{node}/tasks/{upid}":     stopTask,
-	"GET /nodes/{node}/tasks/{upid}/status": taskStatus,
-	"GET /nodes/{node}/tasks/{upid}/log":    taskLog,
-
-	"GET /nodes/{node}/network":            listNetwork,
-	"POST /nodes/{node}/network":           createInterface,
-	"PUT /nodes/{node}/network":            reloadNetwork,
-	"DELETE /nodes/{node}/network":         revertNetwork,
-	"GET /nodes/{node}/network/{iface}":    getInterface,
-	"PUT /nodes/{node}/network/{iface}":    updateInterface,
-	"DELETE /nodes/{node}/network/{iface}": deleteInterface,
-
-	"GET /nodes/{node}/storage":                               listStorage,
-	"GET /nodes/{node}/storage/{storage}/status":              storageStatus,
-	"GET /nodes/{node}/storage/{storage}/content":             storageContent,
-	"DELETE /nodes/{node}/storage/{storage}/content/{volume}": deleteVolume,
-
-	"GET /nodes/{node}/lxc":                         listGuests,
-	"POST /nodes/{node}/lxc":                        createGuest,
-	"GET /nodes/{node}/lxc/{vmid}":                  guestIndex,
-	"DELETE /nodes/{node}/lxc/{vmid}":               destroyGuest,
-	"GET /nodes/{node}/lxc/{vmid}/config":           getConfig,
-	"PUT /nodes/{node}/lxc/{vmid}/config":           putConfig,
-	"GET /nodes/{node}/lxc/{vmid}/pending":          getPending,
-	"GET /nodes/{node}/lxc/{vmid}/interfaces":       guestInterfaces,
-	"PUT /nodes/{node}/lxc/{vmid}/resize":           resizeGuest,
-	"GET /nodes/{node}/lxc/{vmid}/rrddata":          rrdData,
-	"GET /nodes/{node}/lxc/{vmid}/status/current":   guestStatus,
-	"POST /nodes/{node}/lxc/{vmid}/status/start":    startGuest,
-	"POST /nodes/{node}/lxc/{vmid}/status/stop":     stopGuest,
-	"POST /nodes/{node}/lxc/{vmid}/status/shutdown": shutdownGuest,
-	"POST /nodes/{node}/lxc/{vmid}/status/reboot":   rebootGuest,
+// areas are the methods that the node serves, by the area of the API. The schema of
+// each is in pveschema/served/<area>.txt.
+var areas = []map[string]handler{
+	accessHandlers, clusterHandlers, lxcHandlers, networkHandlers, nodeHandlers, storageHandlers,
 }
 
 // route is one served method.
@@ -92,15 +39,22 @@ func newRouteNode() *routeNode {
 // buildRoutes makes the tree; a handler without schema, or the reverse, is an error.
 func buildRoutes(schema map[string]*pveschema.Method) (*routeNode, error) {
 	root := newRouteNode()
-	for key, h := range handlers {
-		m, ok := schema[key]
-		if !ok {
-			return nil, fmt.Errorf("%s has a handler but no schema", key)
+	served := map[string]bool{}
+	for _, area := range areas {
+		for key, h := range area {
+			m, ok := schema[key]
+			if !ok {
+				return nil, fmt.Errorf("%s has a handler but no schema", key)
+			}
+			if served[key] {
+				return nil, fmt.Errorf("%s has two handlers", key)
+			}
+			served[key] = true
+			root.add(m, h)
 		}
-		root.add(m, h)
 	}
 	for key := range schema {
-		if _, ok := handlers[key]; !ok {
+		if !served[key] {
 			return nil, fmt.Errorf("%s has a schema but no handler", key)
 		}
 	}

@@ -50,7 +50,7 @@ func (n *Node) ServeAPI(l net.Listener) error {
 			return context.WithValue(ctx, connRequests{}, new(atomic.Int32))
 		},
 	}
-	tl := tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{n.cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+	tl := tls.NewListener(nodeListener{l, n}, &tls.Config{Certificates: []tls.Certificate{n.cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
 	if !n.track(tl, srv) {
 		_ = l.Close()
 		return net.ErrClosed

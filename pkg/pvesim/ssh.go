@@ -38,6 +38,7 @@ func (n *Node) ServeSSH(l net.Listener) error {
 		},
 	}
 	cfg.AddHostKey(n.sshHost)
+	l = nodeListener{l, n}
 	for {
 		conn, err := l.Accept()
 		if err != nil {

@@ -1,6 +1,7 @@
 package pvesim
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -18,9 +19,11 @@ type volume struct {
 	CTime int64 `json:"ctime"`
 }
 
-// storageState is what the storages hold; storage.json keeps it.
+// storageState is what storages hold, those of one node or those that all nodes see.
+// storage.json and shared.json keep it.
 type storageState struct {
-	mu sync.Mutex
+	file string
+	mu   sync.Mutex
 	// Volumes by volume id.
 	Volumes map[string]volume `json:"volumes"`
 	// Hidden are templates that were deleted through the API. The files stay, because
@@ -31,14 +34,29 @@ type storageState struct {
 // templateSuffixes are the archives that storage local shows, with their format names.
 var templateSuffixes = map[string]string{".tar.zst": "tzst", ".tar.xz": "txz", ".tar.gz": "tgz", ".tar": "tar"}
 
-func (n *Node) openStorage() error {
-	n.storage.Volumes = map[string]volume{}
-	_, err := readJSON(n.path("storage.json"), &n.storage)
+func (s *storageState) open(file string) error {
+	s.file, s.Volumes = file, map[string]volume{}
+	_, err := readJSON(file, s)
 	return err
 }
 
-// saveStorage writes the state; the caller holds the lock.
-func (n *Node) saveStorage() error { return writeJSON(n.path("storage.json"), &n.storage) }
+// save writes the state; the caller holds the lock.
+func (s *storageState) save() error { return writeJSON(s.file, s) }
+
+// state is where the volumes of a storage are, as this node sees them.
+func (n *Node) state(s Storage) *storageState {
+	if s.Shared {
+		return &n.shared
+	}
+	return &n.storage
+}
+
+// stateOf is state for a volume id; a storage that is gone had volumes of the node.
+func (n *Node) stateOf(volid string) *storageState {
+	id, _, _ := strings.Cut(volid, ":")
+	s, _ := n.storageByID(id)
+	return n.state(s)
+}
 
 // storageByID returns a configured storage.
 func (n *Node) storageByID(id string) (Storage, bool) {
@@ -67,7 +85,7 @@ type template struct {
 
 // templates lists what storage local offers as vztmpl, sorted by name.
 func (n *Node) templates() []template {
-	entries, err := os.ReadDir(n.cfg.TemplateDir)
+	entries, err := os.ReadDir(n.templateDir)
 	if err != nil {
 		return nil // no directory, no templates
 	}
@@ -76,7 +94,7 @@ func (n *Node) templates() []template {
 	n.storage.mu.Unlock()
 	var out []template
 	for _, e := range entries {
-		st, err := os.Stat(n.cfg.TemplateDir + "/" + e.Name()) // follows links, unlike e.Info
+		st, err := os.Stat(n.templateDir + "/" + e.Name()) // follows links, unlike e.Info
 		if err != nil || !st.Mode().IsRegular() || slices.Contains(hidden, e.Name()) {
 			continue
 		}
@@ -95,16 +113,17 @@ func (n *Node) hasTemplate(name string) bool {
 
 // allocate makes a volume for a guest under the next free name and returns its id.
 func (n *Node) allocate(s Storage, vmid int, bytes int64) (string, error) {
-	n.storage.mu.Lock()
-	defer n.storage.mu.Unlock()
+	st := n.state(s)
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	for i := 0; ; i++ {
 		id := volumeID(s, vmid, i)
-		if _, taken := n.storage.Volumes[id]; taken {
+		if _, taken := st.Volumes[id]; taken {
 			continue
 		}
-		n.storage.Volumes[id] = volume{VMID: vmid, Bytes: bytes, CTime: time.Now().Unix()}
-		if err := n.saveStorage(); err != nil {
-			delete(n.storage.Volumes, id)
+		st.Volumes[id] = volume{VMID: vmid, Bytes: bytes, CTime: time.Now().Unix()}
+		if err := st.save(); err != nil {
+			delete(st.Volumes, id)
 			return "", err
 		}
 		return id, nil
@@ -121,30 +140,41 @@ func volumeID(s Storage, vmid, i int) string {
 
 // release removes volumes; those that do not exist are no error.
 func (n *Node) release(ids ...string) error {
-	n.storage.mu.Lock()
-	defer n.storage.mu.Unlock()
+	var err error
 	for _, id := range ids {
-		delete(n.storage.Volumes, id)
+		st := n.stateOf(id)
+		st.mu.Lock()
+		delete(st.Volumes, id)
+		err = errors.Join(err, st.save())
+		st.mu.Unlock()
 	}
-	return n.saveStorage()
+	return err
 }
 
 // releaseGuest removes every volume of a guest.
 func (n *Node) releaseGuest(vmid int) error {
-	n.storage.mu.Lock()
-	defer n.storage.mu.Unlock()
-	maps.DeleteFunc(n.storage.Volumes, func(_ string, v volume) bool { return v.VMID == vmid })
-	return n.saveStorage()
+	var err error
+	for _, st := range []*storageState{&n.storage, &n.shared} {
+		st.mu.Lock()
+		before := len(st.Volumes)
+		maps.DeleteFunc(st.Volumes, func(_ string, v volume) bool { return v.VMID == vmid })
+		if len(st.Volumes) != before {
+			err = errors.Join(err, st.save())
+		}
+		st.mu.Unlock()
+	}
+	return err
 }
 
 // setVolumeSize records a grown disk.
 func (n *Node) setVolumeSize(id string, bytes int64) error {
-	n.storage.mu.Lock()
-	defer n.storage.mu.Unlock()
-	v := n.storage.Volumes[id]
+	st := n.stateOf(id)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	v := st.Volumes[id]
 	v.Bytes = bytes
-	n.storage.Volumes[id] = v
-	return n.saveStorage()
+	st.Volumes[id] = v
+	return st.save()
 }
 
 // baseUsage is what the system itself takes on a storage of type dir.
@@ -158,9 +188,10 @@ func (n *Node) usage(s Storage) (used int64) {
 			used += t.bytes
 		}
 	}
-	n.storage.mu.Lock()
-	defer n.storage.mu.Unlock()
-	for id, v := range n.storage.Volumes {
+	st := n.state(s)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for id, v := range st.Volumes {
 		if strings.HasPrefix(id, s.ID+":") {
 			used += v.Bytes / 4
 		}

@@ -2,14 +2,15 @@
 // schema (types, named formats, property strings, limits) and words every refusal as
 // the real server does (PVE::JSONSchema).
 //
-// The schema of each method that the simulator serves is embedded (methods.json, made
-// by gen from a dump of the API viewer), so serving another method costs one line in
-// served.txt and a handler.
+// The schema of each method that the simulator serves is embedded (methods/<area>.json,
+// made by gen from a dump of the API viewer), so serving another method costs one line
+// in served/<area>.txt and a handler.
 package pveschema
 
 import (
-	_ "embed"
+	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -59,14 +60,23 @@ type Method struct {
 	indexed map[string]Param // base name of net[n], mp[n]...
 }
 
-//go:embed methods.json
-var methodsJSON []byte
+//go:embed methods/*.json
+var methodsJSON embed.FS
 
 // Load returns the embedded methods, keyed by "METHOD /path".
 func Load() (map[string]*Method, error) {
+	files, err := methodsJSON.ReadDir("methods")
+	if err != nil {
+		return nil, err
+	}
 	var list []*Method
-	if err := json.Unmarshal(methodsJSON, &list); err != nil {
-		return nil, fmt.Errorf("methods.json: %w", err)
+	for _, f := range files {
+		var area []*Method
+		raw, err := methodsJSON.ReadFile("methods/" + f.Name())
+		if err = errors.Join(err, json.Unmarshal(raw, &area)); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		list = append(list, area...)
 	}
 	out := make(map[string]*Method, len(list))
 	for _, m := range list {

@@ -14,6 +14,7 @@ type Task struct {
 	UPID   UPID
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	ended  chan struct{} // closed when the outcome is known
 
 	mu       sync.Mutex
 	file     *os.File

@@ -140,7 +140,7 @@ func (s *Store) Start(typ, id, user string, fn func(*Task) error) (UPID, error) 
 		s.running.Done()
 		return UPID{}, fmt.Errorf("task log: %w", err)
 	}
-	t := &Task{UPID: u, file: f}
+	t := &Task{UPID: u, file: f, ended: make(chan struct{})}
 	t.ctx, t.cancel = context.WithCancelCause(s.ctx)
 	s.mu.Lock()
 	s.active[u.String()] = t
@@ -155,6 +155,7 @@ func (s *Store) Start(typ, id, user string, fn func(*Task) error) (UPID, error) 
 func (s *Store) finish(t *Task, err error) {
 	exit := t.close(err)
 	t.cancel(nil)
+	defer close(t.ended)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.active, t.UPID.String())
@@ -188,6 +189,21 @@ func (s *Store) Status(upid string) (Info, error) {
 		}
 	}
 	return Info{}, ErrUnknown
+}
+
+// Wait returns the outcome of a task as soon as it has ended.
+func (s *Store) Wait(ctx context.Context, upid string) (Info, error) {
+	s.mu.Lock()
+	t := s.active[upid]
+	s.mu.Unlock()
+	if t != nil {
+		select {
+		case <-ctx.Done():
+			return Info{}, ctx.Err()
+		case <-t.ended:
+		}
+	}
+	return s.Status(upid)
 }
 
 // List returns the running tasks and the finished ones, newest first each.

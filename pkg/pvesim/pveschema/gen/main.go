@@ -1,6 +1,9 @@
-// Command gen makes methods.json: it takes the methods that the simulator serves from
-// a dump of the Proxmox VE API viewer and keeps only what validation needs (types,
-// formats, limits, permissions), none of the documentation.
+// Command gen makes methods/<area>.json: it takes the methods that the simulator serves
+// (served/<area>.txt, METHOD PATH a line) from a dump of the Proxmox VE API viewer and
+// keeps only what validation needs (types, formats, limits, permissions), none of the
+// documentation. After a change of a list run
+//
+//	go run ./pkg/pvesim/pveschema/gen -in <dump> -dir pkg/pvesim/pveschema
 package main
 
 import (
@@ -10,25 +13,22 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
 func main() {
 	in := flag.String("in", "", "dump: a JSON list of methods with path, method, parameters, permissions")
-	served := flag.String("served", "served.txt", "list of methods, METHOD PATH a line")
-	out := flag.String("out", "methods.json", "output")
+	dir := flag.String("dir", ".", "directory of served/ and methods/")
 	flag.Parse()
-	if err := run(*in, *served, *out); err != nil {
+	if err := run(*in, filepath.Join(*dir, "served"), filepath.Join(*dir, "methods")); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
 	}
 }
 
+// run makes one file of methods for each list.
 func run(in, served, out string) error {
-	wanted, err := readServed(served)
-	if err != nil {
-		return err
-	}
 	raw, err := os.ReadFile(in)
 	if err != nil {
 		return err
@@ -41,16 +41,39 @@ func run(in, served, out string) error {
 	for _, m := range methods {
 		byName[fmt.Sprintf("%v %v", m["method"], m["path"])] = m
 	}
+	lists, err := filepath.Glob(filepath.Join(served, "*.txt"))
+	if err != nil {
+		return err
+	}
+	for _, list := range lists {
+		text, err := area(list, byName)
+		if err != nil {
+			return fmt.Errorf("%s: %w", list, err)
+		}
+		name := strings.TrimSuffix(filepath.Base(list), ".txt") + ".json"
+		if err := os.WriteFile(filepath.Join(out, name), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// area writes the methods of one list, one a line.
+func area(list string, byName map[string]map[string]any) ([]byte, error) {
+	wanted, err := readServed(list)
+	if err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
 	b.WriteString("[\n")
 	for i, name := range wanted {
 		m, ok := byName[name]
 		if !ok {
-			return fmt.Errorf("%s is not in %s", name, in)
+			return nil, fmt.Errorf("%s is not in the dump", name)
 		}
 		line, err := json.Marshal(trim(m))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		b.Write(line)
 		if i < len(wanted)-1 {
@@ -59,7 +82,7 @@ func run(in, served, out string) error {
 		b.WriteByte('\n')
 	}
 	b.WriteString("]\n")
-	return os.WriteFile(out, b.Bytes(), 0o644)
+	return b.Bytes(), nil
 }
 
 func readServed(name string) ([]string, error) {

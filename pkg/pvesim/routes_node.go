@@ -1,0 +1,12 @@
+package pvesim
+
+// nodeHandlers are the methods of a node and its tasks.
+var nodeHandlers = map[string]handler{
+	"GET /nodes/{node}/rrddata":             rrdData,
+	"GET /nodes/{node}/status":              nodeStatus,
+	"GET /nodes/{node}/tasks":               listTasks,
+	"DELETE /nodes/{node}/tasks/{upid}":     stopTask,
+	"GET /nodes/{node}/tasks/{upid}/log":    taskLog,
+	"GET /nodes/{node}/tasks/{upid}/status": taskStatus,
+	"GET /nodes/{node}/version":             getVersion,
+}
