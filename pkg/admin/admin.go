@@ -47,7 +47,7 @@ func restoreCommand(out io.Writer) *cobra.Command {
 		RunE:  func(_ *cobra.Command, args []string) error { return restore(out, args[0], dir, force) },
 	}
 	cmd.Flags().StringVar(&dir, "data-dir", "", "`directory` of the daemon that is to have the database")
-	cmd.Flags().BoolVar(&force, "force", false, "replace the database that is there")
+	cmd.Flags().BoolVar(&force, "force", false, "replace the database that is there, and keep it under another name")
 	if err := cmd.MarkFlagRequired("data-dir"); err != nil {
 		panic(err) // the flag is declared two lines above
 	}
@@ -66,12 +66,15 @@ func restore(out io.Writer, file, dir string, force bool) error {
 	info, err := bolt.Restore(filepath.Join(dir, DatabaseFile), f, kinds.Registry(), force)
 	switch {
 	case errors.Is(err, bolt.ErrExists):
-		return fmt.Errorf("%w; --force replaces it, and what is in it is lost", err)
+		return fmt.Errorf("%w; --force replaces it and keeps it under another name", err)
 	case errors.Is(err, store.ErrLocked):
 		return fmt.Errorf("%w; stop the daemon first", err)
 	case err != nil:
 		return err
 	}
 	fmt.Fprintf(out, "%s is at revision %d of store %s again\n", filepath.Join(dir, DatabaseFile), info.Revision, info.StoreID)
+	if info.Kept != "" {
+		fmt.Fprintf(out, "the database of before is kept as %s; remove it when it is of no use any more\n", info.Kept)
+	}
 	return nil
 }

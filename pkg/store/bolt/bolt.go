@@ -52,6 +52,7 @@ type seams struct {
 	openFile     func(name string, flag int, mode os.FileMode) (*os.File, error)
 	beforeCommit func() error // in the transaction, all changes made
 	afterCommit  func() error // after the sync, as if it had failed
+	rewriting    func(stage string) error
 }
 
 func (o Options) withDefaults() Options {
@@ -67,12 +68,18 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.seams.openFile == nil {
+		o.seams.openFile = os.OpenFile
+	}
 	nothing := func() error { return nil }
 	if o.seams.beforeCommit == nil {
 		o.seams.beforeCommit = nothing
 	}
 	if o.seams.afterCommit == nil {
 		o.seams.afterCommit = nothing
+	}
+	if o.seams.rewriting == nil {
+		o.seams.rewriting = func(string) error { return nil }
 	}
 	return o
 }
@@ -95,7 +102,7 @@ type Store struct {
 // newer version wrote it, ErrDamaged, and those of the file system.
 func Open(path string, reg *resource.Registry, opts Options) (*Store, error) {
 	opts = opts.withDefaults()
-	db, contents, err := openDatabase(path, reg, opts)
+	db, contents, err := openDatabase(path, reg, opts, true)
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -107,34 +114,45 @@ func Open(path string, reg *resource.Registry, opts Options) (*Store, error) {
 // ID is the random id that was made with the file. A copy of the file has the same.
 func (s *Store) ID() string { return s.db.id }
 
-func openDatabase(path string, reg *resource.Registry, opts Options) (_ *database, contents engine.Contents, err error) {
+// openDatabase opens a file and brings it up to this version's schema. With keep the file
+// of an older schema stays beside it.
+func openDatabase(path string, reg *resource.Registry, opts Options, keep bool) (_ *database, _ engine.Contents, err error) {
 	// bbolt maps the file; a page that lies about its size faults. Here, where the whole
 	// file is read for the first time, that becomes an error.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	d := &database{reg: reg, opts: opts}
+	var db *bbolt.DB
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %v", ErrDamaged, p)
 		}
-		if err != nil && d.db != nil {
-			_ = d.db.Close() // nothing was written that is not durable
+		if err != nil && db != nil {
+			_ = db.Close() // nothing was written that is not durable
 		}
 	}()
-	if d.db, err = openFile(path, opts); err != nil {
+	if db, err = openFile(path, opts); err != nil {
 		return nil, engine.Contents{}, err
 	}
-	var complete bool
-	contents, complete, err = d.read()
+	removeLeftovers(path)
+	if db, err = upgrade(path, db, reg, opts, keep); err != nil {
+		return nil, engine.Contents{}, err
+	}
+	f, err := read(db, reg)
 	if errors.Is(err, errEmpty) {
-		if err = d.db.Update(create); err != nil {
+		if err = db.Update(create); err != nil {
 			return nil, engine.Contents{}, err
 		}
-		contents, complete, err = d.read()
+		f, err = read(db, reg)
 	}
-	if err == nil && !complete {
-		err = d.db.Update(func(tx *bbolt.Tx) error { return addKinds(tx, reg) })
+	if err == nil && !f.complete {
+		err = db.Update(func(tx *bbolt.Tx) error { return addKinds(tx, reg) })
 	}
-	return d, contents, err
+	if err != nil {
+		return nil, engine.Contents{}, err
+	}
+	d := &database{path: path, reg: reg, opts: opts, id: f.id}
+	d.db.Store(db)
+	d.settle(f.counters)
+	return d, f.contents, nil
 }
 
 func openFile(path string, opts Options) (*bbolt.DB, error) {
@@ -158,13 +176,44 @@ func openFile(path string, opts Options) (*bbolt.DB, error) {
 	return db, nil
 }
 
+// openBbolt opens and locks a file. Whoever had the lock before may have put another file
+// in its place; that one is meant then.
 func openBbolt(path string, opts Options) (*bbolt.DB, error) {
-	return bbolt.Open(path, fileMode, &bbolt.Options{
-		Timeout:         lockTimeout,
-		FreelistType:    bbolt.FreelistMapType,
-		InitialMmapSize: mapSize,
-		OpenFile:        opts.seams.openFile,
-	})
+	for range maxReplaced {
+		var file *os.File
+		db, err := bbolt.Open(path, fileMode, &bbolt.Options{
+			Timeout:         lockTimeout,
+			FreelistType:    bbolt.FreelistMapType,
+			InitialMmapSize: mapSize,
+			OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+				file, err = opts.seams.openFile(name, flag, mode)
+				return file, err
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+		if isAt(file, path) {
+			return db, nil
+		}
+		if err := db.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return nil, bbolterrors.ErrTimeout // somebody is at work on it
+}
+
+// maxReplaced is how often in a row a file may be replaced while it is being opened.
+const maxReplaced = 5
+
+// isAt tells whether an open file is the one of that name.
+func isAt(file *os.File, path string) bool {
+	mine, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(mine, there)
 }
 
 // makeFile makes a database without objects. It is made under another name and gets its

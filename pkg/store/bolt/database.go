@@ -2,12 +2,15 @@ package bolt
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
@@ -24,7 +27,9 @@ const (
 
 // database is the engine.Log on a bbolt file.
 type database struct {
-	db   *bbolt.DB
+	path string
+	db   atomic.Pointer[bbolt.DB] // Defrag puts another in its place
+	old  sync.WaitGroup           // of databases before it, which close when their readers are done
 	reg  *resource.Registry
 	opts Options
 	id   string
@@ -38,15 +43,15 @@ var _ engine.Log = (*database)(nil)
 // Commit implements engine.Log.
 func (d *database) Commit(events []engine.Event) error {
 	c := d.counters
-	err := d.db.Update(func(tx *bbolt.Tx) error {
+	err := d.db.Load().Update(func(tx *bbolt.Tx) error {
 		log := tx.Bucket(logBucket)
 		log.FillPercent = 1 // keys only grow: no page is split to make room inside it
 		for _, ev := range events {
-			record := encodeRecord(ev)
+			record, sealed := encodeRecord(ev)
 			if err := log.Put(number(ev.Revision), record); err != nil {
 				return err
 			}
-			if err := putObject(tx, ev); err != nil {
+			if err := putObject(tx, ev, sealed); err != nil {
 				return err
 			}
 			c.logBytes += uint64(len(record))
@@ -70,12 +75,12 @@ func (d *database) Commit(events []engine.Event) error {
 	return nil
 }
 
-func putObject(tx *bbolt.Tx, ev engine.Event) error {
+func putObject(tx *bbolt.Tx, ev engine.Event, value []byte) error {
 	b := tx.Bucket(objBucket(ev.Key.Kind))
 	if ev.Type == store.Deleted {
 		return b.Delete(objKey(ev.Key))
 	}
-	return b.Put(objKey(ev.Key), ev.Encoded)
+	return b.Put(objKey(ev.Key), value)
 }
 
 func (d *database) settle(c counters) {
@@ -120,7 +125,7 @@ func removeOldest(log *bbolt.Bucket, c *counters, limit int, due func(record []b
 func (d *database) Compact(upTo uint64) error {
 	for d.counters.compacted < upTo {
 		c := d.counters
-		err := d.db.Update(func(tx *bbolt.Tx) error {
+		err := d.db.Load().Update(func(tx *bbolt.Tx) error {
 			due := func([]byte) bool { return c.compacted < upTo }
 			if err := removeOldest(tx.Bucket(logBucket), &c, compactChunk, due); err != nil {
 				return err
@@ -138,7 +143,7 @@ func (d *database) Compact(upTo uint64) error {
 // Events implements engine.Log.
 func (d *database) Events(after, upTo uint64, limit int) ([]engine.Event, error) {
 	var events []engine.Event
-	err := d.db.View(func(tx *bbolt.Tx) error {
+	err := d.view(func(tx *bbolt.Tx) error {
 		cursor := tx.Bucket(logBucket).Cursor()
 		k, v := cursor.Seek(number(after + 1))
 		if k == nil || binary.BigEndian.Uint64(k) != after+1 {
@@ -165,7 +170,7 @@ func (d *database) Compacted() uint64 { return d.compacted.Load() }
 
 // Size implements engine.Log. It is 0 when the file cannot be looked at.
 func (d *database) Size() int64 {
-	info, err := os.Stat(d.db.Path())
+	info, err := os.Stat(d.path)
 	if err != nil {
 		return 0
 	}
@@ -173,27 +178,53 @@ func (d *database) Size() int64 {
 }
 
 // Close implements engine.Log.
-func (d *database) Close() error { return d.db.Close() }
+func (d *database) Close() error {
+	err := d.db.Load().Close()
+	d.old.Wait()
+	return err
+}
+
+// view runs fn in a read transaction on the database as it is now.
+func (d *database) view(fn func(tx *bbolt.Tx) error) error {
+	for {
+		db := d.db.Load()
+		err := db.View(fn)
+		if !errors.Is(err, bbolterrors.ErrDatabaseNotOpen) || d.db.Load() == db {
+			return err
+		} // else Defrag has put another in its place
+	}
+}
+
+// found is what a file holds beside its log.
+type found struct {
+	contents engine.Contents
+	counters counters
+	id       string
+	complete bool // it has a bucket for every kind
+}
 
 // read checks the layout and reads everything but the log. It changes nothing: a file
 // that is refused stays as it is, for whoever has to find out what happened to it.
-func (d *database) read() (contents engine.Contents, complete bool, err error) {
-	err = d.db.View(func(tx *bbolt.Tx) error {
-		if err := checkSchema(tx); err != nil {
-			return err
-		}
-		c, err := readCounters(tx)
+func read(db *bbolt.DB, reg *resource.Registry) (found, error) {
+	var f found
+	err := db.View(func(tx *bbolt.Tx) error {
+		version, err := readSchema(tx)
 		if err != nil {
 			return err
 		}
-		d.settle(c)
-		d.id = string(tx.Bucket(metaBucket).Get(keyStoreID))
-		contents.Revision = c.revision
-		contents.Objects, err = readObjects(tx, d.reg)
-		complete = hasAllKinds(tx, d.reg)
+		if version != schemaVersion {
+			return fmt.Errorf("%w: it has schema %d", ErrSchema, version)
+		}
+		if f.counters, err = readCounters(tx); err != nil {
+			return err
+		}
+		f.id = string(tx.Bucket(metaBucket).Get(keyStoreID))
+		f.contents.Revision = f.counters.revision
+		f.contents.Objects, err = readObjects(tx, reg)
+		f.complete = hasAllKinds(tx, reg)
 		return err
 	})
-	return contents, complete, err
+	return f, err
 }
 
 // readObjects decodes all objects of known kinds.

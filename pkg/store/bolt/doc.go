@@ -8,11 +8,16 @@
 //	            revision      newest revision
 //	            compacted     oldest revision that a watch can start from
 //	            log-bytes     size of all records in log
-//	obj/<Kind>  namespace \0 name -> encoded object
+//	obj/<Kind>  namespace \0 name -> encoded object and its checksum (see seal.go)
 //	log         revision, 8 bytes big-endian -> record (see record.go)
 //
 // Numbers in meta are 8 bytes big-endian. A kind that the registry does not know (a newer
-// version wrote it) stays in the file untouched. A file with a newer schema is refused.
+// version wrote it) stays in the file untouched.
+//
+// A file with a newer schema is refused. One with an older schema is migrated when it is
+// opened: on a copy, which takes its place when it is whole and can be read; the file that
+// was stays beside it as path.schema-<n>, the only way back to the older version. It needs
+// as much room again as the database has.
 //
 // # Commits
 //
@@ -27,6 +32,9 @@
 // Each commit also removes old records, at most a few more than it adds, so the log
 // shrinks without a transaction, a goroutine or a pause of its own. See Options for what
 // is kept.
+//
+// Pages that nothing is in any more are used again, but the file does not shrink: Defrag
+// writes it anew. See rewrite.go for what a crash may leave.
 //
 // # Failure
 //

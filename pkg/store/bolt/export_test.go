@@ -1,6 +1,10 @@
 package bolt
 
-import "os"
+import (
+	"os"
+
+	"github.com/proximity-pve/proximity/pkg/store/internal/engine"
+)
 
 // WithFaults returns options whose commits fail where the functions say so: before the
 // database writes anything, or after it has synced. Nil functions do nothing.
@@ -26,6 +30,23 @@ const SchemaVersion = schemaVersion
 
 // Internals for tests of records.
 var (
-	EncodeRecord = encodeRecord
 	DecodeRecord = decodeRecord
 )
+
+// EncodeRecord for tests of records.
+func EncodeRecord(ev engine.Event) []byte {
+	record, _ := encodeRecord(ev)
+	return record
+}
+
+// WithRewriting returns options that call stage at each step of a rewrite of the file.
+func (o Options) WithRewriting(stage func(string) error) Options {
+	o.seams.rewriting = stage
+	return o
+}
+
+// OldestSchema for the test of migrations.
+const OldestSchema = oldestSchema
+
+// Unseal for tests of checksums.
+var Unseal = unseal

@@ -18,6 +18,7 @@ import (
 
 func TestMain(m *testing.M) {
 	crashtest.Child()
+	killedChild()
 	goleak.VerifyTestMain(m)
 }
 

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -24,10 +25,11 @@ var ErrExists = errors.New("there is a database already")
 
 // Restore makes the database file at path from a snapshot. The new database has the
 // objects of the snapshot and no log: every watch begins with a list. With force a
-// database that is there is replaced, in one step; without, it is ErrExists. Errors
-// besides: snapshot.ErrDamaged, ErrSchema, ErrDamaged, and store.ErrLocked when a process has the
-// database open. After an error what was there is there still.
-func Restore(path string, from *os.File, reg *resource.Registry, force bool) (snapshot.Info, error) {
+// database that is there is replaced, in one step, and kept under another name; without,
+// it is ErrExists. Errors besides: snapshot.ErrDamaged, ErrSchema, ErrDamaged, and
+// store.ErrLocked when a process has the database open. After an error what was there is
+// there still.
+func Restore(path string, from *os.File, reg *resource.Registry, force bool) (Restored, error) {
 	info, err := restore(path, from, reg, force)
 	if err != nil {
 		return info, fmt.Errorf("restore database %s: %w", path, err)
@@ -35,7 +37,14 @@ func Restore(path string, from *os.File, reg *resource.Registry, force bool) (sn
 	return info, nil
 }
 
-func restore(path string, from *os.File, reg *resource.Registry, force bool) (info snapshot.Info, err error) {
+// Restored says what Restore did.
+type Restored struct {
+	snapshot.Info
+	Kept string // path of the database that was there before; empty: there was none
+}
+
+func restore(path string, from *os.File, reg *resource.Registry, force bool) (info Restored, err error) {
+	there := false
 	switch _, err := os.Lstat(path); {
 	case err == nil && !force:
 		return info, ErrExists
@@ -45,6 +54,7 @@ func restore(path string, from *os.File, reg *resource.Registry, force bool) (in
 			return info, err
 		}
 		defer release()
+		there = true
 	case !errors.Is(err, fs.ErrNotExist):
 		return info, err
 	}
@@ -53,12 +63,17 @@ func restore(path string, from *os.File, reg *resource.Registry, force bool) (in
 		return info, err
 	}
 	defer os.Remove(tmp.Name())
-	info, err = snapshot.CopyDatabase(tmp, from)
+	info.Info, err = snapshot.CopyDatabase(tmp, from)
 	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return info, err
 	}
-	if err := moveOn(tmp.Name(), reg, info); err != nil {
+	if err := moveOn(tmp.Name(), reg, info.Info); err != nil {
 		return info, err
+	}
+	if there {
+		if info.Kept, err = keep(path); err != nil {
+			return info, err
+		}
 	}
 	if force {
 		err = os.Rename(tmp.Name(), path)
@@ -71,10 +86,16 @@ func restore(path string, from *os.File, reg *resource.Registry, force bool) (in
 	return info, syncDirectory(filepath.Dir(path))
 }
 
+// keep gives the database a second name that says when.
+func keep(path string) (string, error) {
+	name := path + ".replaced-" + time.Now().UTC().Format("20060102T150405.000Z")
+	return name, os.Link(path, name)
+}
+
 // hold keeps others from opening a database until it is released. One that is too damaged
 // to be opened cannot be in use.
 func hold(path string) (release func(), err error) {
-	db, err := openFile(path, Options{})
+	db, err := openFile(path, Options{}.withDefaults())
 	switch {
 	case errors.Is(err, ErrDamaged):
 		return func() {}, nil
@@ -87,11 +108,11 @@ func hold(path string) (release func(), err error) {
 // moveOn checks that the copy is the database that the trailer speaks of, that this
 // version can open it, and gives it a revision that was never given out.
 func moveOn(path string, reg *resource.Registry, info snapshot.Info) error {
-	d, contents, err := openDatabase(path, reg, Options{}.withDefaults())
+	d, contents, err := openDatabase(path, reg, Options{}.withDefaults(), false)
 	if err != nil {
 		return err
 	}
-	err = d.db.Update(func(tx *bbolt.Tx) error {
+	err = d.db.Load().Update(func(tx *bbolt.Tx) error {
 		if contents.Revision != info.Revision || d.id != info.StoreID {
 			return fmt.Errorf("%w: it holds revision %d of store %s, its trailer speaks of %d of %s",
 				snapshot.ErrDamaged, contents.Revision, d.id, info.Revision, info.StoreID)
@@ -105,5 +126,5 @@ func moveOn(path string, reg *resource.Registry, info snapshot.Info) error {
 		next := info.Revision + restoreGap
 		return counters{revision: next, compacted: next}.write(tx)
 	})
-	return errors.Join(err, d.db.Close())
+	return errors.Join(err, d.Close())
 }

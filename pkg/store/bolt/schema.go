@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,8 +14,12 @@ import (
 	"github.com/proximity-pve/proximity/pkg/store/internal/engine"
 )
 
-// schemaVersion is the layout that this package reads and writes; see the package comment.
-const schemaVersion = 1
+const (
+	// schemaVersion is the layout that this package reads and writes; see the package comment.
+	schemaVersion = 2
+	// oldestSchema is the oldest layout that migrations begin with.
+	oldestSchema = 1
+)
 
 // ErrSchema: the file was written by a version whose layout this one does not know.
 var ErrSchema = errors.New("unsupported database schema")
@@ -102,27 +107,28 @@ func hasAllKinds(tx *bbolt.Tx, reg *resource.Registry) bool {
 	})
 }
 
-func checkSchema(tx *bbolt.Tx) error {
+// readSchema returns the schema of a file that this version can open or migrate.
+func readSchema(tx *bbolt.Tx) (uint64, error) {
 	if first, _ := tx.Cursor().First(); first == nil {
-		return errEmpty
+		return 0, errEmpty
 	}
 	meta := tx.Bucket(metaBucket)
 	if meta == nil {
-		return fmt.Errorf("%w: it is a bbolt file of something else", ErrDamaged)
+		return 0, fmt.Errorf("%w: it is a bbolt file of something else", ErrDamaged)
 	}
 	version, err := readNumber(meta, keySchema)
 	switch {
 	case err != nil:
-		return err
+		return 0, err
 	case version > schemaVersion:
-		return fmt.Errorf("%w: it has schema %d, this version knows up to %d: use the version that wrote it, or a newer one",
+		return 0, fmt.Errorf("%w: it has schema %d, this version knows up to %d: use the version that wrote it, or a newer one",
 			ErrSchema, version, schemaVersion)
-	case version < schemaVersion: // there has been no older one
-		return fmt.Errorf("%w: it has schema %d", ErrSchema, version)
+	case version < oldestSchema:
+		return 0, fmt.Errorf("%w: it has schema %d, this version knows %d to %d", ErrSchema, version, oldestSchema, schemaVersion)
 	case tx.Bucket(logBucket) == nil:
-		return fmt.Errorf("%w: it has no log", ErrDamaged)
+		return 0, fmt.Errorf("%w: it has no log", ErrDamaged)
 	}
-	return nil
+	return version, nil
 }
 
 // readCounters reads meta and holds it against the log.
@@ -149,4 +155,18 @@ func readCounters(tx *bbolt.Tx) (counters, error) {
 		return c, fmt.Errorf("%w: its log ends at %x, but its revision is %d", ErrDamaged, last, c.revision)
 	}
 	return c, nil
+}
+
+// objBuckets returns the names of all buckets of objects, those of unknown kinds too.
+func objBuckets(db *bbolt.DB) ([][]byte, error) {
+	var names [][]byte
+	err := db.View(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
+			if bytes.HasPrefix(name, objBucket("")) {
+				names = append(names, bytes.Clone(name))
+			}
+			return nil
+		})
+	})
+	return names, err
 }

@@ -14,7 +14,7 @@ import (
 // the file grow. Every change that was answered before is in it.
 func (s *Store) Snapshot(w io.Writer) (snapshot.Info, error) {
 	var info snapshot.Info
-	err := s.db.db.View(func(tx *bbolt.Tx) error {
+	err := s.db.view(func(tx *bbolt.Tx) error {
 		c, err := readCounters(tx)
 		if err != nil {
 			return err

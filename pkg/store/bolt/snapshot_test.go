@@ -1,12 +1,16 @@
 package bolt_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/proximity-pve/proximity/pkg/store"
 	"github.com/proximity-pve/proximity/pkg/store/bolt"
@@ -27,6 +31,46 @@ func snapshotOf(t *testing.T, st *bolt.Store) (*os.File, snapshot.Info) {
 		t.Fatal(err)
 	}
 	return f, info
+}
+
+// snapshotFile makes a snapshot of a database file that no store has open.
+func snapshotFile(t *testing.T, database string, revision uint64, id string) *os.File {
+	t.Helper()
+	data, err := os.ReadFile(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "snapshot"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	_, err = snapshot.Write(f, snapshot.Info{Size: int64(len(data)), Revision: revision, StoreID: id}, func(w io.Writer) (int64, error) {
+		n, err := w.Write(data)
+		return int64(n), err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestSnapshotOfANewerSchemaIsRefused(t *testing.T) {
+	path := newPath(t)
+	st := open(t, path, bolt.Options{})
+	id, revision := st.ID(), st.Revision()
+	closeStore(t, st)
+	raw(t, path, func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("meta")).Put([]byte("schema"), binary.BigEndian.AppendUint64(nil, bolt.SchemaVersion+1))
+	})
+	f := snapshotFile(t, path, revision, id)
+	target := newPath(t)
+	if _, err := bolt.Restore(target, f, storetest.Registry(), false); !errors.Is(err, bolt.ErrSchema) {
+		t.Errorf("got %v", err)
+	}
+	if left, _ := os.ReadDir(filepath.Dir(target)); len(left) != 0 {
+		t.Errorf("it left %v", left)
+	}
 }
 
 func TestSnapshotIsRestored(t *testing.T) {
@@ -189,8 +233,12 @@ func TestRestoreSparesWhatIsThere(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v (%v)", info.Mode(), err)
 	}
-	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 1 {
-		t.Errorf("besides the database there is %v", left)
+	kept, err := filepath.Glob(path + ".replaced-*")
+	if left, _ := os.ReadDir(filepath.Dir(path)); err != nil || len(kept) != 1 || len(left) != 2 {
+		t.Fatalf("there are %v", left)
+	}
+	if st = open(t, kept[0], bolt.Options{}); !has(st, bridge("more")) || has(st, bridge("old")) {
+		t.Error("the database of before was not kept")
 	}
 }
 

@@ -217,6 +217,21 @@ func (e *Engine) Compact(ctx context.Context, upTo uint64) error {
 	if head := e.Revision(); upTo > head {
 		return fmt.Errorf("%w: cannot compact up to revision %d, the store is at %d", store.ErrInvalid, upTo, head)
 	}
+	return e.BetweenCommits(ctx, func(fail func(error) error) error {
+		if e.log != nil {
+			if err := e.log.Compact(upTo); err != nil {
+				return fail(err)
+			}
+		}
+		e.ring.compact(upTo)
+		return nil
+	})
+}
+
+// BetweenCommits runs fn while nothing is committed: writers wait, readers do not. fn may
+// call fail with an error after which no commit may follow, and returns its result. A
+// context that ends before fn is run takes it back.
+func (e *Engine) BetweenCommits(ctx context.Context, fn func(fail func(error) error) error) error {
 	if why := e.failure.Load(); why != nil {
 		return readOnly(*why)
 	}
@@ -224,18 +239,15 @@ func (e *Engine) Compact(ctx context.Context, upTo uint64) error {
 	done := make(chan struct{})
 	task := func() {
 		defer close(done)
-		if e.log != nil {
-			err = e.log.Compact(upTo)
-		}
-		if err != nil {
-			e.fail(err)
+		if why := e.failure.Load(); why != nil {
+			err = readOnly(*why)
 			return
 		}
-		e.ring.compact(upTo)
+		err = fn(e.fail)
 	}
 	select {
 	case e.tasks <- task:
-		<-done // the committer has begun it; its length is bounded by the log's
+		<-done // the committer has begun it; its length is bounded by the database's
 		return err
 	case <-ctx.Done():
 		return ctx.Err()

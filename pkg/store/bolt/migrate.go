@@ -1,0 +1,148 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/proximity-pve/proximity/pkg/resource"
+)
+
+// A migration makes of a database of the schema before it one of its own schema. It works
+// on a copy that nobody else has and that takes the file's place only when it is whole, so
+// it may use as many transactions as it likes and need not think of crashes. Keep them for
+// ever: a file may be of any age. Each has a file of the schema it begins with in testdata.
+type migration struct {
+	to   uint64
+	what string // for the log: what the database gets
+	run  func(db *bbolt.DB) error
+}
+
+// migrations are in order, without a gap, and end with schemaVersion.
+var migrations = []migration{
+	{to: 2, what: "checksums of objects and events", run: addSeals},
+}
+
+// upgrade returns the database of the file in this version's schema: db itself, or the one
+// that has taken its place. After an error the file is as it was. An empty file, and one
+// that is refused, are left to the caller to find.
+func upgrade(path string, db *bbolt.DB, reg *resource.Registry, opts Options, keep bool) (*bbolt.DB, error) {
+	var from uint64
+	err := db.View(func(tx *bbolt.Tx) (err error) {
+		from, err = readSchema(tx)
+		return err
+	})
+	if err != nil || from == schemaVersion {
+		return db, ignoreEmpty(err)
+	}
+	kept := ""
+	if keep {
+		kept = fmt.Sprintf("%s.schema-%d", path, from)
+	}
+	opts.Logger.Info("the database has an older schema and is migrated", "file", path, "from", from, "to", schemaVersion, "kept", kept)
+	next, err := rewrite(path, db, opts, kept, func(copied *bbolt.DB) error {
+		for _, m := range migrations {
+			if m.to <= from {
+				continue
+			}
+			opts.Logger.Info("migrating the database", "to", m.to, "adding", m.what)
+			if err := migrateTo(copied, m, opts); err != nil {
+				return fmt.Errorf("to schema %d: %w", m.to, err)
+			}
+		}
+		_, err := read(copied, reg) // what this version cannot read takes nobody's place
+		return err
+	})
+	if err != nil {
+		return db, fmt.Errorf("migrate from schema %d: %w", from, err)
+	}
+	return next, db.Close()
+}
+
+func ignoreEmpty(err error) error {
+	if errors.Is(err, errEmpty) {
+		return nil
+	}
+	return err
+}
+
+func migrateTo(db *bbolt.DB, m migration, opts Options) error {
+	if err := opts.seams.rewriting(fmt.Sprintf("migrate to %d", m.to)); err != nil {
+		return err
+	}
+	if err := m.run(db); err != nil {
+		return err
+	}
+	return db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(keySchema, number(m.to)) })
+}
+
+// migrateChunk bounds the bytes that one transaction of a migration changes.
+const migrateChunk = 4 << 20
+
+// changeValues replaces each value of a bucket, in transactions of about migrateChunk.
+func changeValues(db *bbolt.DB, bucket []byte, change func(value []byte) ([]byte, error)) error {
+	var next []byte // the first key that is not done
+	for first := true; first || next != nil; first = false {
+		err := db.Update(func(tx *bbolt.Tx) error {
+			b := tx.Bucket(bucket)
+			cursor := b.Cursor()
+			var keys, values [][]byte
+			bytes := 0
+			k, v := cursor.Seek(next)
+			for ; k != nil && bytes < migrateChunk; k, v = cursor.Next() {
+				value, err := change(v)
+				if err != nil {
+					return fmt.Errorf("%s %q: %w", bucket, k, err)
+				}
+				keys, values = append(keys, append([]byte(nil), k...)), append(values, value)
+				bytes += len(k) + len(value)
+			}
+			next = append([]byte(nil), k...)
+			if k == nil {
+				next = nil
+			}
+			// A bbolt cursor does not survive a change.
+			for i := range keys {
+				if err := b.Put(keys[i], values[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addSeals is the migration to schema 2. Before, objects stood for themselves, and a
+// record ended with its object.
+func addSeals(db *bbolt.DB) error {
+	buckets, err := objBuckets(db)
+	if err != nil {
+		return err
+	}
+	for _, bucket := range buckets {
+		err := changeValues(db, bucket, func(v []byte) ([]byte, error) { return appendSealed(nil, v), nil })
+		if err != nil {
+			return err
+		}
+	}
+	var size uint64
+	err = changeValues(db, logBucket, func(v []byte) ([]byte, error) {
+		_, encoded, err := decodeHead(0, v)
+		if err != nil {
+			return nil, err
+		}
+		head := v[:len(v)-len(encoded)]
+		sealed := appendSealed(append([]byte(nil), head...), encoded)
+		size += uint64(len(sealed))
+		return sealed, nil
+	})
+	if err != nil {
+		return err
+	}
+	return db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(keyLogBytes, number(size)) })
+}
