@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Version is the API's version (GET /version).
@@ -151,6 +152,35 @@ func (n Node) Online() bool { return n.Status == "online" }
 // Nodes lists the cluster's nodes.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	return fetch[[]Node](ctx, c, route(http.MethodGet, "/nodes"))
+}
+
+// NodeTime asks a node for its clock, to the second; it needs Sys.Audit on the node. A token
+// or ticket is refused when both clocks are too far apart.
+func (c *Client) NodeTime(ctx context.Context, node string) (time.Time, error) {
+	if err := checkNode(node); err != nil {
+		return time.Time{}, err
+	}
+	out, err := fetch[struct {
+		Time Int `json:"time"`
+	}](ctx, c, route(http.MethodGet, "/nodes/{node}/time", node))
+	return time.Unix(int64(out.Time), 0).UTC(), err
+}
+
+// ClusterOptions are those of datacenter.cfg that matter to us.
+type ClusterOptions struct {
+	// MACPrefix is what addresses that the server makes begin with; "" is BC:24:11.
+	MACPrefix string `json:"mac_prefix"`
+	// TagStyle may make tags case sensitive and keep their order. UserTags may forbid tags
+	// to those without Sys.Modify on /.
+	TagStyle     map[string]Text `json:"tag-style"`
+	UserTags     map[string]any  `json:"user-tag-access"`
+	RegisterTags []string        `json:"registered-tags"`
+	NextID       map[string]Text `json:"next-id"` // lower and upper
+}
+
+// ClusterOptions reads the cluster's options; it needs Sys.Audit on /.
+func (c *Client) ClusterOptions(ctx context.Context) (ClusterOptions, error) {
+	return fetch[ClusterOptions](ctx, c, route(http.MethodGet, "/cluster/options"))
 }
 
 // NodeStatus is GET /nodes/{node}/status. Sizes are in bytes.

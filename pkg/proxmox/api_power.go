@@ -27,7 +27,10 @@ type Shutdown struct {
 	Force bool
 }
 
-func (s Shutdown) seconds() int { return int((s.Timeout + time.Second - 1) / time.Second) }
+func (s Shutdown) seconds() int { return wholeSeconds(s.Timeout) }
+
+// wholeSeconds rounds up.
+func wholeSeconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
 // ShutdownLXC asks a guest to stop.
 func (c *Client) ShutdownLXC(ctx context.Context, node string, vmid int, s Shutdown) (UPID, error) {

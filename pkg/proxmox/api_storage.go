@@ -106,6 +106,98 @@ func (c *Client) DownloadTemplate(ctx context.Context, node, storage, template s
 	return launch(ctx, c, r)
 }
 
+// StorageStatus asks a node how one storage is.
+func (c *Client) StorageStatus(ctx context.Context, node, storage string) (Storage, error) {
+	if err := checkStorage(node, storage); err != nil {
+		return Storage{}, err
+	}
+	s, err := fetch[Storage](ctx, c, route(http.MethodGet, "/nodes/{node}/storage/{storage}/status", node, storage))
+	s.Storage = storage
+	return s, err
+}
+
+// StorageDefinition is a row of GET /storage: a storage as the cluster defines it.
+type StorageDefinition struct {
+	Storage string `json:"storage"`
+	Type    string `json:"type"`
+	Content string `json:"content"` // comma separated
+	Path    string `json:"path"`
+	Nodes   string `json:"nodes"` // comma separated; "" is all
+	Shared  Bool   `json:"shared"`
+	Disable Bool   `json:"disable"`
+	Prune   string `json:"prune-backups"`
+}
+
+// StorageDefinitions lists the storages that the caller may audit.
+func (c *Client) StorageDefinitions(ctx context.Context) ([]StorageDefinition, error) {
+	return fetch[[]StorageDefinition](ctx, c, route(http.MethodGet, "/storage"))
+}
+
+// Download says what to fetch from where.
+type Download struct {
+	URL      string
+	Filename string // ends in .tar.gz, .tar.xz, .tar.zst or, on 9.x, .tar
+	Content  string // ContentTemplate
+	// Checksum and Algorithm (sha256, sha512, ...) make a present, intact file a success;
+	// without them a present file fails the task.
+	Checksum, Algorithm string
+}
+
+// DownloadURL has the node fetch a file from the internet; beside
+// Datastore.AllocateTemplate it needs Sys.AccessNetwork on the node (or Sys.Audit and
+// Sys.Modify on /).
+func (c *Client) DownloadURL(ctx context.Context, node, storage string, d Download) (UPID, error) {
+	if err := checkStorage(node, storage); err != nil {
+		return UPID{}, err
+	}
+	r := route(http.MethodPost, "/nodes/{node}/storage/{storage}/download-url", node, storage).with("url", d.URL).
+		with("filename", d.Filename).with("content", d.Content).with("checksum", d.Checksum).with("checksum-algorithm", d.Algorithm)
+	return launch(ctx, c, r)
+}
+
+// DeleteVolume removes a backup, a template, or a volume that no guest refers to. The
+// server does not check the latter: a stopped guest's volume goes just so. The task is
+// zero when the server removed it at once; what does not exist is no error.
+func (c *Client) DeleteVolume(ctx context.Context, node, volid string) (UPID, error) {
+	if err := checkVolid(node, volid); err != nil {
+		return UPID{}, err
+	}
+	storage, _, _ := strings.Cut(volid, ":")
+	r := route(http.MethodDelete, "/nodes/{node}/storage/{storage}/content/{volume}", node, storage, volid)
+	return fetch[UPID](ctx, c, r)
+}
+
+// VolumeNotes changes what is written beside a backup. A nil field is left as it is.
+type VolumeNotes struct {
+	Notes     *string
+	Protected *bool // a protected backup is neither removed nor pruned
+}
+
+// UpdateVolume changes a backup's notes and protection.
+func (c *Client) UpdateVolume(ctx context.Context, node, volid string, v VolumeNotes) error {
+	if err := checkVolid(node, volid); err != nil {
+		return err
+	}
+	storage, _, _ := strings.Cut(volid, ":")
+	r := route(http.MethodPut, "/nodes/{node}/storage/{storage}/content/{volume}", node, storage, volid)
+	if v.Notes != nil {
+		r.params.Set("notes", *v.Notes)
+	}
+	if v.Protected != nil {
+		r.params.Set("protected", formatBool(*v.Protected))
+	}
+	_, err := c.call(ctx, r, nil)
+	return err
+}
+
+func checkVolid(node, volid string) error {
+	storage, name, ok := strings.Cut(volid, ":")
+	if !ok || name == "" || strings.ContainsAny(volid, " \t\r\n") {
+		return fmt.Errorf("proxmox: %.80q is not a volume id", volid)
+	}
+	return checkStorage(node, storage)
+}
+
 func checkStorage(node, storage string) error {
 	if !ValidStorageName(storage) {
 		return fmt.Errorf("proxmox: %.80q is not a storage name", storage)

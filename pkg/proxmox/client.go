@@ -23,15 +23,21 @@ type Client struct {
 	// preferred is the index of the endpoint that answered last.
 	preferred atomic.Int32
 	http      *http.Client
+	// streams dials consoles, whose connections live long and must not take the places of
+	// requests.
+	streams *http.Client
 	// traced: the transport reports when a request got its connection.
-	traced  bool
-	auth    authenticator
-	gate    *gate
-	timeout time.Duration
-	agent   string
-	log     *slog.Logger
-	observe func(method, path string, status int, took time.Duration)
-	stats   counters
+	traced bool
+	auth   authenticator
+	gate   *gate
+	// storages bounds tasks that allocate.
+	storages *storageGate
+	known    capabilityCache
+	timeout  time.Duration
+	agent    string
+	log      *slog.Logger
+	observe  func(method, path string, status int, took time.Duration)
+	stats    counters
 }
 
 // New makes a client. It contacts nobody.
@@ -49,7 +55,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		endpoints: endpoints, auth: auth, gate: newGate(concurrency),
+		endpoints: endpoints, auth: auth, gate: newGate(concurrency), storages: newStorageGate(),
 		timeout: cfg.RequestTimeout, agent: cfg.UserAgent, log: cfg.Log, observe: cfg.Observe,
 	}
 	if c.timeout <= 0 {
@@ -61,20 +67,27 @@ func New(cfg Config) (*Client, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
-	transport := cfg.Transport
+	transport, streams := cfg.Transport, cfg.Transport
 	if transport == nil {
-		if transport, err = newTransport(cfg, concurrency); err != nil {
+		own, err := newTransport(cfg, concurrency)
+		if err != nil {
 			return nil, err
 		}
-		c.traced = true
+		long := own.Clone()
+		long.MaxConnsPerHost, long.DisableKeepAlives = 0, true
+		transport, streams, c.traced = own, long, true
 	}
-	c.http = &http.Client{
-		Transport: transport,
-		// A redirect from an API endpoint is a misconfiguration, and would carry the
-		// credentials elsewhere: it is reported as the status it is.
+	c.http, c.streams = httpClient(transport), httpClient(streams)
+	return c, nil
+}
+
+// httpClient follows no redirect: one from an API endpoint is a misconfiguration, and would
+// carry the credentials elsewhere. It is reported as the status it is.
+func httpClient(t http.RoundTripper) *http.Client {
+	return &http.Client{
+		Transport:     t,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return c, nil
 }
 
 // Close drops idle connections. The client stays usable.
@@ -100,7 +113,12 @@ func fetch[T any](ctx context.Context, c *Client, r request) (T, error) {
 // launch makes a call that starts a task. An answer without a task is a broken one: the
 // server may have acted on the request.
 func launch(ctx context.Context, c *Client, r request) (UPID, error) {
+	began, err := c.storages.enter(ctx, c, r)
+	if err != nil {
+		return UPID{}, &TransportError{Method: r.method, Path: r.text, Err: err}
+	}
 	upid, err := fetch[UPID](ctx, c, r)
+	began(upid)
 	if err == nil && upid.IsZero() {
 		err = &TransportError{Method: r.method, Path: r.text, Sent: true, Err: errors.New("the answer names no task")}
 	}

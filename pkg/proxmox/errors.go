@@ -112,6 +112,10 @@ var (
 	ErrFingerprint = errors.New("certificate matches no pinned fingerprint")
 	// ErrSecondFactor: the user needs a second factor to log in; use an API token.
 	ErrSecondFactor = errors.New("the user needs a second factor; use an API token")
+	// ErrNothingToDo: the server had nothing to do, and did nothing.
+	ErrNothingToDo = errors.New("there is nothing to do on this node")
 	// ErrTooLarge: the answer is longer than maxBody bytes.
 	ErrTooLarge = errors.New("answer too large")
+
+	errNoConsole = errors.New("the answer names no console")
 )

@@ -185,6 +185,16 @@ func (c *Client) LXCConfig(ctx context.Context, node string, vmid int) (LXCConfi
 	return fetch[LXCConfig](ctx, c, route(http.MethodGet, "/nodes/{node}/lxc/{vmid}/config", node, vmid))
 }
 
+// LXCConfigNow reads the configuration that a running guest was started with, plus what
+// was changed live: pending changes are left out.
+func (c *Client) LXCConfigNow(ctx context.Context, node string, vmid int) (LXCConfig, error) {
+	if err := checkGuest(node, vmid); err != nil {
+		return LXCConfig{}, err
+	}
+	r := route(http.MethodGet, "/nodes/{node}/lxc/{vmid}/config", node, vmid).withBool("current", true)
+	return fetch[LXCConfig](ctx, c, r)
+}
+
 // PendingChange is a row of GET .../pending: a key with what holds now and what will
 // hold after the next start.
 type PendingChange struct {

@@ -95,7 +95,7 @@ func FuzzAnswers(f *testing.F) {
 		r := &recorder{}
 		c := newClient(t, Config{Endpoints: []string{"https://pve:8006"}, TokenID: "a@pve!t", TokenSecret: "s", Transport: r})
 		for _, tc := range requests {
-			r.answer = response(status, "reason", body)
+			r.answer, r.body = response(status, "reason", body), nil
 			err := tc.call(t.Context(), c)
 			if err == nil {
 				continue

@@ -103,7 +103,8 @@ func (c *Client) CreateLXC(ctx context.Context, node string, l LXCCreate) (UPID,
 	if err := l.check(node); err != nil {
 		return UPID{}, err
 	}
-	return launch(ctx, c, l.fill(route(http.MethodPost, "/nodes/{node}/lxc", node)))
+	r := l.fill(route(http.MethodPost, "/nodes/{node}/lxc", node))
+	return launch(ctx, c, r.allocatingOn(l.RootFS.Storage()))
 }
 
 // LXCUpdate is a change of a guest's configuration. See LXCConfig for the form of values.

@@ -16,8 +16,10 @@ type request struct {
 	// path is the escaped path; text is the readable one, for errors.
 	path, text string
 	// node is whose gate the request passes; "" for the cluster's.
-	node   string
-	params url.Values
+	node string
+	// storage is where the task of the request allocates; "" is nowhere, or not known.
+	storage string
+	params  url.Values
 	// anonymous requests carry no credentials.
 	anonymous bool
 }
@@ -58,6 +60,12 @@ func (r request) with(key, value string) request {
 	if value != "" {
 		r.params.Set(key, value)
 	}
+	return r
+}
+
+// allocatingOn says that the request starts a task that allocates on a storage.
+func (r request) allocatingOn(storage string) request {
+	r.storage = storage
 	return r
 }
 

@@ -1,6 +1,9 @@
 package proxmox
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // The roles are what a controller asks for, so that its tests need to fake no more
 // than it uses. *Client plays all of them.
@@ -74,7 +77,121 @@ type TaskWaiter interface {
 // TaskAdmin lists and aborts tasks.
 type TaskAdmin interface {
 	Tasks(ctx context.Context, node string, f TaskFilter) ([]TaskListEntry, error)
+	ClusterTasks(ctx context.Context) ([]TaskListEntry, error)
 	StopTask(ctx context.Context, node string, upid UPID) error
+}
+
+// AccessReader looks into who may do what, for diagnosis.
+type AccessReader interface {
+	PermissionsOn(ctx context.Context, path, userid string) (Permissions, error)
+	Users(ctx context.Context) ([]User, error)
+	UserTokens(ctx context.Context, userid string) ([]APIToken, error)
+	ACL(ctx context.Context) ([]ACLEntry, error)
+	RolePrivileges(ctx context.Context, role string) ([]string, error)
+}
+
+// GuestMover copies guests and moves them, or parts of them.
+type GuestMover interface {
+	CloneLXC(ctx context.Context, node string, vmid int, l LXCClone) (UPID, error)
+	MigrateLXC(ctx context.Context, node string, vmid int, m LXCMigrate) (UPID, error)
+	TemplateLXC(ctx context.Context, node string, vmid int) error
+	MoveVolumeLXC(ctx context.Context, node string, vmid int, m VolumeMove) (UPID, error)
+	HasFeature(ctx context.Context, node string, vmid int, f Feature) (bool, error)
+	LXCConfigNow(ctx context.Context, node string, vmid int) (LXCConfig, error)
+}
+
+// Snapshotter keeps states of a guest and goes back to them.
+type Snapshotter interface {
+	Snapshots(ctx context.Context, node string, vmid int) ([]Snapshot, error)
+	CreateSnapshot(ctx context.Context, node string, vmid int, name, description string) (UPID, error)
+	RollbackSnapshot(ctx context.Context, node string, vmid int, name string, start bool) (UPID, error)
+	DeleteSnapshot(ctx context.Context, node string, vmid int, name string, force bool) (UPID, error)
+}
+
+// BackupAdmin makes, lists, marks and removes backups, and makes guests of them.
+type BackupAdmin interface {
+	Vzdump(ctx context.Context, node string, v Vzdump) (UPID, error)
+	Backups(ctx context.Context, node, storage string, vmid int) ([]Volid, error)
+	BackupConfig(ctx context.Context, node, volid string) (string, error)
+	RestoreLXC(ctx context.Context, node string, l LXCRestore) (UPID, error)
+	UpdateVolume(ctx context.Context, node, volid string, v VolumeNotes) error
+	DeleteVolume(ctx context.Context, node, volid string) (UPID, error)
+}
+
+// Inspector looks closer at nodes and storages.
+type Inspector interface {
+	Capabilities(ctx context.Context, node string) (Capabilities, error)
+	Certificates(ctx context.Context, node string) ([]Certificate, error)
+	NodeTime(ctx context.Context, node string) (time.Time, error)
+	ClusterOptions(ctx context.Context) (ClusterOptions, error)
+	StorageStatus(ctx context.Context, node, storage string) (Storage, error)
+	StorageDefinitions(ctx context.Context) ([]StorageDefinition, error)
+}
+
+// ImageFetcher has a node fetch templates from anywhere.
+type ImageFetcher interface {
+	DownloadURL(ctx context.Context, node, storage string, d Download) (UPID, error)
+	OCITags(ctx context.Context, node, repository string) ([]string, error)
+	PullOCI(ctx context.Context, node, storage, reference, filename string) (UPID, error)
+}
+
+// SDNReader observes the software-defined network.
+type SDNReader interface {
+	SDNZones(ctx context.Context, v SDNView) ([]SDNZone, error)
+	SDNVNets(ctx context.Context, v SDNView) ([]SDNVNet, error)
+	SDNSubnets(ctx context.Context, vnet string, v SDNView) ([]SDNSubnet, error)
+	NodeSDNZones(ctx context.Context, node string) ([]NodeSDNZone, error)
+}
+
+// SDNAdmin stages changes of the software-defined network and applies them.
+type SDNAdmin interface {
+	CreateSDNZone(ctx context.Context, z SDNZone) error
+	DeleteSDNZone(ctx context.Context, zone string) error
+	CreateSDNVNet(ctx context.Context, v SDNVNet) error
+	DeleteSDNVNet(ctx context.Context, vnet string) error
+	CreateSDNSubnet(ctx context.Context, s SDNSubnet) error
+	DeleteSDNSubnet(ctx context.Context, vnet, id string) error
+	ApplySDN(ctx context.Context) (UPID, error)
+}
+
+// FirewallAdmin reads and writes the firewall of guests, and the cluster's switch.
+type FirewallAdmin interface {
+	ClusterFirewall(ctx context.Context) (ClusterFirewall, error)
+	SetClusterFirewall(ctx context.Context, f ClusterFirewall) error
+	GuestFirewall(ctx context.Context, node string, vmid int) (GuestFirewall, error)
+	SetGuestFirewall(ctx context.Context, node string, vmid int, f GuestFirewall) error
+	GuestRules(ctx context.Context, node string, vmid int) ([]FirewallRule, error)
+	AddGuestRule(ctx context.Context, node string, vmid int, f FirewallRule) error
+	DeleteGuestRule(ctx context.Context, node string, vmid, pos int, digest string) error
+}
+
+// PoolAdmin reads and writes resource pools.
+type PoolAdmin interface {
+	Pools(ctx context.Context) ([]Pool, error)
+	Pool(ctx context.Context, id string) (Pool, error)
+	CreatePool(ctx context.Context, id, comment string) error
+	UpdatePool(ctx context.Context, id string, u PoolUpdate) error
+	DeletePool(ctx context.Context, id string) error
+}
+
+// HAReader observes high availability.
+type HAReader interface {
+	HAStatus(ctx context.Context) ([]HAStatusEntry, error)
+	HAResources(ctx context.Context) ([]HAResource, error)
+}
+
+// HistoryReader reads figures of the past.
+type HistoryReader interface {
+	LXCSamples(ctx context.Context, node string, vmid int, over Timeframe) ([]Sample, error)
+	NodeSamples(ctx context.Context, node string, over Timeframe) ([]Sample, error)
+	StorageSamples(ctx context.Context, node, storage string, over Timeframe) ([]Sample, error)
+}
+
+// ConsoleOpener opens consoles of guests.
+type ConsoleOpener interface {
+	Termproxy(ctx context.Context, node string, vmid int) (ConsoleTicket, error)
+	VNCProxy(ctx context.Context, node string, vmid int) (ConsoleTicket, error)
+	DialConsole(ctx context.Context, node string, vmid int, t ConsoleTicket) (*Console, error)
 }
 
 var (
@@ -87,4 +204,17 @@ var (
 	_ TemplateDownloader = (*Client)(nil)
 	_ TaskWaiter         = (*Client)(nil)
 	_ TaskAdmin          = (*Client)(nil)
+	_ AccessReader       = (*Client)(nil)
+	_ GuestMover         = (*Client)(nil)
+	_ Snapshotter        = (*Client)(nil)
+	_ BackupAdmin        = (*Client)(nil)
+	_ Inspector          = (*Client)(nil)
+	_ ImageFetcher       = (*Client)(nil)
+	_ SDNReader          = (*Client)(nil)
+	_ SDNAdmin           = (*Client)(nil)
+	_ FirewallAdmin      = (*Client)(nil)
+	_ PoolAdmin          = (*Client)(nil)
+	_ HAReader           = (*Client)(nil)
+	_ HistoryReader      = (*Client)(nil)
+	_ ConsoleOpener      = (*Client)(nil)
 )

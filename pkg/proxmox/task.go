@@ -67,7 +67,11 @@ func (c *Client) TaskStatus(ctx context.Context, node string, upid UPID) (TaskSt
 	}
 	s, err := fetch[TaskStatus](ctx, c, route(http.MethodGet, "/nodes/{node}/tasks/{upid}/status", node, upid))
 	if e, ok := asAPI(err); ok && e.HTTP == http.StatusBadRequest && strings.HasPrefix(e.Errors["upid"], "no such task") {
+		c.storages.finished(upid)
 		return TaskStatus{}, &TaskLostError{UPID: upid, Reason: "no such task"}
+	}
+	if err == nil && !s.Running() {
+		c.storages.finished(upid)
 	}
 	s.UPID = upid
 	return s, err
@@ -226,6 +230,16 @@ func (c *Client) Tasks(ctx context.Context, node string, f TaskFilter) ([]TaskLi
 	}
 	r := route(http.MethodGet, "/nodes/{node}/tasks", node).with("source", source).
 		withInt("vmid", f.VMID).with("typefilter", f.Type).withInt("limit", f.Limit)
+	return taskRows(ctx, c, r)
+}
+
+// ClusterTasks lists the recent tasks of all nodes: those that run and up to 25 ended ones
+// per node. Without Sys.Audit on / a user sees only its own, and a token none.
+func (c *Client) ClusterTasks(ctx context.Context) ([]TaskListEntry, error) {
+	return taskRows(ctx, c, route(http.MethodGet, "/cluster/tasks"))
+}
+
+func taskRows(ctx context.Context, c *Client, r request) ([]TaskListEntry, error) {
 	type row struct {
 		TaskListEntry
 		Text string `json:"upid"`

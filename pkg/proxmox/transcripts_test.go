@@ -79,6 +79,91 @@ var decoders = []struct {
 		return c.TaskLog(ctx, "pve", UPID{}, 0, 50)
 	}},
 	{at(`DELETE /nodes/[^/]+/tasks/[^/]+`), func(ctx context.Context, c *Client) (any, error) { return nil, c.StopTask(ctx, "pve", UPID{}) }},
+	{at(`GET /access/users`), func(ctx context.Context, c *Client) (any, error) { return c.Users(ctx) }},
+	{at(`GET /access/users/[^/]+/token`), func(ctx context.Context, c *Client) (any, error) { return c.UserTokens(ctx, "a@pve") }},
+	{at(`GET /access/acl`), func(ctx context.Context, c *Client) (any, error) { return c.ACL(ctx) }},
+	{at(`GET /access/roles/[^/]+`), func(ctx context.Context, c *Client) (any, error) { return c.RolePrivileges(ctx, "x") }},
+	{at(`GET /nodes/[^/]+/certificates/info`), func(ctx context.Context, c *Client) (any, error) { return c.Certificates(ctx, "pve") }},
+	{at(`GET /nodes/[^/]+/version`), func(ctx context.Context, c *Client) (any, error) {
+		return fetch[Version](ctx, c, route("GET", "/nodes/{node}/version", "pve"))
+	}},
+	{at(`GET /nodes/[^/]+/time`), func(ctx context.Context, c *Client) (any, error) { return c.NodeTime(ctx, "pve") }},
+	{at(`GET /cluster/options`), func(ctx context.Context, c *Client) (any, error) { return c.ClusterOptions(ctx) }},
+	{at(`GET /cluster/tasks`), func(ctx context.Context, c *Client) (any, error) { return c.ClusterTasks(ctx) }},
+	{at(`POST /nodes/[^/]+/lxc/\d+/clone`), func(ctx context.Context, c *Client) (any, error) {
+		return c.CloneLXC(ctx, "pve", 100, LXCClone{NewID: 101})
+	}},
+	{at(`POST /nodes/[^/]+/lxc/\d+/migrate`), func(ctx context.Context, c *Client) (any, error) {
+		return c.MigrateLXC(ctx, "pve", 100, LXCMigrate{Target: "pve2"})
+	}},
+	{at(`POST /nodes/[^/]+/lxc/\d+/template`), func(ctx context.Context, c *Client) (any, error) {
+		return nil, c.TemplateLXC(ctx, "pve", 100)
+	}},
+	{at(`GET /nodes/[^/]+/lxc/\d+/feature`), func(ctx context.Context, c *Client) (any, error) {
+		return c.HasFeature(ctx, "pve", 100, FeatureSnapshot)
+	}},
+	{at(`GET /nodes/[^/]+/lxc/\d+/snapshot`), func(ctx context.Context, c *Client) (any, error) { return c.Snapshots(ctx, "pve", 100) }},
+	{at(`POST /nodes/[^/]+/lxc/\d+/snapshot`), func(ctx context.Context, c *Client) (any, error) {
+		return c.CreateSnapshot(ctx, "pve", 100, "s1", "")
+	}},
+	{at(`POST /nodes/[^/]+/vzdump`), func(ctx context.Context, c *Client) (any, error) {
+		return c.Vzdump(ctx, "pve", Vzdump{VMIDs: []int{100}, Storage: "local"})
+	}},
+	{at(`GET /nodes/[^/]+/storage/local/content`), func(ctx context.Context, c *Client) (any, error) {
+		return c.Backups(ctx, "pve", "local", 0)
+	}},
+	{at(`GET /nodes/[^/]+/vzdump/extractconfig`), func(ctx context.Context, c *Client) (any, error) {
+		return c.BackupConfig(ctx, "pve", someBackup)
+	}},
+	{at(`DELETE /nodes/[^/]+/storage/[^/]+/content/.+`), func(ctx context.Context, c *Client) (any, error) {
+		return c.DeleteVolume(ctx, "pve", someBackup)
+	}},
+	{at(`GET /nodes/[^/]+/storage/[^/]+/status`), func(ctx context.Context, c *Client) (any, error) {
+		return c.StorageStatus(ctx, "pve", "local")
+	}},
+	{at(`GET /storage`), func(ctx context.Context, c *Client) (any, error) { return c.StorageDefinitions(ctx) }},
+	{at(`POST /nodes/[^/]+/storage/[^/]+/download-url`), func(ctx context.Context, c *Client) (any, error) {
+		return c.DownloadURL(ctx, "pve", "local", Download{})
+	}},
+	{at(`GET /cluster/sdn/zones`), func(ctx context.Context, c *Client) (any, error) { return c.SDNZones(ctx, SDNStaged) }},
+	{at(`POST /cluster/sdn/zones`), func(ctx context.Context, c *Client) (any, error) {
+		return nil, c.CreateSDNZone(ctx, SDNZone{Zone: "prox"})
+	}},
+	{at(`GET /cluster/sdn/vnets`), func(ctx context.Context, c *Client) (any, error) { return c.SDNVNets(ctx, SDNPending) }},
+	{at(`POST /cluster/sdn/vnets`), func(ctx context.Context, c *Client) (any, error) {
+		return nil, c.CreateSDNVNet(ctx, SDNVNet{VNet: "proxnet"})
+	}},
+	{at(`POST /cluster/sdn/vnets/[^/]+/subnets`), func(ctx context.Context, c *Client) (any, error) {
+		return nil, c.CreateSDNSubnet(ctx, SDNSubnet{VNet: "proxnet", CIDR: "10.77.0.0/24"})
+	}},
+	{at(`PUT /cluster/sdn`), func(ctx context.Context, c *Client) (any, error) { return c.ApplySDN(ctx) }},
+	{at(`GET /nodes/[^/]+/sdn/zones`), func(ctx context.Context, c *Client) (any, error) { return c.NodeSDNZones(ctx, "pve") }},
+	{at(`GET /cluster/firewall/options`), func(ctx context.Context, c *Client) (any, error) { return c.ClusterFirewall(ctx) }},
+	{at(`PUT /cluster/firewall/options`), func(ctx context.Context, c *Client) (any, error) {
+		return nil, c.SetClusterFirewall(ctx, ClusterFirewall{})
+	}},
+	{at(`GET /nodes/[^/]+/lxc/\d+/firewall/options`), func(ctx context.Context, c *Client) (any, error) {
+		return c.GuestFirewall(ctx, "pve", 100)
+	}},
+	{at(`PUT /nodes/[^/]+/lxc/\d+/firewall/options`), func(ctx context.Context, c *Client) (any, error) {
+		return nil, c.SetGuestFirewall(ctx, "pve", 100, GuestFirewall{})
+	}},
+	{at(`GET /nodes/[^/]+/lxc/\d+/firewall/rules`), func(ctx context.Context, c *Client) (any, error) { return c.GuestRules(ctx, "pve", 100) }},
+	{at(`POST /nodes/[^/]+/lxc/\d+/firewall/rules`), func(ctx context.Context, c *Client) (any, error) {
+		return nil, c.AddGuestRule(ctx, "pve", 100, FirewallRule{})
+	}},
+	{at(`DELETE /nodes/[^/]+/lxc/\d+/firewall/rules/\d+`), func(ctx context.Context, c *Client) (any, error) {
+		return nil, c.DeleteGuestRule(ctx, "pve", 100, 0, "x")
+	}},
+	{at(`GET /pools`), func(ctx context.Context, c *Client) (any, error) { return c.Pools(ctx) }},
+	{at(`GET /pools/[^/]+`), func(ctx context.Context, c *Client) (any, error) { return c.Pool(ctx, "x") }},
+	{at(`POST /pools`), func(ctx context.Context, c *Client) (any, error) { return nil, c.CreatePool(ctx, "x", "") }},
+	{at(`PUT /pools`), func(ctx context.Context, c *Client) (any, error) { return nil, c.UpdatePool(ctx, "x", PoolUpdate{}) }},
+	{at(`GET /cluster/ha/status/current`), func(ctx context.Context, c *Client) (any, error) { return c.HAStatus(ctx) }},
+	{at(`GET /nodes/[^/]+/lxc/\d+/rrddata`), func(ctx context.Context, c *Client) (any, error) {
+		return c.LXCSamples(ctx, "pve", 100, LastHour)
+	}},
+	{at(`POST /nodes/[^/]+/lxc/\d+/termproxy`), func(ctx context.Context, c *Client) (any, error) { return c.Termproxy(ctx, "pve", 100) }},
 	{at(`GET /nodes/[^/]+/tasks`), func(ctx context.Context, c *Client) (any, error) { return c.Tasks(ctx, "pve", TaskFilter{}) }},
 }
 
