@@ -18,12 +18,15 @@ import (
 	"github.com/proximity-pve/proximity/controllers/vhost"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/runtime"
+	"github.com/proximity-pve/proximity/pkg/secretref"
 )
 
 // Deps is what all controllers together need.
 type Deps struct {
 	Clusters *cluster.Set
-	Log      *slog.Logger
+	// Secrets opens what specs refer to.
+	Secrets *secretref.Resolver
+	Log     *slog.Logger
 	// Probe is the period after which the outside is looked at again; 0: each kind's own.
 	Probe time.Duration
 }

@@ -34,6 +34,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/resource/kinds"
 	"github.com/proximity-pve/proximity/pkg/runtime"
+	"github.com/proximity-pve/proximity/pkg/seal"
 	"github.com/proximity-pve/proximity/pkg/store"
 	"github.com/proximity-pve/proximity/pkg/store/memory"
 )
@@ -66,6 +67,7 @@ type world struct {
 	store    store.Store
 	registry *resource.Registry
 	applier  *apply.Applier
+	keys     *seal.Keyring
 	ledger   *ledger
 	log      journalBuffer
 	// admin is a human's way to the API.
@@ -124,7 +126,8 @@ func newWorld(t *testing.T, dir string, wrap func(*mem.Engine) engine.Engine) *w
 	})
 	w.must(err)
 	w.store = memory.New(w.registry)
-	w.applier = apply.New(w.store, w.registry)
+	w.keys = seal.NewEphemeral()
+	w.applier = apply.New(w.store, w.registry).WithKeys(w.keys)
 	w.must(w.applier.EnsureNamespaces(t.Context()))
 	_, err = w.applier.System().Create(t.Context(), clusterObject())
 	w.must(err)

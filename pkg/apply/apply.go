@@ -10,6 +10,7 @@ import (
 
 	"github.com/proximity-pve/proximity/pkg/apply/ownership"
 	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/seal"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
 
@@ -53,6 +54,7 @@ type Applier struct {
 	store  store.Store
 	reg    *resource.Registry
 	owners *ownership.Tracker
+	keys   *seal.Keyring // nil: sensitive values are refused
 	system bool
 }
 
@@ -64,7 +66,17 @@ func New(st store.Store, reg *resource.Registry) *Applier {
 // System returns an Applier of the daemon itself, which also writes kinds that users only
 // read.
 func (a *Applier) System() *Applier {
-	return &Applier{store: a.store, reg: a.reg, owners: a.owners, system: true}
+	as := *a
+	as.system = true
+	return &as
+}
+
+// WithKeys returns an Applier that seals sensitive values with these keys. One without
+// refuses them.
+func (a *Applier) WithKeys(keys *seal.Keyring) *Applier {
+	as := *a
+	as.keys = keys
+	return &as
 }
 
 // Create stores a new object; store.ErrAlreadyExists when there is one of its name. What
@@ -79,6 +91,9 @@ func (a *Applier) Create(ctx context.Context, obj resource.Object, opts ...Optio
 		return nil, err
 	}
 	obj = a.own(kind, obj)
+	if errs := reveal(kind, obj, nil, nil); len(errs) > 0 {
+		return nil, errs.Bounded()
+	}
 	if err := a.owners.Update(kind, nil, obj, opt.Manager); err != nil { // before the defaults, which nobody owns
 		return nil, err
 	}
@@ -91,7 +106,7 @@ func (a *Applier) Create(ctx context.Context, obj resource.Object, opts ...Optio
 		if err := a.needNamespace(tx, obj); err != nil {
 			return err
 		}
-		if saved, err = tx.Create(obj); err != nil {
+		if saved, err = a.create(tx, kind, obj); err != nil {
 			return err
 		}
 		return relate(tx, kind, obj).OrNil()
@@ -99,7 +114,7 @@ func (a *Applier) Create(ctx context.Context, obj resource.Object, opts ...Optio
 	if err != nil {
 		return nil, err
 	}
-	return saved, nil
+	return kind.Shown(saved), nil
 }
 
 // Update replaces an object but for its status; with a resourceVersion that is not the
@@ -131,11 +146,16 @@ func (a *Applier) Update(ctx context.Context, obj resource.Object, opts ...Optio
 	if err != nil {
 		return nil, err
 	}
-	return saved, nil
+	return kind.Shown(saved), nil
 }
 
 // replace admits obj, which it may change, in place of cur.
 func (a *Applier) replace(tx store.Tx, kind *resource.Kind, cur, obj resource.Object, manager string) (resource.Object, error) {
+	stored := cur
+	cur, errs := a.opened(kind, stored, obj)
+	if len(errs) > 0 {
+		return nil, errs.Bounded()
+	}
 	changed := !sameContent(cur, obj)
 	if changed {
 		fillDefaults(kind, obj)
@@ -146,7 +166,7 @@ func (a *Applier) replace(tx store.Tx, kind *resource.Kind, cur, obj resource.Ob
 	if err := a.owners.Update(kind, cur, obj, manager); err != nil {
 		return nil, err
 	}
-	saved, err := tx.Update(obj)
+	saved, err := a.update(tx, kind, stored, cur, obj)
 	if err != nil || !changed {
 		return saved, err
 	}
@@ -177,7 +197,7 @@ func (a *Applier) UpdateStatus(ctx context.Context, obj resource.Object, opts ..
 	if err != nil {
 		return nil, err
 	}
-	return saved, nil
+	return kind.Shown(saved), nil
 }
 
 // Delete asks for deletion; it returns the object as it is afterwards (with finalizers it
@@ -197,7 +217,7 @@ func (a *Applier) Delete(ctx context.Context, key resource.Key, pre store.Precon
 	if err != nil {
 		return nil, err
 	}
-	return last, nil
+	return a.shown(last), nil
 }
 
 // errDryRun undoes the transaction of a dry run.
@@ -298,7 +318,7 @@ func relate(tx store.Tx, kind *resource.Kind, obj resource.Object) resource.Fiel
 	if kind.Relate == nil {
 		return nil
 	}
-	return kind.Relate(obj, view{tx: tx, writing: map[resource.Key]bool{resource.KeyOf(obj): true}}).Bounded()
+	return kind.Hide(kind.Relate(obj, view{tx: tx, writing: map[resource.Key]bool{resource.KeyOf(obj): true}})).Bounded()
 }
 
 // view shows a transaction to the kinds' checks.

@@ -57,7 +57,7 @@ func (a *Applier) Patch(ctx context.Context, key resource.Key, typ PatchType, pa
 		if err != nil {
 			return err
 		}
-		obj, err := a.patched(cur, change)
+		obj, err := a.patched(kind.Shown(cur), change)
 		if err != nil {
 			return err
 		}
@@ -70,7 +70,7 @@ func (a *Applier) Patch(ctx context.Context, key resource.Key, typ PatchType, pa
 	if err != nil {
 		return nil, err
 	}
-	return saved, nil
+	return kind.Shown(saved), nil
 }
 
 // patched returns what becomes of an object by a change of its JSON.

@@ -19,7 +19,9 @@ type item struct {
 	kind *resource.Kind
 	key  resource.Key
 	obj  resource.Object // what is to be stored; until merge a defaulted copy of the document's
-	cur  resource.Object // what is stored, nil when there is nothing
+	cur  resource.Object // what is stored, nil when there is nothing; with sensitive values opened
+	// stored is cur as it is stored.
+	stored resource.Object
 }
 
 // ApplySet applies all documents, or none, and returns a result for each in their order.
@@ -102,9 +104,13 @@ func (a *Applier) merge(tx store.Tx, items []item, opts Options) (resource.Field
 		it := &items[i]
 		cur, err := tx.Get(it.key)
 		if err == nil {
-			it.cur = cur
+			it.stored, it.cur = cur, cur
 		} else if !errors.Is(err, store.ErrNotFound) {
 			return nil, err
+		}
+		if wrong := a.open(it); len(wrong) > 0 {
+			errs = append(errs, it.doc.Place(wrong)...)
+			continue
 		}
 		// Lists can be merged only by keys that are there, once.
 		if len(it.kind.CheckShape(it.obj)) == 0 && len(it.kind.CheckMetadata(it.obj)) == 0 {
@@ -224,7 +230,7 @@ func (a *Applier) write(tx store.Tx, items []item, total int) ([]Result, error) 
 	}
 	for _, it := range items {
 		if it.kind.Relate != nil {
-			errs = append(errs, it.doc.Place(it.kind.Relate(it.obj, v))...)
+			errs = append(errs, it.doc.Place(it.kind.Hide(it.kind.Relate(it.obj, v)))...)
 		}
 	}
 	if len(errs) > 0 {
@@ -245,8 +251,8 @@ func (a *Applier) writeOne(tx store.Tx, it item) (Result, resource.FieldErrors, 
 		if uid := it.doc.Object.GetMetadata().GetUid(); uid != "" {
 			return result, nil, fmt.Errorf("%s: %w: it does not exist, but the document names the uid %s", it.key, store.ErrConflict, uid)
 		}
-		var err error
-		result.Object, err = tx.Create(it.obj)
+		created, err := a.create(tx, it.kind, it.obj)
+		result.Object = it.kind.Shown(created)
 		return result, nil, err
 	}
 	cur, next := it.cur, it.obj
@@ -256,10 +262,11 @@ func (a *Applier) writeOne(tx store.Tx, it item) (Result, resource.FieldErrors, 
 	if wrong = checkImmutable(it.kind, cur, next); len(wrong) > 0 {
 		return result, wrong, nil
 	}
-	var err error
-	if result.Object, err = tx.Update(next); err != nil {
+	saved, err := a.update(tx, it.kind, it.stored, cur, next)
+	if err != nil {
 		return result, nil, err
 	}
+	result.Object = it.kind.Shown(saved)
 	result.Outcome = Configured
 	if result.Object.GetMetadata().GetResourceVersion() == cur.GetMetadata().GetResourceVersion() {
 		result.Outcome = Unchanged

@@ -17,6 +17,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/proximity-pve/proximity/pkg/privatefile"
 )
 
 const (
@@ -61,7 +63,7 @@ func ensureCA(dir string, hosts []string, now time.Time) (*Certificates, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, dirMode); err != nil {
+	if err := os.MkdirAll(dir, privatefile.DirMode); err != nil {
 		return nil, fmt.Errorf("make the certificates' directory: %w", err)
 	}
 	ca, err := loadOrMakeCA(dir, now)

@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+
+	"github.com/proximity-pve/proximity/pkg/privatefile"
 )
 
 // pair is a certificate file and its key file.
@@ -15,11 +17,11 @@ type pair struct {
 
 // load reads both and checks that they belong together; Leaf is set.
 func (p pair) load() (tls.Certificate, error) {
-	certPEM, err := readBounded(p.cert)
+	certPEM, err := privatefile.Read(p.cert)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	keyPEM, err := readPrivate(p.key)
+	keyPEM, err := privatefile.ReadPrivate(p.key)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
@@ -57,11 +59,11 @@ func (p pair) issue(template *x509.Certificate, issuer *tls.Certificate) (tls.Ce
 		return tls.Certificate{}, fmt.Errorf("encode %s: %w", p.key, err)
 	}
 	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-	if err := replaceFile(p.key, keyPEM, privateMode); err != nil {
+	if err := privatefile.Replace(p.key, keyPEM, privatefile.PrivateMode); err != nil {
 		return tls.Certificate{}, err
 	}
 	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	if err := replaceFile(p.cert, certPEM, publicMode); err != nil {
+	if err := privatefile.Replace(p.cert, certPEM, privatefile.PublicMode); err != nil {
 		return tls.Certificate{}, err
 	}
 	return p.load()

@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/proximity-pve/proximity/pkg/privatefile"
 )
 
 const (
@@ -34,11 +36,11 @@ func EnsureToken(path string) (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return token, err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), privatefile.DirMode); err != nil {
 		return "", fmt.Errorf("make the token's directory: %w", err)
 	}
 	token = newToken()
-	err = createFile(path, []byte(token+"\n"), privateMode)
+	err = privatefile.Create(path, []byte(token+"\n"), privatefile.PrivateMode)
 	if errors.Is(err, fs.ErrExist) { // another process was faster
 		return readToken(path)
 	}
@@ -55,7 +57,7 @@ func newToken() string {
 }
 
 func readToken(path string) (string, error) {
-	data, err := readPrivate(path)
+	data, err := privatefile.ReadPrivate(path)
 	if err != nil {
 		return "", fmt.Errorf("local administrator's token: %w", err)
 	}

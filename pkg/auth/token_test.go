@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/proximity-pve/proximity/pkg/privatefile"
 )
 
 func TestEnsureTokenMakesOneAndKeepsIt(t *testing.T) {
@@ -66,7 +68,7 @@ func TestEnsureTokenRefuses(t *testing.T) {
 		"too short":          {tokenPrefix + "abcd", 0o600, "holds no token"},
 		"no prefix":          {strings.Repeat("ab", tokenBytes+2), 0o600, "holds no token"},
 		"not hex":            {tokenPrefix + strings.Repeat("zz", tokenBytes), 0o600, "holds no token"},
-		"huge":               {strings.Repeat("a", maxFileBytes+1), 0o600, "more than"},
+		"huge":               {strings.Repeat("a", privatefile.MaxBytes+1), 0o600, "more than"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

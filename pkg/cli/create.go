@@ -25,13 +25,15 @@ func (a *app) createCommand() *cobra.Command {
 		Long: "Create resources from documents, one by one in the order in which apply creates them.\n" +
 			"What exists already is an error and stays as it is; the others are created. (apply\n" +
 			"creates or changes all or none.) KIND NAME creates one that has a name and nothing else,\n" +
-			"which is enough for kinds that need nothing else, such as a Namespace.",
+			"which is enough for kinds that need nothing else, such as a Namespace; for a Secret with its\n" +
+			"values see create secret --help.",
 		Example: "  proxctl create -f app.yaml\n  proxctl create namespace shop",
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.create(cmd.Context(), args, o) },
 	}
 	o.sources.addFlags(cmd)
 	o.writeFlags.addFlags(cmd, "proxctl-create")
 	cmd.ValidArgsFunction = a.completeKinds
+	cmd.AddCommand(a.createSecretCommand())
 	return cmd
 }
 

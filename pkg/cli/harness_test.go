@@ -21,6 +21,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/client"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/resource/kinds"
+	"github.com/proximity-pve/proximity/pkg/seal"
 	"github.com/proximity-pve/proximity/pkg/server"
 	"github.com/proximity-pve/proximity/pkg/store"
 	"github.com/proximity-pve/proximity/pkg/store/memory"
@@ -117,6 +118,7 @@ type daemon struct {
 	dir    string
 	store  *memory.Store
 	reg    *resource.Registry
+	keys   *seal.Keyring
 	cancel context.CancelFunc // nil: stopped
 	done   chan error
 	ctl    chan struct{} // closed when the controller has ended
@@ -124,7 +126,7 @@ type daemon struct {
 
 func newDaemon(dir string) (*daemon, error) {
 	reg := kinds.Registry()
-	d := &daemon{dir: dir, store: memory.New(reg), reg: reg, ctl: make(chan struct{})}
+	d := &daemon{dir: dir, store: memory.New(reg), reg: reg, keys: seal.NewEphemeral(), ctl: make(chan struct{})}
 	if err := apply.New(d.store, reg).EnsureNamespaces(context.Background()); err != nil {
 		return nil, err
 	}
@@ -160,7 +162,7 @@ func (d *daemon) start() error {
 		return err
 	}
 	srv, err := server.New(server.Config{
-		Store: d.store, Applier: apply.New(d.store, d.reg), Registry: d.reg, Auth: auth.NewTokenAuthenticator(token),
+		Store: d.store, Applier: apply.New(d.store, d.reg).WithKeys(d.keys), Registry: d.reg, Auth: auth.NewTokenAuthenticator(token),
 		TLS: certs.TLS, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 		Ready: func() error { return nil }, Version: "v0.0.0-test",
 		Snapshot: func(w io.Writer) error {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/resource/sealed"
+	"github.com/proximity-pve/proximity/pkg/seal"
 	"github.com/proximity-pve/proximity/pkg/store"
 	"github.com/proximity-pve/proximity/pkg/store/memory"
 )
@@ -50,7 +52,7 @@ func (a *app) validateCommand() *cobra.Command {
 func checkOffline(ctx context.Context, reg *resource.Registry, docs []resource.Document) error {
 	st := memory.New(reg)
 	defer st.Close()
-	applier := apply.New(st, reg)
+	applier := apply.New(st, reg).WithKeys(seal.NewEphemeral())
 	if err := applier.EnsureNamespaces(ctx); err != nil {
 		return err
 	}
@@ -62,10 +64,25 @@ func checkOffline(ctx context.Context, reg *resource.Registry, docs []resource.D
 		// Which uid and revision are the current ones only the daemon knows.
 		d.Object = resource.Clone(d.Object)
 		d.Object.GetMetadata().Uid, d.Object.GetMetadata().ResourceVersion = "", ""
+		withoutMarks(reg, d.Object)
 		loose[i] = d
 	}
 	_, err := applier.ApplySet(ctx, loose, apply.Options{Manager: manager, DryRun: true})
 	return err
+}
+
+// withoutMarks empties the sensitive values that a document has the marks of: what they stand
+// for only the daemon knows.
+func withoutMarks(reg *resource.Registry, obj resource.Object) {
+	kind, ok := reg.Get(obj.GetKind())
+	if !ok {
+		return
+	}
+	for _, v := range kind.SensitiveValues(obj) {
+		if s, err := sealed.Parse(v.Text); err == nil && s.IsMark() {
+			v.Set("")
+		}
+	}
 }
 
 // makeNamespaces creates the namespaces that documents name; those with an illegal name

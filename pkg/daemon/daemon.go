@@ -34,6 +34,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/pvesim/embedded"
 	"github.com/proximity-pve/proximity/pkg/resource/kinds"
 	"github.com/proximity-pve/proximity/pkg/runtime"
+	"github.com/proximity-pve/proximity/pkg/secretref"
 	"github.com/proximity-pve/proximity/pkg/server"
 	"github.com/proximity-pve/proximity/pkg/store"
 	"github.com/proximity-pve/proximity/pkg/store/bolt"
@@ -68,6 +69,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	keys, err := sealingKeys(ctx, cfg, st, registry)
+	if err != nil {
+		return err
+	}
 
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), storeCollector{st})
@@ -88,14 +93,14 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer closeConn()
-	applier := apply.New(st, registry)
+	applier := apply.New(st, registry).WithKeys(keys)
 	if err := applier.EnsureNamespaces(ctx); err != nil {
 		return fmt.Errorf("make the first namespaces: %w", err)
 	}
 	if err := ensureCluster(ctx, st, cfg); err != nil {
 		return fmt.Errorf("make Cluster %s: %w", cluster.DefaultName, err)
 	}
-	manager := runtime.NewManager(st, log, metrics, controllers.All(controllers.Deps{Clusters: cluster.NewSet(conn), Log: log})...)
+	manager := runtime.NewManager(st, log, metrics, controllers.All(controllers.Deps{Clusters: cluster.NewSet(conn), Secrets: secretref.New(keys), Log: log})...)
 
 	return serve(ctx, cfg, log, st, metrics, node, applier, manager)
 }

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,10 +13,14 @@ import (
 // Cell is the text of one column of a table: the field at path ("status.address",
 // "spec.rules[0].path", "metadata.labels[tier]") or, for "condition:Ready", the status of
 // that condition. Items of a list are joined by commas; a reference is kind/name, or the
-// name alone when it has no kind. What is not set or does not exist is "".
+// name alone when it has no kind. "keys:spec.stringData,spec.data" are the keys of maps.
+// What is not set or does not exist is "".
 func Cell(obj Object, path string) string {
 	if typ, ok := strings.CutPrefix(path, "condition:"); ok {
 		return FindCondition(obj, typ).GetStatus()
+	}
+	if paths, ok := strings.CutPrefix(path, "keys:"); ok {
+		return strings.Join(keysAt(obj.ProtoReflect(), paths), ",")
 	}
 	v, ok := valueAt(obj.ProtoReflect(), path)
 	if !ok {
@@ -35,6 +40,22 @@ func Cell(obj Object, path string) string {
 		return cellText(v)
 	}
 	return strings.Join(items, ",")
+}
+
+// keysAt returns the sorted keys of the maps at paths, which are joined by commas.
+func keysAt(m protoreflect.Message, paths string) []string {
+	var keys []string
+	for path := range strings.SplitSeq(paths, ",") {
+		v, ok := valueAt(m, path)
+		if !ok {
+			continue
+		}
+		if entries, ok := v.Interface().(protoreflect.Map); ok {
+			keys = append(keys, sortedKeys(entries)...)
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // cellText is the text of a single value.

@@ -18,7 +18,7 @@ func (k *Kind) Check(obj Object) FieldErrors {
 	if k.Validate != nil {
 		errs = append(errs, k.Validate(obj)...)
 	}
-	return errs
+	return k.Hide(errs)
 }
 
 // CheckShape returns the field errors by the options of the proto: allowed values and list

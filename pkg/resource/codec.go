@@ -221,6 +221,7 @@ func (d *decoder) object(n *yaml.Node) {
 	}
 	obj := kind.New()
 	lines := d.message(obj.ProtoReflect(), n, "", 0)
+	kind.Hide(d.errs[before:])
 	lines.line = n.Line
 	if obj.GetMetadata().GetName() == "" && !d.nameOptional {
 		d.fail(&yaml.Node{Line: lines.locate("metadata.name")}, Required("metadata.name", nameRule))

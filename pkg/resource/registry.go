@@ -37,7 +37,8 @@ type Kind struct {
 	// Claims returns what one document of a set takes for itself; nil: nothing.
 	Claims func(Object) []Claim
 
-	typ protoreflect.MessageType
+	typ       protoreflect.MessageType
+	sensitive map[protoreflect.FullName]bool // messages that hold sensitive fields; nil: none
 }
 
 // View reads objects inside the transaction of a write, including those that the same
@@ -143,13 +144,17 @@ func kindOf(d Definition) (*Kind, error) {
 	if err := checkFieldTypes(md, map[protoreflect.FullName]bool{}); err != nil {
 		return nil, err
 	}
+	sensitive, err := sensitiveMessages(md, opts.GetImmutable())
+	if err != nil {
+		return nil, err
+	}
 	return &Kind{
 		Name: string(md.Name()), Plural: opts.GetPlural(), ShortNames: opts.GetShortNames(),
 		Namespaced: opts.GetNamespaced(), Columns: opts.GetColumns(), Immutable: opts.GetImmutable(),
 		ImmutableSpec: opts.GetImmutableSpec(), Categories: opts.GetCategories(), System: opts.GetSystem(),
 		ApplyOrder: int(opts.GetApplyOrder()), Default: d.Default, Validate: d.Validate,
 		Relate: d.Relate, Claims: d.Claims,
-		typ: d.Message.ProtoReflect().Type(),
+		typ: d.Message.ProtoReflect().Type(), sensitive: sensitive,
 	}, nil
 }
 

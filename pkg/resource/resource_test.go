@@ -50,15 +50,22 @@ func TestColumnsExist(t *testing.T) {
 			if strings.HasPrefix(column.GetPath(), "condition:") {
 				continue
 			}
-			md := kind.Descriptor()
-			for _, step := range strings.Split(column.GetPath(), ".") {
-				fd := md.Fields().ByJSONName(step)
-				if fd == nil {
-					t.Errorf("%s: column %s: no field %s", kind.Name, column.GetName(), column.GetPath())
-					break
-				}
-				if md = fd.Message(); md == nil {
-					break
+			keys, isKeys := strings.CutPrefix(column.GetPath(), "keys:")
+			paths := []string{column.GetPath()}
+			if isKeys {
+				paths = strings.Split(keys, ",")
+			}
+			for _, path := range paths {
+				md := kind.Descriptor()
+				for _, step := range strings.Split(path, ".") {
+					fd := md.Fields().ByJSONName(step)
+					if fd == nil {
+						t.Errorf("%s: column %s: no field %s", kind.Name, column.GetName(), path)
+						break
+					}
+					if md = fd.Message(); md == nil {
+						break
+					}
 				}
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/auth"
@@ -52,7 +53,7 @@ func (c *core) get(ctx context.Context, key resource.Key) (resource.Object, erro
 		return nil, err
 	}
 	obj, err := c.store.Get(ctx, key)
-	return obj, apistatus.About(key, err)
+	return c.shown(obj), apistatus.About(key, err)
 }
 
 func (c *core) list(ctx context.Context, kind string, sel selection) (store.Snapshot, error) {
@@ -84,7 +85,30 @@ func (c *core) listPage(ctx context.Context, kind string, sel selection, at page
 		return store.Snapshot{}, apistatus.New(apistatus.RequestEntityTooLarge,
 			"the list has %d objects, at most %d can be answered: ask for pages with a limit, or narrow it by namespace or label selector", n, MaxListItems)
 	}
-	return snapshot, nil
+	return c.shownSnapshot(kind, snapshot), nil
+}
+
+// shown replaces sealed values by their marks. Everything that is read for a caller goes
+// through it; what the Applier returns has been.
+func (c *core) shown(obj resource.Object) resource.Object {
+	if obj == nil {
+		return nil
+	}
+	if k, ok := c.registry.Get(obj.GetKind()); ok {
+		return k.Shown(obj)
+	}
+	return obj
+}
+
+func (c *core) shownSnapshot(kind string, s store.Snapshot) store.Snapshot {
+	if k, ok := c.registry.Get(kind); !ok || !k.HasSensitive() {
+		return s
+	}
+	s.Items = slices.Clone(s.Items)
+	for i, obj := range s.Items {
+		s.Items[i] = c.shown(obj)
+	}
+	return s
 }
 
 // place puts a namespaced object that names no namespace into the default one, before

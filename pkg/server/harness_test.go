@@ -28,6 +28,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/resource/kinds"
+	"github.com/proximity-pve/proximity/pkg/seal"
 	"github.com/proximity-pve/proximity/pkg/store"
 	"github.com/proximity-pve/proximity/pkg/store/memory"
 )
@@ -142,7 +143,7 @@ func start(t *testing.T, opts ...options) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	admission := apply.New(f.store, f.registry)
+	admission := apply.New(f.store, f.registry).WithKeys(seal.NewEphemeral())
 	if err := admission.EnsureNamespaces(context.Background()); err != nil {
 		t.Fatal(err)
 	}

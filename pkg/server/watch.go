@@ -18,6 +18,7 @@ type watch struct {
 	// object. Objects that are in neither state were not seen yet. It holds at most one
 	// entry per object of the kind.
 	member map[resource.Key]bool
+	shown  func(resource.Object) resource.Object // core.shown
 }
 
 // watch begins a watch. kind may be auth.AllKinds. An empty from begins with the objects
@@ -36,7 +37,7 @@ func (c *core) watch(ctx context.Context, kind string, sel selection, from strin
 	if opts.From, err = c.parseRevision(from); err != nil {
 		return nil, err
 	}
-	w := &watch{sel: sel}
+	w := &watch{sel: sel, shown: c.shown}
 	if sel.narrowed() {
 		w.member = map[resource.Key]bool{}
 	}
@@ -74,6 +75,7 @@ func (w *watch) err() error { return w.watcher.Err() }
 // what the watcher has: it then says MODIFIED for a match and, once per object, DELETED
 // for a mismatch; both are harmless to a watcher that keeps objects by name.
 func (w *watch) translate(ev store.Event) (store.Event, bool) {
+	ev.Object = w.shown(ev.Object)
 	if w.member == nil || ev.Type == store.Bookmark {
 		return ev, true
 	}

@@ -31,7 +31,8 @@
 //     finalizer of such an object removes it. Without finalizers it is removed at once.
 //   - Preconditions (uid, resourceVersion) that do not hold return ErrConflict.
 //   - Objects that cannot be stored (unknown kind, wrong scope, no name, text that is not
-//     UTF-8) are ErrInvalid. Defaulting and validation are not the store's business.
+//     UTF-8, a sensitive value that is not sealed) are ErrInvalid. Defaulting and validation
+//     are not the store's business.
 //
 // A context that ends before a transaction is run takes it back. Once it runs, Update waits
 // for the outcome, and gives up with ErrUnknownOutcome only when the disk hangs.
@@ -152,6 +153,9 @@ type Tx interface {
 	Get(key resource.Key) (resource.Object, error)
 	List(kind, namespace string) []resource.Object
 	Create(obj resource.Object) (resource.Object, error)
+	// CreateAs is Create with a uid that the caller has made, at random, because something
+	// in the object depends on it: sealed values do.
+	CreateAs(obj resource.Object, uid string) (resource.Object, error)
 	Update(obj resource.Object) (resource.Object, error)
 	UpdateStatus(obj resource.Object) (resource.Object, error)
 	// Delete returns the object as it is afterwards (still there while it has finalizers)

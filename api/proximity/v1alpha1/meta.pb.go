@@ -741,6 +741,72 @@ func (x *ObjectReference) GetUid() string {
 	return ""
 }
 
+// SecretKeyRef names one value of a Secret. It is opened at the last moment, by the
+// controller that needs it.
+type SecretKeyRef struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the Secret.
+	Name *string `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
+	// Key of the value in the Secret's stringData or data.
+	Key *string `protobuf:"bytes,2,opt,name=key" json:"key,omitempty"`
+	// Namespace of the Secret. An object in a namespace refers to its own only, which is the
+	// default; for cluster-scoped kinds the default is proximity-system.
+	Namespace     *string `protobuf:"bytes,3,opt,name=namespace" json:"namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretKeyRef) Reset() {
+	*x = SecretKeyRef{}
+	mi := &file_proximity_v1alpha1_meta_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretKeyRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretKeyRef) ProtoMessage() {}
+
+func (x *SecretKeyRef) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_meta_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretKeyRef.ProtoReflect.Descriptor instead.
+func (*SecretKeyRef) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_meta_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SecretKeyRef) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *SecretKeyRef) GetKey() string {
+	if x != nil && x.Key != nil {
+		return *x.Key
+	}
+	return ""
+}
+
+func (x *SecretKeyRef) GetNamespace() string {
+	if x != nil && x.Namespace != nil {
+		return *x.Namespace
+	}
+	return ""
+}
+
 var file_proximity_v1alpha1_meta_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.MessageOptions)(nil),
@@ -794,7 +860,8 @@ var (
 	//
 	// optional string allowed = 50603;
 	E_Allowed = &file_proximity_v1alpha1_meta_proto_extTypes[2]
-	// True when the field's value must never be shown.
+	// True when the field's value must never be shown: text, or the values of a map of text,
+	// in a spec. It is stored sealed and read as a mark.
 	//
 	// optional bool sensitive = 50604;
 	E_Sensitive = &file_proximity_v1alpha1_meta_proto_extTypes[3]
@@ -882,7 +949,11 @@ const file_proximity_v1alpha1_meta_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tB\x05\xaa\x01\x02\b\x01R\x04kind\x12#\n" +
 	"\tnamespace\x18\x02 \x01(\tB\x05\xaa\x01\x02\b\x01R\tnamespace\x12\x19\n" +
 	"\x04name\x18\x03 \x01(\tB\x05\xaa\x01\x02\b\x01R\x04name\x12\x17\n" +
-	"\x03uid\x18\x04 \x01(\tB\x05\xaa\x01\x02\b\x01R\x03uid:V\n" +
+	"\x03uid\x18\x04 \x01(\tB\x05\xaa\x01\x02\b\x01R\x03uid\"g\n" +
+	"\fSecretKeyRef\x12\x19\n" +
+	"\x04name\x18\x01 \x01(\tB\x05\xaa\x01\x02\b\x01R\x04name\x12\x17\n" +
+	"\x03key\x18\x02 \x01(\tB\x05\xaa\x01\x02\b\x01R\x03key\x12#\n" +
+	"\tnamespace\x18\x03 \x01(\tB\x05\xaa\x01\x02\b\x01R\tnamespace:V\n" +
 	"\x04kind\x12\x1f.google.protobuf.MessageOptions\x18\xa9\x8b\x03 \x01(\v2\x1f.proximity.v1alpha1.KindOptionsR\x04kind:<\n" +
 	"\tlist_keys\x12\x1d.google.protobuf.FieldOptions\x18\xaa\x8b\x03 \x01(\tR\blistKeys:9\n" +
 	"\aallowed\x12\x1d.google.protobuf.FieldOptions\x18\xab\x8b\x03 \x01(\tR\aallowed:=\n" +
@@ -900,7 +971,7 @@ func file_proximity_v1alpha1_meta_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_meta_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_proximity_v1alpha1_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_proximity_v1alpha1_meta_proto_goTypes = []any{
 	(*KindOptions)(nil),                 // 0: proximity.v1alpha1.KindOptions
 	(*PrinterColumn)(nil),               // 1: proximity.v1alpha1.PrinterColumn
@@ -910,21 +981,22 @@ var file_proximity_v1alpha1_meta_proto_goTypes = []any{
 	(*Condition)(nil),                   // 5: proximity.v1alpha1.Condition
 	(*LocalReference)(nil),              // 6: proximity.v1alpha1.LocalReference
 	(*ObjectReference)(nil),             // 7: proximity.v1alpha1.ObjectReference
-	nil,                                 // 8: proximity.v1alpha1.ObjectMeta.LabelsEntry
-	nil,                                 // 9: proximity.v1alpha1.ObjectMeta.AnnotationsEntry
-	(*descriptorpb.MessageOptions)(nil), // 10: google.protobuf.MessageOptions
-	(*descriptorpb.FieldOptions)(nil),   // 11: google.protobuf.FieldOptions
+	(*SecretKeyRef)(nil),                // 8: proximity.v1alpha1.SecretKeyRef
+	nil,                                 // 9: proximity.v1alpha1.ObjectMeta.LabelsEntry
+	nil,                                 // 10: proximity.v1alpha1.ObjectMeta.AnnotationsEntry
+	(*descriptorpb.MessageOptions)(nil), // 11: google.protobuf.MessageOptions
+	(*descriptorpb.FieldOptions)(nil),   // 12: google.protobuf.FieldOptions
 }
 var file_proximity_v1alpha1_meta_proto_depIdxs = []int32{
 	1,  // 0: proximity.v1alpha1.KindOptions.columns:type_name -> proximity.v1alpha1.PrinterColumn
-	8,  // 1: proximity.v1alpha1.ObjectMeta.labels:type_name -> proximity.v1alpha1.ObjectMeta.LabelsEntry
-	9,  // 2: proximity.v1alpha1.ObjectMeta.annotations:type_name -> proximity.v1alpha1.ObjectMeta.AnnotationsEntry
+	9,  // 1: proximity.v1alpha1.ObjectMeta.labels:type_name -> proximity.v1alpha1.ObjectMeta.LabelsEntry
+	10, // 2: proximity.v1alpha1.ObjectMeta.annotations:type_name -> proximity.v1alpha1.ObjectMeta.AnnotationsEntry
 	3,  // 3: proximity.v1alpha1.ObjectMeta.owner_references:type_name -> proximity.v1alpha1.OwnerReference
 	4,  // 4: proximity.v1alpha1.ObjectMeta.managed_fields:type_name -> proximity.v1alpha1.ManagedFieldsEntry
-	10, // 5: proximity.v1alpha1.kind:extendee -> google.protobuf.MessageOptions
-	11, // 6: proximity.v1alpha1.list_keys:extendee -> google.protobuf.FieldOptions
-	11, // 7: proximity.v1alpha1.allowed:extendee -> google.protobuf.FieldOptions
-	11, // 8: proximity.v1alpha1.sensitive:extendee -> google.protobuf.FieldOptions
+	11, // 5: proximity.v1alpha1.kind:extendee -> google.protobuf.MessageOptions
+	12, // 6: proximity.v1alpha1.list_keys:extendee -> google.protobuf.FieldOptions
+	12, // 7: proximity.v1alpha1.allowed:extendee -> google.protobuf.FieldOptions
+	12, // 8: proximity.v1alpha1.sensitive:extendee -> google.protobuf.FieldOptions
 	0,  // 9: proximity.v1alpha1.kind:type_name -> proximity.v1alpha1.KindOptions
 	10, // [10:10] is the sub-list for method output_type
 	10, // [10:10] is the sub-list for method input_type
@@ -944,7 +1016,7 @@ func file_proximity_v1alpha1_meta_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_meta_proto_rawDesc), len(file_proximity_v1alpha1_meta_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 4,
 			NumServices:   0,
 		},

@@ -24,6 +24,7 @@ import (
 func definitions() []resource.Definition {
 	return []resource.Definition{
 		{Message: &v1alpha1.Namespace{}, Validate: check(validateNamespace)},
+		{Message: &v1alpha1.Secret{}, Validate: check(validateSecret)},
 		{Message: &v1alpha1.Cluster{}, Validate: check(validateCluster)},
 		{Message: &v1alpha1.Bridge{}, Default: fill(defaultBridge), Validate: check(validateBridge), Relate: relate(relateBridge), Claims: claim(claimsOfBridge)},
 		{Message: &v1alpha1.Appliance{}, Default: fill(defaultAppliance), Validate: check(validateAppliance), Relate: relate(relateAppliance), Claims: claim(claimsOfAppliance)},
@@ -45,11 +46,11 @@ func Registry() *resource.Registry {
 }
 
 // New returns the registry of all kinds and those given, for tests with a kind of their
-// own. The rule about text in one line holds for those too.
+// own. The rules about text in one line and about references to Secrets hold for those too.
 func New(extra ...resource.Definition) (*resource.Registry, error) {
 	defs := append(definitions(), extra...)
 	for i := range defs {
-		defs[i].Validate = withOneLineRule(defs[i].Validate)
+		defs[i].Validate = withCommonRules(defs[i].Validate)
 	}
 	return resource.NewRegistry(defs...)
 }

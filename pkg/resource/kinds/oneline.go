@@ -17,15 +17,19 @@ var multiLine = map[string]bool{
 	"Namespace spec.description": true,
 	"App spec.files[].content":   true,
 	"App spec.commands[].argv[]": true,
+	"Secret spec.stringData[]":   true,
+	"Secret spec.data[]":         true, // base64, often in lines
 }
 
-// withOneLineRule adds the rule about text in one line to a kind's own checks.
-func withOneLineRule(validate func(resource.Object) resource.FieldErrors) func(resource.Object) resource.FieldErrors {
+// withCommonRules adds the rules about text in one line and about references to Secrets to a
+// kind's own checks.
+func withCommonRules(validate func(resource.Object) resource.FieldErrors) func(resource.Object) resource.FieldErrors {
 	return func(o resource.Object) resource.FieldErrors {
 		var p problems
 		if spec, ok := resource.Field(o, "spec"); ok {
 			oneLineMessage(&p, spec, o.GetKind()+" ", "spec")
 		}
+		validateSecretRefs(o, &p)
 		if validate == nil {
 			return p.errs
 		}

@@ -65,9 +65,16 @@ func (t *transaction) List(kind, namespace string) []resource.Object {
 }
 
 func (t *transaction) Create(obj resource.Object) (resource.Object, error) {
-	key, err := t.check(obj)
+	return t.CreateAs(obj, uuid.NewString())
+}
+
+func (t *transaction) CreateAs(obj resource.Object, uid string) (resource.Object, error) {
+	key, err := t.checkContent(obj)
 	if err != nil {
 		return nil, err
+	}
+	if uid == "" {
+		return nil, fmt.Errorf("%s: %w: the uid is empty", key, store.ErrInvalid)
 	}
 	if _, ok := t.lookup(key); ok {
 		return nil, fmt.Errorf("%s: %w", key, store.ErrAlreadyExists)
@@ -78,7 +85,7 @@ func (t *transaction) Create(obj resource.Object) (resource.Object, error) {
 	next := own(obj)
 	clearStatus(next)
 	m := next.GetMetadata()
-	m.Uid = uuid.NewString()
+	m.Uid = uid
 	m.CreationTimestamp = timestamp(t.now)
 	m.DeletionTimestamp = ""
 	m.Generation = 1
@@ -86,6 +93,9 @@ func (t *transaction) Create(obj resource.Object) (resource.Object, error) {
 }
 
 func (t *transaction) Update(obj resource.Object) (resource.Object, error) {
+	if _, err := t.checkContent(obj); err != nil {
+		return nil, err
+	}
 	key, cur, err := t.target(obj)
 	if err != nil {
 		return nil, err
@@ -205,6 +215,23 @@ func (t *transaction) check(obj resource.Object) (resource.Key, error) {
 			key, store.ErrInvalid, store.MaxNameBytes)
 	case kind.Namespaced != (key.Namespace != ""):
 		return key, fmt.Errorf("%s: %w: namespaced is %t for the kind", key, store.ErrInvalid, kind.Namespaced)
+	}
+	return key, nil
+}
+
+// checkContent is check for a write of more than the status: no sensitive value may be
+// stored as it is.
+func (t *transaction) checkContent(obj resource.Object) (resource.Key, error) {
+	key, err := t.check(obj)
+	if err != nil {
+		return key, err
+	}
+	kind, _ := kindOf(t.reg, key.Kind) // check has found it
+	if !kind.HasSensitive() {
+		return key, nil
+	}
+	if err := kind.CheckSealed(obj); err != nil {
+		return key, fmt.Errorf("%s: %w: %w", key, store.ErrInvalid, err)
 	}
 	return key, nil
 }

@@ -1,4 +1,7 @@
-package auth
+// Package privatefile reads and writes small files that hold what is nobody else's
+// business: tokens, keys and certificates. A file is written whole or not at all, synced
+// with its directory entry, and has its mode before it has content.
+package privatefile
 
 import (
 	"errors"
@@ -9,12 +12,13 @@ import (
 	"path/filepath"
 )
 
+// Modes of files and of the directories they are in.
 const (
-	privateMode = 0o600
-	publicMode  = 0o644
-	dirMode     = 0o700
-	// maxFileBytes bounds what is read from a token, key or certificate file.
-	maxFileBytes = 64 << 10
+	PrivateMode = 0o600
+	PublicMode  = 0o644
+	DirMode     = 0o700
+	// MaxBytes bounds what is read from a file.
+	MaxBytes = 64 << 10
 )
 
 // writeTemp writes data to a new file beside path and syncs it. The file has its mode
@@ -37,9 +41,9 @@ func writeAll(w io.Writer, data []byte) error {
 	return err
 }
 
-// replaceFile writes the file so that readers, and a start after a crash, see the old
+// Replace writes the file so that readers, and a start after a crash, see the old
 // content or the new and nothing between.
-func replaceFile(path string, data []byte, mode fs.FileMode) error {
+func Replace(path string, data []byte, mode fs.FileMode) error {
 	tmp, err := writeTemp(path, data, mode)
 	if err != nil {
 		return err
@@ -51,9 +55,9 @@ func replaceFile(path string, data []byte, mode fs.FileMode) error {
 	return syncDir(path)
 }
 
-// createFile is replaceFile for a file that must not exist: of several processes that
+// Create is Replace for a file that must not exist: of several processes that
 // start at once exactly one succeeds; the others get an error matching fs.ErrExist.
-func createFile(path string, data []byte, mode fs.FileMode) error {
+func Create(path string, data []byte, mode fs.FileMode) error {
 	tmp, err := writeTemp(path, data, mode)
 	if err != nil {
 		return err
@@ -77,9 +81,9 @@ func syncDir(path string) error {
 	return nil
 }
 
-// readPrivate reads a file that only its owner may read. It refuses a symbolic link and
+// ReadPrivate reads a file that only its owner may read. It refuses a symbolic link and
 // a file that others can read: what is in it may be known already.
-func readPrivate(path string) ([]byte, error) {
+func ReadPrivate(path string) ([]byte, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return nil, err
@@ -91,20 +95,21 @@ func readPrivate(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s can be read by others (mode %04o): remove it to have a new one made, or chmod 600 it if nobody can have seen it",
 			path, info.Mode().Perm())
 	}
-	return readBounded(path)
+	return Read(path)
 }
 
-func readBounded(path string) ([]byte, error) {
+// Read reads a file of at most MaxBytes.
+func Read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	data, err := io.ReadAll(io.LimitReader(f, MaxBytes+1))
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	if len(data) > maxFileBytes {
-		return nil, fmt.Errorf("read %s: more than %d bytes", path, maxFileBytes)
+	if len(data) > MaxBytes {
+		return nil, fmt.Errorf("read %s: more than %d bytes", path, MaxBytes)
 	}
 	return data, nil
 }
