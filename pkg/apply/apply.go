@@ -47,6 +47,8 @@ type Result struct {
 	Outcome string // Created, Configured or Unchanged
 	// Object as it is stored now (as it would be, in a dry run); shared, not to be changed.
 	Object resource.Object
+	// Before is the object as it was, nil when there was none; shared likewise.
+	Before resource.Object
 }
 
 // Applier admits and writes objects. It is safe for concurrent use.

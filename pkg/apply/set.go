@@ -240,7 +240,7 @@ func (a *Applier) write(tx store.Tx, items []item, total int) ([]Result, error) 
 }
 
 func (a *Applier) writeOne(tx store.Tx, it item) (Result, resource.FieldErrors, error) {
-	result := Result{Key: it.key, Outcome: Created}
+	result := Result{Key: it.key, Outcome: Created, Before: it.cur}
 	var wrong resource.FieldErrors
 	if err := a.needNamespace(tx, it.obj); errors.As(err, &wrong) {
 		return result, wrong, nil

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -59,7 +60,9 @@ func run(ctx context.Context, std IO, reg *resource.Registry, args []string) int
 	if err == nil {
 		return ExitDone
 	}
-	report(a.Err, a.err, err)
+	if !errors.As(err, new(changesError)) {
+		report(a.Err, a.err, err)
+	}
 	return exitCode(err)
 }
 
@@ -77,7 +80,8 @@ func (a *app) root() *cobra.Command {
 		Long: "proxctl declares, shows and deletes the resources of Proximity.\n\n" +
 			"It finds the daemon by --endpoint-file, --context, PROXIMITY_ENDPOINT_FILE, the current\n" +
 			"context of ~/.config/proximity/config.yaml or ./.proximity/endpoint.json, in this order.\n\n" +
-			"Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 not ready in time.",
+			"Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 not ready in time.\n" +
+			"diff, and plan with --detailed-exitcode: 1 there are changes, 6 failed.",
 		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
 		Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -99,7 +103,7 @@ func (a *app) root() *cobra.Command {
 		&cobra.Group{ID: groupDaemon, Title: "The infrastructure:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
-	a.add(root, groupResources, a.applyCommand, a.createCommand, a.getCommand, a.describeCommand, a.editCommand,
+	a.add(root, groupResources, a.applyCommand, a.diffCommand, a.planCommand, a.createCommand, a.getCommand, a.describeCommand, a.editCommand,
 		a.patchCommand, a.labelCommand, a.annotateCommand, a.deleteCommand,
 		a.waitCommand, a.eventsCommand, a.logsCommand, a.validateCommand, a.apiResourcesCommand, a.explainCommand)
 	a.add(root, groupDaemon, a.restartCommand, a.testNATCommand, a.adminCommand)

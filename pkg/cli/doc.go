@@ -3,7 +3,8 @@
 // # Contract
 //
 //   - Main runs one command and returns the exit code: 0 done, 1 failed, 2 usage, 3 not
-//     found, 4 conflict, 5 not ready (or not gone) in time.
+//     found, 4 conflict, 5 not ready (or not gone) in time. diff, and plan with
+//     --detailed-exitcode, end with 1 when there are changes and with 6 for what is 1 elsewhere.
 //   - Results go to the output, progress and errors to the error output. Machine-readable
 //     output (-o json|yaml|name|jsonpath=|custom-columns=) is the only thing on the output
 //     then.

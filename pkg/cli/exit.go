@@ -20,6 +20,10 @@ const (
 	ExitNotFound = 3
 	ExitConflict = 4
 	ExitNotReady = 5
+	// ExitChanges is the answer of diff, and of plan --detailed-exitcode: there are changes.
+	// What would be ExitFailed is ExitNotCompared then.
+	ExitChanges     = 1
+	ExitNotCompared = 6
 )
 
 // usageError is a command line that means nothing.
@@ -46,6 +50,9 @@ func (e *notFoundError) Is(target error) bool { return target == client.ErrNotFo
 
 // parts splits an error made of several.
 func parts(err error) []error {
+	if c, ok := err.(comparingError); ok {
+		return parts(c.error)
+	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []error
 		for _, e := range joined.Unwrap() {
@@ -60,6 +67,13 @@ func parts(err error) []error {
 func exitCode(err error) int {
 	if err == nil {
 		return ExitDone
+	}
+	var comparing comparingError
+	if errors.As(err, &comparing) {
+		if code := exitCode(comparing.error); code != ExitFailed {
+			return code
+		}
+		return ExitNotCompared
 	}
 	code := -1
 	for _, e := range parts(err) {
@@ -76,6 +90,9 @@ func exitCode(err error) int {
 func codeOf(err error) int {
 	var usage *usageError
 	var late *notReadyError
+	if errors.As(err, new(changesError)) {
+		return ExitChanges
+	}
 	switch {
 	case errors.As(err, &usage):
 		return ExitUsage

@@ -164,7 +164,7 @@ func (d *daemon) start() error {
 	srv, err := server.New(server.Config{
 		Store: d.store, Applier: apply.New(d.store, d.reg).WithKeys(d.keys), Registry: d.reg, Auth: auth.NewTokenAuthenticator(token),
 		TLS: certs.TLS, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
-		Ready: func() error { return nil }, Version: "v0.0.0-test",
+		Ready: func() error { return nil }, Version: "v0.0.0-test", Planner: fakePlanner{},
 		Snapshot: func(w io.Writer) error {
 			const database = "all that there is"
 			info := snapshot.Info{Size: int64(len(database)), Revision: 42, StoreID: "0b5f0e0c-0000-4000-8000-000000000000"}

@@ -124,6 +124,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *bolt.Store, me
 	srv, err := server.New(server.Config{
 		Store: st, Applier: applier, Registry: kinds.Registry(), Auth: authenticator, TLS: certs.TLS, Log: log,
 		Metrics: metrics, Version: version.String(), Ready: func() error { return ready(st) },
+		Planner:  planner{manager},
 		Snapshot: func(w io.Writer) error { _, err := st.Snapshot(w); return err },
 	})
 	if err != nil {

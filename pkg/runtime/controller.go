@@ -30,6 +30,10 @@ type Options[T resource.Object] struct {
 	Kind       string
 	Finalizer  string // empty: deletion needs nothing from the outside
 	Reconciler Reconciler[T]
+	// Plan makes the steps that a change would take outside, by the same pure function that
+	// Reconcile acts on. nil: objects of the kind stand for nothing outside. Errors of the
+	// classes Waiting and Stalled say why nothing would be done.
+	Plan func(ctx context.Context, p Planning[T]) (Plan, error)
 	// Ready lists the conditions that Ready is computed from, in order of their dependency.
 	Ready []string
 	// ReadyFor, when set, replaces Ready for an object: one that should be stopped is ready
@@ -63,6 +67,8 @@ type Controller struct {
 	sources   []Source
 	bind      func(c Client, rec *Recorder, log *slog.Logger)
 	reconcile func(ctx context.Context, key resource.Key) (Result, error)
+	plan      func(ctx context.Context, ch Change, world *overlay) (Plan, error) // nil: nothing outside
+	forget    func(key resource.Key)
 	queue     workqueue.TypedRateLimitingInterface[resource.Key]
 	first     *firstLook
 }
@@ -77,13 +83,17 @@ func (o Options[T]) table(obj T) []string {
 
 // New makes a controller from its declaration.
 func New[T resource.Object](o Options[T]) *Controller {
-	h := &harness[T]{opts: o}
-	return &Controller{
+	h := &harness[T]{opts: o, seen: newObservations(MaxObservations)}
+	c := &Controller{
 		kind: o.Kind, workers: orDefault(o.Workers, DefaultWorkers),
 		resync: orDefault(o.Resync, DefaultResync), timeout: orDefault(o.Timeout, DefaultTimeout),
-		watches: o.Watches, sources: o.Sources, reconcile: h.reconcile, first: newFirstLook(),
+		watches: o.Watches, sources: o.Sources, reconcile: h.reconcile, forget: h.seen.forget, first: newFirstLook(),
 		bind: func(c Client, rec *Recorder, log *slog.Logger) { h.client, h.rec, h.log = c, rec, log },
 	}
+	if o.Plan != nil {
+		c.plan = h.plan
+	}
+	return c
 }
 
 // Kind is the kind that the controller reconciles.

@@ -25,6 +25,7 @@ type harness[T resource.Object] struct {
 	client Client
 	rec    *Recorder
 	log    *slog.Logger
+	seen   *observations
 }
 
 func (h *harness[T]) reconcile(ctx context.Context, key resource.Key) (res Result, err error) {
@@ -35,7 +36,7 @@ func (h *harness[T]) reconcile(ctx context.Context, key resource.Key) (res Resul
 	if err != nil {
 		return Result{}, err
 	}
-	s := &Session[T]{Client: h.client, rec: h.rec, first: obj, ready: h.opts.table(obj), Log: h.log.With("kind", key.Kind, "namespace", key.Namespace, "name", key.Name)}
+	s := &Session[T]{Client: h.client, rec: h.rec, first: obj, ready: h.opts.table(obj), seen: h.seen, Log: h.log.With("kind", key.Kind, "namespace", key.Namespace, "name", key.Name)}
 	s.adopt(obj)
 	if resource.Deleting(obj) {
 		return h.finalize(ctx, s)

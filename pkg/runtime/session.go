@@ -38,6 +38,19 @@ type Session[T resource.Object] struct {
 	first resource.Object // as it was when the reconcile began
 	saved resource.Object // as the store has it
 	ready []string        // the conditions that Ready is computed from
+	seen  *observations
+}
+
+// Remember keeps what this reconcile saw outside, for plans that are asked for later. It
+// must not be changed any more; the one before is forgotten.
+func (s *Session[T]) Remember(observed any) {
+	s.seen.remember(resource.KeyOf(s.Object), s.Object.GetMetadata().GetUid(), observed)
+}
+
+// Remembered returns what Remember kept last, nil for nothing.
+func (s *Session[T]) Remembered() any {
+	last, _ := s.seen.last(resource.KeyOf(s.Object), s.Object.GetMetadata().GetUid())
+	return last
 }
 
 // SetCondition sets one condition; the transition time moves only when the status changes.

@@ -26,6 +26,7 @@ func (c *Controller) watchOwn(ctx context.Context, m *Manager) {
 		key := resource.KeyOf(ev.Object)
 		if ev.Type == store.Deleted {
 			c.first.looked(key)
+			c.forget(key)
 			delete(seen, key)
 			return
 		}

@@ -61,7 +61,7 @@ func bodyFor(r restRoute) (string, []string) {
 	if r.method == http.MethodGet || r.method == http.MethodDelete || strings.HasPrefix(r.path, "/api/") {
 		return "", nil
 	}
-	if strings.HasSuffix(r.path, "/apply") {
+	if strings.HasSuffix(r.path, "/apply") || strings.HasSuffix(r.path, "/plan") {
 		return appJSON, []string{"Content-Type: application/yaml"}
 	}
 	body := fmt.Sprintf(`{"apiVersion":"proximity/v1alpha1","kind":%q,"metadata":{"name":"x"}}`, r.kind)
@@ -213,6 +213,8 @@ func request(f *fixture, md protoreflect.MethodDescriptor) proto.Message {
 		return &v1alpha1.DeleteRequest{Key: key}
 	case "ApplyRequest":
 		return &v1alpha1.ApplyRequest{Json: []byte(namespaceJSON("x", ""))}
+	case "PlanRequest":
+		return &v1alpha1.PlanRequest{Json: []byte(namespaceJSON("x", ""))}
 	}
 	return dynamicpb.NewMessage(md.Input())
 }

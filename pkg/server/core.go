@@ -19,6 +19,7 @@ type core struct {
 	store    store.Store
 	applier  Applier
 	registry *resource.Registry
+	planner  Planner // nil: steps are not told
 }
 
 // kind finds a kind by its exact name.
@@ -193,8 +194,8 @@ func (c *core) delete(ctx context.Context, key resource.Key, pre store.Precondit
 	return last, apistatus.About(key, err)
 }
 
-// applySet authorises every document before the first is applied.
-func (c *core) applySet(ctx context.Context, docs []resource.Document, opts apply.Options) ([]apply.Result, error) {
+// admitSet authorises every document of a set before anything is done with the first.
+func (c *core) admitSet(ctx context.Context, docs []resource.Document) error {
 	type scope struct{ kind, namespace string }
 	allowed := map[scope]bool{}
 	for _, d := range docs {
@@ -204,18 +205,25 @@ func (c *core) applySet(ctx context.Context, docs []resource.Document, opts appl
 			continue
 		}
 		if err := authorize(ctx, auth.VerbApply, s.kind, s.namespace); err != nil {
-			return nil, apistatus.About(key, err)
+			return apistatus.About(key, err)
 		}
 		if err := c.userWritable(s.kind); err != nil {
-			return nil, apistatus.About(key, err)
+			return apistatus.About(key, err)
 		}
 		allowed[s] = true
 	}
+	if len(docs) > MaxApplyObjects {
+		return apistatus.New(apistatus.RequestEntityTooLarge, "the set has %d documents, allowed are %d", len(docs), MaxApplyObjects)
+	}
+	return nil
+}
+
+func (c *core) applySet(ctx context.Context, docs []resource.Document, opts apply.Options) ([]apply.Result, error) {
+	if err := c.admitSet(ctx, docs); err != nil {
+		return nil, err
+	}
 	if len(docs) == 0 {
 		return nil, apistatus.New(apistatus.BadRequest, "the set has no documents")
-	}
-	if len(docs) > MaxApplyObjects {
-		return nil, apistatus.New(apistatus.RequestEntityTooLarge, "the set has %d documents, allowed are %d", len(docs), MaxApplyObjects)
 	}
 	return c.applier.ApplySet(ctx, docs, opts)
 }

@@ -49,7 +49,7 @@ func grpcTimeout(method string) (long bool, timeout time.Duration) {
 	if timeout, long := grpcLong[method]; long {
 		return true, timeout
 	}
-	if method == v1alpha1.ResourceService_ApplySet_FullMethodName {
+	if method == v1alpha1.ResourceService_ApplySet_FullMethodName || method == v1alpha1.ResourceService_Plan_FullMethodName {
 		return false, ApplyTimeout
 	}
 	return false, RequestTimeout

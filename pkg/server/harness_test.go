@@ -99,6 +99,7 @@ type options struct {
 	network network // nil: loopback
 
 	snapshot Snapshot
+	planner  Planner
 }
 
 // network makes the two listeners and dials them.
@@ -154,7 +155,7 @@ func start(t *testing.T, opts ...options) *fixture {
 	f.server, err = New(Config{
 		Store: f.store, Applier: applier, Registry: f.registry, Auth: testAuth{}, TLS: certs.TLS,
 		Log:     slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Metrics: prometheus.NewRegistry(), Version: "v0.0.0-test", Snapshot: o.snapshot,
+		Metrics: prometheus.NewRegistry(), Version: "v0.0.0-test", Snapshot: o.snapshot, Planner: o.planner,
 		Ready: func() error {
 			f.mu.Lock()
 			defer f.mu.Unlock()

@@ -32,27 +32,48 @@ type Metrics interface {
 	prometheus.Gatherer
 }
 
-// Planner tells what a change would do to the outside before anything happens. It is a
+// Planner tells what changes would do to the outside before anything happens. It is a
 // port: implemented with the controllers' pure plan functions and wired by the daemon.
 type Planner interface {
-	// Plan returns the steps from the controller's last observation of the object to
-	// desired (nil: deletion), without asking Proxmox.
-	Plan(ctx context.Context, key resource.Key, desired resource.Object) (Plan, error)
+	// Plan returns for each change the steps from the controller's last observation of the
+	// object to what is desired, as if all of the changes were made together, without asking
+	// Proxmox and without writing anything.
+	Plan(ctx context.Context, changes []PlanChange) ([]Plan, error)
+}
+
+// PlanChange is a change that has not been made.
+type PlanChange struct {
+	Key resource.Key
+	// Desired is the object as it would be stored; nil: it would be deleted.
+	Desired resource.Object
 }
 
 // Plan is what a change would do.
 type Plan struct {
 	Steps []PlanStep
-	// ObservedAt is when the observation was made that the plan starts from.
+	// BlockedReason and Blocked say why nothing would be done; both are "" when nothing is in
+	// the way.
+	BlockedReason, Blocked string
+	// Notes are sentences about what is not done.
+	Notes []string
+	// Outside tells whether the kind stands for anything outside.
+	Outside bool
+	// ObservedAt is when the observation was made that the plan starts from; zero: never.
 	ObservedAt time.Time
 }
 
 // PlanStep is one step of a Plan.
 type PlanStep struct {
+	// Action in CamelCase, as events have it.
+	Action string
 	// Description is a sentence for people.
 	Description string
 	// Effect: in place, restart, recreate or data loss.
 	Effect string
+	// By is the kind and name of another object whose controller takes the step, or "".
+	By string
+	// If says what the step depends on that has not been looked at, or "".
+	If string
 }
 
 // Snapshot writes a backup of the database as it is now. It is a port: the server does

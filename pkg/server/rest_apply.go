@@ -89,19 +89,11 @@ func (s *rest) applySet(w http.ResponseWriter, r *http.Request, _ call) error {
 	if err != nil {
 		return err
 	}
-	source := r.URL.Query().Get("source")
-	if len(source) > maxSourceBytes {
-		return apistatus.New(apistatus.BadRequest, "source has %d bytes, allowed are %d", len(source), maxSourceBytes)
-	}
-	b, err := s.readBody(w, r, append([]string{typeApply}, documentTypes...)...)
+	docs, held, err := s.readDocuments(w, r)
 	if err != nil {
 		return err
 	}
-	defer b.release()
-	docs, err := resource.DecodeDocuments(s.core.registry, source, b.data)
-	if err != nil {
-		return err
-	}
+	defer held.release()
 	results, err := s.core.applySet(r.Context(), docs, opts)
 	if err != nil {
 		return err
@@ -122,6 +114,25 @@ func (s *rest) applySet(w http.ResponseWriter, r *http.Request, _ call) error {
 	}
 	writeJSON(w, r, http.StatusOK, answer)
 	return nil
+}
+
+// readDocuments decodes the body as a set of documents; the body must be released when
+// nothing refers to them any more.
+func (s *rest) readDocuments(w http.ResponseWriter, r *http.Request) ([]resource.Document, *body, error) {
+	source := r.URL.Query().Get("source")
+	if len(source) > maxSourceBytes {
+		return nil, nil, apistatus.New(apistatus.BadRequest, "source has %d bytes, allowed are %d", len(source), maxSourceBytes)
+	}
+	b, err := s.readBody(w, r, append([]string{typeApply}, documentTypes...)...)
+	if err != nil {
+		return nil, nil, err
+	}
+	docs, err := resource.DecodeDocuments(s.core.registry, source, b.data)
+	if err != nil {
+		b.release()
+		return nil, nil, err
+	}
+	return docs, b, nil
 }
 
 // maxSourceBytes bounds ?source=, a file name.

@@ -69,6 +69,7 @@ func (s *rest) fixedRoutes() map[string]*route {
 		"/apis/" + resource.Group:       {methods: only(http.MethodGet, s.group)},
 		apiRoot:                         {methods: only(http.MethodGet, s.resourceList)},
 		apiRoot + "/" + applyCollection: {methods: only(http.MethodPost, s.applySet)},
+		apiRoot + "/" + planCollection:  {methods: only(http.MethodPost, s.planSet)},
 	}
 	for _, r := range openapi.SystemRoutes {
 		routes[r.Path] = &route{methods: only(r.Method, s.systemRoute(r)), long: never}
@@ -87,7 +88,7 @@ func (s *rest) fixedRoutes() map[string]*route {
 
 // kindRoutes are the shapes of paths under a kind.
 type kindRoutes struct {
-	collection, everywhere, object, status *route
+	collection, everywhere, object, status, plan *route
 }
 
 func (s *rest) newKindRoutes() kindRoutes {
@@ -106,6 +107,7 @@ func (s *rest) newKindRoutes() kindRoutes {
 		status: &route{apiRoot + "/{plural}/{name}/status", map[string]handler{
 			http.MethodGet: s.get, http.MethodPut: s.updateStatus,
 		}, never},
+		plan: &route{apiRoot + "/{plural}/{name}/plan", map[string]handler{http.MethodGet: s.planObject}, never},
 	}
 }
 
@@ -148,6 +150,8 @@ func (k kindRoutes) shape(kind *resource.Kind, t target) *route {
 		return k.object
 	case t.subresource == subresourceStatus && kind.Descriptor().Fields().ByJSONName("status") != nil:
 		return k.status
+	case t.subresource == subresourcePlan && !kind.System:
+		return k.plan
 	}
 	return nil
 }

@@ -74,13 +74,13 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("server configuration: %w", err)
 	}
 	for _, k := range cfg.Registry.Kinds() {
-		if k.Plural == applyCollection || !validSegment(k.Plural) {
+		if k.Plural == applyCollection || k.Plural == planCollection || !validSegment(k.Plural) {
 			return nil, fmt.Errorf("kind %s: %q can't be a plural, paths have another meaning for it", k.Name, k.Plural)
 		}
 	}
 	stopping, stop := context.WithCancel(context.Background())
 	s := &Server{
-		core: &core{store: cfg.Store, applier: cfg.Applier, registry: cfg.Registry},
+		core: &core{store: cfg.Store, applier: cfg.Applier, registry: cfg.Registry, planner: cfg.Planner},
 		gate: newGate(cfg, stopping), health: newHealth(cfg.Ready),
 		tls: cfg.TLS.Clone(), log: cfg.Log, stop: stop,
 	}

@@ -964,6 +964,434 @@ func (x *PatchRequest) GetFieldManager() string {
 	return ""
 }
 
+// PlanRequest is a document to be applied, or an object to be deleted or looked at.
+type PlanRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The document as JSON, exactly the fields that the manager cares about.
+	Json []byte `protobuf:"bytes,1,opt,name=json" json:"json,omitempty"`
+	// Where the document came from, for error messages: file name or empty.
+	Source string `protobuf:"bytes,2,opt,name=source" json:"source,omitempty"`
+	// Field manager; the first request's counts for the set.
+	FieldManager string `protobuf:"bytes,3,opt,name=field_manager,json=fieldManager" json:"field_manager,omitempty"`
+	// True takes fields over that other managers set to other values; the first request's counts.
+	Force bool `protobuf:"varint,4,opt,name=force" json:"force,omitempty"`
+	// Instead of a document: an object that is there, as it is.
+	Key *ObjectKey `protobuf:"bytes,5,opt,name=key" json:"key,omitempty"`
+	// With a key: its deletion.
+	Delete        bool `protobuf:"varint,6,opt,name=delete" json:"delete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanRequest) Reset() {
+	*x = PlanRequest{}
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanRequest) ProtoMessage() {}
+
+func (x *PlanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
+func (*PlanRequest) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PlanRequest) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
+func (x *PlanRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *PlanRequest) GetFieldManager() string {
+	if x != nil {
+		return x.FieldManager
+	}
+	return ""
+}
+
+func (x *PlanRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *PlanRequest) GetKey() *ObjectKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *PlanRequest) GetDelete() bool {
+	if x != nil {
+		return x.Delete
+	}
+	return false
+}
+
+// PlanResult is what would become of one document or object.
+type PlanResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   *ObjectKey             `protobuf:"bytes,1,opt,name=key" json:"key,omitempty"`
+	// Result: created, configured, unchanged or deleted.
+	Result string `protobuf:"bytes,2,opt,name=result" json:"result,omitempty"`
+	// Changes of fields, in the order of the schema.
+	Changes []*FieldChange `protobuf:"bytes,3,rep,name=changes" json:"changes,omitempty"`
+	// Steps that would be taken outside, in order.
+	Steps []*PlanStep `protobuf:"bytes,4,rep,name=steps" json:"steps,omitempty"`
+	// Why nothing would be done outside, when there is something in the way.
+	Blocked *PlanBlock `protobuf:"bytes,5,opt,name=blocked" json:"blocked,omitempty"`
+	// Sentences about what is not done, and why.
+	Notes []string `protobuf:"bytes,6,rep,name=notes" json:"notes,omitempty"`
+	// Observation that the steps start from: observed, never (nothing is known, and nothing is
+	// taken to be there) or none (the kind stands for nothing outside).
+	Observation string `protobuf:"bytes,7,opt,name=observation" json:"observation,omitempty"`
+	// Time of the observation, RFC 3339, UTC; empty when there is none.
+	ObservedAt string `protobuf:"bytes,8,opt,name=observed_at,json=observedAt" json:"observed_at,omitempty"`
+	// Age of the observation in seconds; 0 when there is none.
+	ObservationAgeSeconds int32 `protobuf:"varint,9,opt,name=observation_age_seconds,json=observationAgeSeconds" json:"observation_age_seconds,omitempty"`
+	// The object as it is, without ownership; sensitive values are hidden. Unset: there is none.
+	Live *anypb.Any `protobuf:"bytes,10,opt,name=live" json:"live,omitempty"`
+	// The object as it would be, likewise. Unset: it would be deleted.
+	Planned       *anypb.Any `protobuf:"bytes,11,opt,name=planned" json:"planned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanResult) Reset() {
+	*x = PlanResult{}
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanResult) ProtoMessage() {}
+
+func (x *PlanResult) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanResult.ProtoReflect.Descriptor instead.
+func (*PlanResult) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PlanResult) GetKey() *ObjectKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *PlanResult) GetResult() string {
+	if x != nil {
+		return x.Result
+	}
+	return ""
+}
+
+func (x *PlanResult) GetChanges() []*FieldChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *PlanResult) GetSteps() []*PlanStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *PlanResult) GetBlocked() *PlanBlock {
+	if x != nil {
+		return x.Blocked
+	}
+	return nil
+}
+
+func (x *PlanResult) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+func (x *PlanResult) GetObservation() string {
+	if x != nil {
+		return x.Observation
+	}
+	return ""
+}
+
+func (x *PlanResult) GetObservedAt() string {
+	if x != nil {
+		return x.ObservedAt
+	}
+	return ""
+}
+
+func (x *PlanResult) GetObservationAgeSeconds() int32 {
+	if x != nil {
+		return x.ObservationAgeSeconds
+	}
+	return 0
+}
+
+func (x *PlanResult) GetLive() *anypb.Any {
+	if x != nil {
+		return x.Live
+	}
+	return nil
+}
+
+func (x *PlanResult) GetPlanned() *anypb.Any {
+	if x != nil {
+		return x.Planned
+	}
+	return nil
+}
+
+// FieldChange is one field that would change.
+type FieldChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Path from the object's root; items of lists by their keys: spec.ports[name=http].port.
+	Path string `protobuf:"bytes,1,opt,name=path" json:"path,omitempty"`
+	// Value as JSON before; empty: not set. Sensitive values are "***".
+	Old string `protobuf:"bytes,2,opt,name=old" json:"old,omitempty"`
+	// Value as JSON after; empty: not set.
+	New           string `protobuf:"bytes,3,opt,name=new" json:"new,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FieldChange) Reset() {
+	*x = FieldChange{}
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FieldChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FieldChange) ProtoMessage() {}
+
+func (x *FieldChange) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FieldChange.ProtoReflect.Descriptor instead.
+func (*FieldChange) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *FieldChange) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *FieldChange) GetOld() string {
+	if x != nil {
+		return x.Old
+	}
+	return ""
+}
+
+func (x *FieldChange) GetNew() string {
+	if x != nil {
+		return x.New
+	}
+	return ""
+}
+
+// PlanStep is one thing that would be done outside.
+type PlanStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Action in CamelCase, as events have it.
+	Action string `protobuf:"bytes,1,opt,name=action" json:"action,omitempty"`
+	// A sentence for people.
+	Text string `protobuf:"bytes,2,opt,name=text" json:"text,omitempty"`
+	// Effect: in place, restart, recreate or data loss.
+	Effect string `protobuf:"bytes,3,opt,name=effect" json:"effect,omitempty"`
+	// By names another object whose controller takes the step; empty: the object's own.
+	By string `protobuf:"bytes,4,opt,name=by" json:"by,omitempty"`
+	// If says what a step depends on that has not been looked at; empty: it is certain.
+	If            string `protobuf:"bytes,5,opt,name=if" json:"if,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanStep) Reset() {
+	*x = PlanStep{}
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanStep) ProtoMessage() {}
+
+func (x *PlanStep) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanStep.ProtoReflect.Descriptor instead.
+func (*PlanStep) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PlanStep) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *PlanStep) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *PlanStep) GetEffect() string {
+	if x != nil {
+		return x.Effect
+	}
+	return ""
+}
+
+func (x *PlanStep) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *PlanStep) GetIf() string {
+	if x != nil {
+		return x.If
+	}
+	return ""
+}
+
+// PlanBlock says what is in the way.
+type PlanBlock struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Reason in CamelCase.
+	Reason string `protobuf:"bytes,1,opt,name=reason" json:"reason,omitempty"`
+	// Message for people.
+	Message       string `protobuf:"bytes,2,opt,name=message" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanBlock) Reset() {
+	*x = PlanBlock{}
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanBlock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanBlock) ProtoMessage() {}
+
+func (x *PlanBlock) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanBlock.ProtoReflect.Descriptor instead.
+func (*PlanBlock) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PlanBlock) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PlanBlock) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // KindsRequest has no fields.
 type KindsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -973,7 +1401,7 @@ type KindsRequest struct {
 
 func (x *KindsRequest) Reset() {
 	*x = KindsRequest{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[14]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1413,7 @@ func (x *KindsRequest) String() string {
 func (*KindsRequest) ProtoMessage() {}
 
 func (x *KindsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[14]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1426,7 @@ func (x *KindsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KindsRequest.ProtoReflect.Descriptor instead.
 func (*KindsRequest) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{14}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{19}
 }
 
 // KindsResponse lists kinds.
@@ -1011,7 +1439,7 @@ type KindsResponse struct {
 
 func (x *KindsResponse) Reset() {
 	*x = KindsResponse{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[15]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1451,7 @@ func (x *KindsResponse) String() string {
 func (*KindsResponse) ProtoMessage() {}
 
 func (x *KindsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[15]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1464,7 @@ func (x *KindsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KindsResponse.ProtoReflect.Descriptor instead.
 func (*KindsResponse) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{15}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *KindsResponse) GetKinds() []*KindInfo {
@@ -1061,7 +1489,7 @@ type KindInfo struct {
 
 func (x *KindInfo) Reset() {
 	*x = KindInfo{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[16]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1501,7 @@ func (x *KindInfo) String() string {
 func (*KindInfo) ProtoMessage() {}
 
 func (x *KindInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[16]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1514,7 @@ func (x *KindInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KindInfo.ProtoReflect.Descriptor instead.
 func (*KindInfo) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{16}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *KindInfo) GetKind() string {
@@ -1151,7 +1579,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[17]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1591,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[17]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1604,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{17}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Status) GetApiVersion() string {
@@ -1242,7 +1670,7 @@ type StatusDetails struct {
 
 func (x *StatusDetails) Reset() {
 	*x = StatusDetails{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[18]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1682,7 @@ func (x *StatusDetails) String() string {
 func (*StatusDetails) ProtoMessage() {}
 
 func (x *StatusDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[18]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1695,7 @@ func (x *StatusDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusDetails.ProtoReflect.Descriptor instead.
 func (*StatusDetails) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{18}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StatusDetails) GetKind() string {
@@ -1325,7 +1753,7 @@ type StatusCause struct {
 
 func (x *StatusCause) Reset() {
 	*x = StatusCause{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[19]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1765,7 @@ func (x *StatusCause) String() string {
 func (*StatusCause) ProtoMessage() {}
 
 func (x *StatusCause) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[19]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1778,7 @@ func (x *StatusCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusCause.ProtoReflect.Descriptor instead.
 func (*StatusCause) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{19}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StatusCause) GetReason() string {
@@ -1463,7 +1891,42 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x14\n" +
 	"\x05patch\x18\x03 \x01(\fR\x05patch\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12#\n" +
-	"\rfield_manager\x18\x05 \x01(\tR\ffieldManager\"\x0e\n" +
+	"\rfield_manager\x18\x05 \x01(\tR\ffieldManager\"\xbd\x01\n" +
+	"\vPlanRequest\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12#\n" +
+	"\rfield_manager\x18\x03 \x01(\tR\ffieldManager\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\x12/\n" +
+	"\x03key\x18\x05 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\x12\x16\n" +
+	"\x06delete\x18\x06 \x01(\bR\x06delete\"\xe8\x03\n" +
+	"\n" +
+	"PlanResult\x12/\n" +
+	"\x03key\x18\x01 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\x12\x16\n" +
+	"\x06result\x18\x02 \x01(\tR\x06result\x129\n" +
+	"\achanges\x18\x03 \x03(\v2\x1f.proximity.v1alpha1.FieldChangeR\achanges\x122\n" +
+	"\x05steps\x18\x04 \x03(\v2\x1c.proximity.v1alpha1.PlanStepR\x05steps\x127\n" +
+	"\ablocked\x18\x05 \x01(\v2\x1d.proximity.v1alpha1.PlanBlockR\ablocked\x12\x14\n" +
+	"\x05notes\x18\x06 \x03(\tR\x05notes\x12 \n" +
+	"\vobservation\x18\a \x01(\tR\vobservation\x12\x1f\n" +
+	"\vobserved_at\x18\b \x01(\tR\n" +
+	"observedAt\x126\n" +
+	"\x17observation_age_seconds\x18\t \x01(\x05R\x15observationAgeSeconds\x12(\n" +
+	"\x04live\x18\n" +
+	" \x01(\v2\x14.google.protobuf.AnyR\x04live\x12.\n" +
+	"\aplanned\x18\v \x01(\v2\x14.google.protobuf.AnyR\aplanned\"E\n" +
+	"\vFieldChange\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
+	"\x03old\x18\x02 \x01(\tR\x03old\x12\x10\n" +
+	"\x03new\x18\x03 \x01(\tR\x03new\"n\n" +
+	"\bPlanStep\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
+	"\x06effect\x18\x03 \x01(\tR\x06effect\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\x12\x0e\n" +
+	"\x02if\x18\x05 \x01(\tR\x02if\"=\n" +
+	"\tPlanBlock\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x0e\n" +
 	"\fKindsRequest\"C\n" +
 	"\rKindsResponse\x122\n" +
 	"\x05kinds\x18\x01 \x03(\v2\x1c.proximity.v1alpha1.KindInfoR\x05kinds\"\xb8\x01\n" +
@@ -1501,7 +1964,7 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x16\n" +
 	"\x06source\x18\x04 \x01(\tR\x06source\x12\x12\n" +
 	"\x04line\x18\x05 \x01(\x05R\x04line\x12\x1a\n" +
-	"\bdocument\x18\x06 \x01(\x05R\bdocument2\xb1\x06\n" +
+	"\bdocument\x18\x06 \x01(\x05R\bdocument2\xfe\x06\n" +
 	"\x0fResourceService\x12I\n" +
 	"\x03Get\x12\x1e.proximity.v1alpha1.GetRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12I\n" +
 	"\x04List\x12\x1f.proximity.v1alpha1.ListRequest\x1a .proximity.v1alpha1.ListResponse\x12K\n" +
@@ -1509,7 +1972,8 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\x06Create\x12!.proximity.v1alpha1.CreateRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12O\n" +
 	"\x06Update\x12!.proximity.v1alpha1.UpdateRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12U\n" +
 	"\fUpdateStatus\x12!.proximity.v1alpha1.UpdateRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12T\n" +
-	"\bApplySet\x12 .proximity.v1alpha1.ApplyRequest\x1a$.proximity.v1alpha1.ApplySetResponse(\x01\x12M\n" +
+	"\bApplySet\x12 .proximity.v1alpha1.ApplyRequest\x1a$.proximity.v1alpha1.ApplySetResponse(\x01\x12K\n" +
+	"\x04Plan\x12\x1f.proximity.v1alpha1.PlanRequest\x1a\x1e.proximity.v1alpha1.PlanResult(\x010\x01\x12M\n" +
 	"\x05Patch\x12 .proximity.v1alpha1.PatchRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12O\n" +
 	"\x06Delete\x12!.proximity.v1alpha1.DeleteRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12L\n" +
 	"\x05Kinds\x12 .proximity.v1alpha1.KindsRequest\x1a!.proximity.v1alpha1.KindsResponseBIZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
@@ -1526,7 +1990,7 @@ func file_proximity_v1alpha1_service_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_service_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_proximity_v1alpha1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_proximity_v1alpha1_service_proto_goTypes = []any{
 	(*ObjectKey)(nil),        // 0: proximity.v1alpha1.ObjectKey
 	(*GetRequest)(nil),       // 1: proximity.v1alpha1.GetRequest
@@ -1542,54 +2006,68 @@ var file_proximity_v1alpha1_service_proto_goTypes = []any{
 	(*ApplyResult)(nil),      // 11: proximity.v1alpha1.ApplyResult
 	(*DeleteRequest)(nil),    // 12: proximity.v1alpha1.DeleteRequest
 	(*PatchRequest)(nil),     // 13: proximity.v1alpha1.PatchRequest
-	(*KindsRequest)(nil),     // 14: proximity.v1alpha1.KindsRequest
-	(*KindsResponse)(nil),    // 15: proximity.v1alpha1.KindsResponse
-	(*KindInfo)(nil),         // 16: proximity.v1alpha1.KindInfo
-	(*Status)(nil),           // 17: proximity.v1alpha1.Status
-	(*StatusDetails)(nil),    // 18: proximity.v1alpha1.StatusDetails
-	(*StatusCause)(nil),      // 19: proximity.v1alpha1.StatusCause
-	(*anypb.Any)(nil),        // 20: google.protobuf.Any
+	(*PlanRequest)(nil),      // 14: proximity.v1alpha1.PlanRequest
+	(*PlanResult)(nil),       // 15: proximity.v1alpha1.PlanResult
+	(*FieldChange)(nil),      // 16: proximity.v1alpha1.FieldChange
+	(*PlanStep)(nil),         // 17: proximity.v1alpha1.PlanStep
+	(*PlanBlock)(nil),        // 18: proximity.v1alpha1.PlanBlock
+	(*KindsRequest)(nil),     // 19: proximity.v1alpha1.KindsRequest
+	(*KindsResponse)(nil),    // 20: proximity.v1alpha1.KindsResponse
+	(*KindInfo)(nil),         // 21: proximity.v1alpha1.KindInfo
+	(*Status)(nil),           // 22: proximity.v1alpha1.Status
+	(*StatusDetails)(nil),    // 23: proximity.v1alpha1.StatusDetails
+	(*StatusCause)(nil),      // 24: proximity.v1alpha1.StatusCause
+	(*anypb.Any)(nil),        // 25: google.protobuf.Any
 }
 var file_proximity_v1alpha1_service_proto_depIdxs = []int32{
 	0,  // 0: proximity.v1alpha1.GetRequest.key:type_name -> proximity.v1alpha1.ObjectKey
-	20, // 1: proximity.v1alpha1.ObjectResponse.object:type_name -> google.protobuf.Any
-	20, // 2: proximity.v1alpha1.ListResponse.items:type_name -> google.protobuf.Any
-	20, // 3: proximity.v1alpha1.WatchEvent.object:type_name -> google.protobuf.Any
-	20, // 4: proximity.v1alpha1.CreateRequest.object:type_name -> google.protobuf.Any
-	20, // 5: proximity.v1alpha1.UpdateRequest.object:type_name -> google.protobuf.Any
+	25, // 1: proximity.v1alpha1.ObjectResponse.object:type_name -> google.protobuf.Any
+	25, // 2: proximity.v1alpha1.ListResponse.items:type_name -> google.protobuf.Any
+	25, // 3: proximity.v1alpha1.WatchEvent.object:type_name -> google.protobuf.Any
+	25, // 4: proximity.v1alpha1.CreateRequest.object:type_name -> google.protobuf.Any
+	25, // 5: proximity.v1alpha1.UpdateRequest.object:type_name -> google.protobuf.Any
 	11, // 6: proximity.v1alpha1.ApplySetResponse.results:type_name -> proximity.v1alpha1.ApplyResult
 	0,  // 7: proximity.v1alpha1.ApplyResult.key:type_name -> proximity.v1alpha1.ObjectKey
-	20, // 8: proximity.v1alpha1.ApplyResult.object:type_name -> google.protobuf.Any
+	25, // 8: proximity.v1alpha1.ApplyResult.object:type_name -> google.protobuf.Any
 	0,  // 9: proximity.v1alpha1.DeleteRequest.key:type_name -> proximity.v1alpha1.ObjectKey
 	0,  // 10: proximity.v1alpha1.PatchRequest.key:type_name -> proximity.v1alpha1.ObjectKey
-	16, // 11: proximity.v1alpha1.KindsResponse.kinds:type_name -> proximity.v1alpha1.KindInfo
-	18, // 12: proximity.v1alpha1.Status.details:type_name -> proximity.v1alpha1.StatusDetails
-	19, // 13: proximity.v1alpha1.StatusDetails.causes:type_name -> proximity.v1alpha1.StatusCause
-	1,  // 14: proximity.v1alpha1.ResourceService.Get:input_type -> proximity.v1alpha1.GetRequest
-	3,  // 15: proximity.v1alpha1.ResourceService.List:input_type -> proximity.v1alpha1.ListRequest
-	5,  // 16: proximity.v1alpha1.ResourceService.Watch:input_type -> proximity.v1alpha1.WatchRequest
-	7,  // 17: proximity.v1alpha1.ResourceService.Create:input_type -> proximity.v1alpha1.CreateRequest
-	8,  // 18: proximity.v1alpha1.ResourceService.Update:input_type -> proximity.v1alpha1.UpdateRequest
-	8,  // 19: proximity.v1alpha1.ResourceService.UpdateStatus:input_type -> proximity.v1alpha1.UpdateRequest
-	9,  // 20: proximity.v1alpha1.ResourceService.ApplySet:input_type -> proximity.v1alpha1.ApplyRequest
-	13, // 21: proximity.v1alpha1.ResourceService.Patch:input_type -> proximity.v1alpha1.PatchRequest
-	12, // 22: proximity.v1alpha1.ResourceService.Delete:input_type -> proximity.v1alpha1.DeleteRequest
-	14, // 23: proximity.v1alpha1.ResourceService.Kinds:input_type -> proximity.v1alpha1.KindsRequest
-	2,  // 24: proximity.v1alpha1.ResourceService.Get:output_type -> proximity.v1alpha1.ObjectResponse
-	4,  // 25: proximity.v1alpha1.ResourceService.List:output_type -> proximity.v1alpha1.ListResponse
-	6,  // 26: proximity.v1alpha1.ResourceService.Watch:output_type -> proximity.v1alpha1.WatchEvent
-	2,  // 27: proximity.v1alpha1.ResourceService.Create:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 28: proximity.v1alpha1.ResourceService.Update:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 29: proximity.v1alpha1.ResourceService.UpdateStatus:output_type -> proximity.v1alpha1.ObjectResponse
-	10, // 30: proximity.v1alpha1.ResourceService.ApplySet:output_type -> proximity.v1alpha1.ApplySetResponse
-	2,  // 31: proximity.v1alpha1.ResourceService.Patch:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 32: proximity.v1alpha1.ResourceService.Delete:output_type -> proximity.v1alpha1.ObjectResponse
-	15, // 33: proximity.v1alpha1.ResourceService.Kinds:output_type -> proximity.v1alpha1.KindsResponse
-	24, // [24:34] is the sub-list for method output_type
-	14, // [14:24] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	0,  // 11: proximity.v1alpha1.PlanRequest.key:type_name -> proximity.v1alpha1.ObjectKey
+	0,  // 12: proximity.v1alpha1.PlanResult.key:type_name -> proximity.v1alpha1.ObjectKey
+	16, // 13: proximity.v1alpha1.PlanResult.changes:type_name -> proximity.v1alpha1.FieldChange
+	17, // 14: proximity.v1alpha1.PlanResult.steps:type_name -> proximity.v1alpha1.PlanStep
+	18, // 15: proximity.v1alpha1.PlanResult.blocked:type_name -> proximity.v1alpha1.PlanBlock
+	25, // 16: proximity.v1alpha1.PlanResult.live:type_name -> google.protobuf.Any
+	25, // 17: proximity.v1alpha1.PlanResult.planned:type_name -> google.protobuf.Any
+	21, // 18: proximity.v1alpha1.KindsResponse.kinds:type_name -> proximity.v1alpha1.KindInfo
+	23, // 19: proximity.v1alpha1.Status.details:type_name -> proximity.v1alpha1.StatusDetails
+	24, // 20: proximity.v1alpha1.StatusDetails.causes:type_name -> proximity.v1alpha1.StatusCause
+	1,  // 21: proximity.v1alpha1.ResourceService.Get:input_type -> proximity.v1alpha1.GetRequest
+	3,  // 22: proximity.v1alpha1.ResourceService.List:input_type -> proximity.v1alpha1.ListRequest
+	5,  // 23: proximity.v1alpha1.ResourceService.Watch:input_type -> proximity.v1alpha1.WatchRequest
+	7,  // 24: proximity.v1alpha1.ResourceService.Create:input_type -> proximity.v1alpha1.CreateRequest
+	8,  // 25: proximity.v1alpha1.ResourceService.Update:input_type -> proximity.v1alpha1.UpdateRequest
+	8,  // 26: proximity.v1alpha1.ResourceService.UpdateStatus:input_type -> proximity.v1alpha1.UpdateRequest
+	9,  // 27: proximity.v1alpha1.ResourceService.ApplySet:input_type -> proximity.v1alpha1.ApplyRequest
+	14, // 28: proximity.v1alpha1.ResourceService.Plan:input_type -> proximity.v1alpha1.PlanRequest
+	13, // 29: proximity.v1alpha1.ResourceService.Patch:input_type -> proximity.v1alpha1.PatchRequest
+	12, // 30: proximity.v1alpha1.ResourceService.Delete:input_type -> proximity.v1alpha1.DeleteRequest
+	19, // 31: proximity.v1alpha1.ResourceService.Kinds:input_type -> proximity.v1alpha1.KindsRequest
+	2,  // 32: proximity.v1alpha1.ResourceService.Get:output_type -> proximity.v1alpha1.ObjectResponse
+	4,  // 33: proximity.v1alpha1.ResourceService.List:output_type -> proximity.v1alpha1.ListResponse
+	6,  // 34: proximity.v1alpha1.ResourceService.Watch:output_type -> proximity.v1alpha1.WatchEvent
+	2,  // 35: proximity.v1alpha1.ResourceService.Create:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 36: proximity.v1alpha1.ResourceService.Update:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 37: proximity.v1alpha1.ResourceService.UpdateStatus:output_type -> proximity.v1alpha1.ObjectResponse
+	10, // 38: proximity.v1alpha1.ResourceService.ApplySet:output_type -> proximity.v1alpha1.ApplySetResponse
+	15, // 39: proximity.v1alpha1.ResourceService.Plan:output_type -> proximity.v1alpha1.PlanResult
+	2,  // 40: proximity.v1alpha1.ResourceService.Patch:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 41: proximity.v1alpha1.ResourceService.Delete:output_type -> proximity.v1alpha1.ObjectResponse
+	20, // 42: proximity.v1alpha1.ResourceService.Kinds:output_type -> proximity.v1alpha1.KindsResponse
+	32, // [32:43] is the sub-list for method output_type
+	21, // [21:32] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_service_proto_init() }
@@ -1603,7 +2081,7 @@ func file_proximity_v1alpha1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_service_proto_rawDesc), len(file_proximity_v1alpha1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

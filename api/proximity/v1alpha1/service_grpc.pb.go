@@ -26,6 +26,7 @@ const (
 	ResourceService_Update_FullMethodName       = "/proximity.v1alpha1.ResourceService/Update"
 	ResourceService_UpdateStatus_FullMethodName = "/proximity.v1alpha1.ResourceService/UpdateStatus"
 	ResourceService_ApplySet_FullMethodName     = "/proximity.v1alpha1.ResourceService/ApplySet"
+	ResourceService_Plan_FullMethodName         = "/proximity.v1alpha1.ResourceService/Plan"
 	ResourceService_Patch_FullMethodName        = "/proximity.v1alpha1.ResourceService/Patch"
 	ResourceService_Delete_FullMethodName       = "/proximity.v1alpha1.ResourceService/Delete"
 	ResourceService_Kinds_FullMethodName        = "/proximity.v1alpha1.ResourceService/Kinds"
@@ -53,6 +54,10 @@ type ResourceServiceClient interface {
 	// ApplySet creates or changes a set of objects, all of them or none. The stream carries
 	// at most 20,000 objects and 64 MiB.
 	ApplySet(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ApplyRequest, ApplySetResponse], error)
+	// Plan tells what applying documents or deleting objects would do, and changes nothing. The
+	// stream carries as much as ApplySet's; the answers, one for each request, come when it is
+	// closed. The documents are taken as one set.
+	Plan(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PlanRequest, PlanResult], error)
 	// Patch changes an object's metadata and spec by a JSON merge patch or a JSON patch.
 	Patch(ctx context.Context, in *PatchRequest, opts ...grpc.CallOption) (*ObjectResponse, error)
 	// Delete asks for deletion; finalizers may delay it.
@@ -151,6 +156,19 @@ func (c *resourceServiceClient) ApplySet(ctx context.Context, opts ...grpc.CallO
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ResourceService_ApplySetClient = grpc.ClientStreamingClient[ApplyRequest, ApplySetResponse]
 
+func (c *resourceServiceClient) Plan(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PlanRequest, PlanResult], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ResourceService_ServiceDesc.Streams[2], ResourceService_Plan_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PlanRequest, PlanResult]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ResourceService_PlanClient = grpc.BidiStreamingClient[PlanRequest, PlanResult]
+
 func (c *resourceServiceClient) Patch(ctx context.Context, in *PatchRequest, opts ...grpc.CallOption) (*ObjectResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ObjectResponse)
@@ -203,6 +221,10 @@ type ResourceServiceServer interface {
 	// ApplySet creates or changes a set of objects, all of them or none. The stream carries
 	// at most 20,000 objects and 64 MiB.
 	ApplySet(grpc.ClientStreamingServer[ApplyRequest, ApplySetResponse]) error
+	// Plan tells what applying documents or deleting objects would do, and changes nothing. The
+	// stream carries as much as ApplySet's; the answers, one for each request, come when it is
+	// closed. The documents are taken as one set.
+	Plan(grpc.BidiStreamingServer[PlanRequest, PlanResult]) error
 	// Patch changes an object's metadata and spec by a JSON merge patch or a JSON patch.
 	Patch(context.Context, *PatchRequest) (*ObjectResponse, error)
 	// Delete asks for deletion; finalizers may delay it.
@@ -239,6 +261,9 @@ func (UnimplementedResourceServiceServer) UpdateStatus(context.Context, *UpdateR
 }
 func (UnimplementedResourceServiceServer) ApplySet(grpc.ClientStreamingServer[ApplyRequest, ApplySetResponse]) error {
 	return status.Error(codes.Unimplemented, "method ApplySet not implemented")
+}
+func (UnimplementedResourceServiceServer) Plan(grpc.BidiStreamingServer[PlanRequest, PlanResult]) error {
+	return status.Error(codes.Unimplemented, "method Plan not implemented")
 }
 func (UnimplementedResourceServiceServer) Patch(context.Context, *PatchRequest) (*ObjectResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Patch not implemented")
@@ -378,6 +403,13 @@ func _ResourceService_ApplySet_Handler(srv interface{}, stream grpc.ServerStream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ResourceService_ApplySetServer = grpc.ClientStreamingServer[ApplyRequest, ApplySetResponse]
 
+func _ResourceService_Plan_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ResourceServiceServer).Plan(&grpc.GenericServerStream[PlanRequest, PlanResult]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ResourceService_PlanServer = grpc.BidiStreamingServer[PlanRequest, PlanResult]
+
 func _ResourceService_Patch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PatchRequest)
 	if err := dec(in); err != nil {
@@ -481,6 +513,12 @@ var ResourceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ApplySet",
 			Handler:       _ResourceService_ApplySet_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Plan",
+			Handler:       _ResourceService_Plan_Handler,
+			ServerStreams: true,
 			ClientStreams: true,
 		},
 	},

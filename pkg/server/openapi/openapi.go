@@ -105,6 +105,7 @@ func (d *document) kind(k *resource.Kind) {
 	if k.System {
 		return
 	}
+	d.planOf(k, item)
 	d.add(collection, "post", "create"+k.Name, "Create an object", created(schema), query(dryRun...), body("application/json", schema, true))
 	d.add(item, "put", "replace"+k.Name, "Replace an object's metadata and spec", one, query(dryRun...), body("application/json", schema, true))
 	d.add(item, "patch", "apply"+k.Name, "Create an object or set the fields that the body has (apply), or change one by a patch of its JSON", one,
@@ -156,4 +157,5 @@ func (d *document) fixed() {
 		answer("A result per document.", refTo("ApplyResultList")),
 		query("fieldManager", "Who owns the fields.", "force", "1: take fields over that other managers set to other values.", "dryRun", "All: validate and report only.", "source", "Name of the text in error messages."),
 		body("application/yaml", object{"type": "string"}, true))
+	d.plan()
 }
