@@ -12,6 +12,9 @@
 //     caller's context ended, the error matches the context's.
 //   - Nothing is retried, except by Follow, which resumes a watch where it broke off.
 //
+// For makes a client of one kind with its own Go type; package cache below this one keeps
+// the objects of a kind in memory.
+//
 // Find reads where a daemon is from its endpoint file or from a context of the
 // configuration file of people.
 package client

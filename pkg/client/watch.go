@@ -110,7 +110,7 @@ func (c *Client) Follow(ctx context.Context, opts WatchOptions, handle func(Even
 			if err := handle(Event{Type: Restarted}); err != nil {
 				return err
 			}
-		case !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrBusy) && !errors.Is(err, ErrTimeout) && !errors.Is(err, ErrInternal):
+		case !mendable(err):
 			return err
 		}
 		if opts.Interrupted != nil {
@@ -123,6 +123,11 @@ func (c *Client) Follow(ctx context.Context, opts WatchOptions, handle func(Even
 		}
 		pause = min(2*pause, maxPause)
 	}
+}
+
+// mendable tells whether a watch that ended with this error is worth another attempt.
+func mendable(err error) bool {
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrBusy) || errors.Is(err, ErrTimeout) || errors.Is(err, ErrInternal)
 }
 
 // handlerError tells the handler's errors from the watch's.
@@ -143,7 +148,7 @@ func (c *Client) followOnce(ctx context.Context, opts *WatchOptions, handle func
 	for {
 		ev, err := w.Next()
 		if err != nil {
-			if got && snapshot && errors.Is(err, ErrUnavailable) {
+			if got && snapshot && mendable(err) {
 				err = errors.Join(err, ErrExpired) // start over
 			}
 			return got, err
