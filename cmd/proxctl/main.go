@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/proximity-pve/proximity/pkg/admin"
 	"github.com/proximity-pve/proximity/pkg/cli"
 )
 
@@ -14,6 +15,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal the command says good-bye; a second one ends it at once.
 	context.AfterFunc(ctx, stop)
-	code := cli.Main(ctx, cli.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv}, os.Args[1:])
+	if admin.IsChild(os.Args[1:]) {
+		os.Exit(admin.ChildMain(ctx, os.Args[1:]))
+	}
+	code := cli.Main(ctx, cli.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Stopped: admin.Stopped{}}, os.Args[1:])
 	os.Exit(code)
 }

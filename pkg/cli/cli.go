@@ -20,6 +20,8 @@ type IO struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Getenv   func(string) string
+	// Stopped works on the files of a stopped daemon. Nil: this program does not.
+	Stopped Stopped
 }
 
 // app is one run of the command line.
@@ -45,6 +47,9 @@ func Main(ctx context.Context, std IO, args []string) int {
 }
 
 func run(ctx context.Context, std IO, reg *resource.Registry, args []string) int {
+	if std.Stopped == nil {
+		std.Stopped = noStopped{}
+	}
 	a := &app{IO: std, registry: reg, out: term.Of(std.Out, std.Getenv), err: term.Of(std.Err, std.Getenv)}
 	// The command's context ends with a cause that says why.
 	parent := ctx

@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/admin"
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/client"
@@ -34,7 +36,10 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"proxctl": func() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 		defer stop()
-		os.Exit(Main(ctx, IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv}, os.Args[1:]))
+		if admin.IsChild(os.Args[1:]) {
+			os.Exit(admin.ChildMain(ctx, os.Args[1:]))
+		}
+		os.Exit(Main(ctx, IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Stopped: admin.Stopped{}}, os.Args[1:]))
 	}})
 }
 
@@ -113,6 +118,28 @@ func cmdAddress(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("ADDRESS", e.GRPC)
 }
 
+// database is a file without a file.
+type database struct{}
+
+func (database) Snapshot(w io.Writer) error {
+	const text = "all that there is"
+	info := snapshot.Info{Size: int64(len(text)), Revision: 42, StoreID: "0b5f0e0c-0000-4000-8000-000000000000"}
+	_, err := snapshot.Write(w, info, func(w io.Writer) (int64, error) {
+		n, err := io.WriteString(w, text)
+		return int64(n), err
+	})
+	return err
+}
+
+func (database) Check(context.Context) (*v1alpha1.DatabaseReport, error) {
+	return &v1alpha1.DatabaseReport{
+		StoreId: "0b5f", Schema: 2, Revision: "42", Compacted: "40", Objects: 1, Events: 2, FileBytes: 3 << 20, UsedBytes: 5 << 10,
+		Notes: []string{"an owner is gone"}, Problems: []string{"log: after revision 41 comes 43"}, MoreProblems: 1,
+	}, nil
+}
+
+func (database) Defrag(context.Context) (before, after int64, err error) { return 3 << 20, 512, nil }
+
 // daemon is what proxctl talks to.
 type daemon struct {
 	dir    string
@@ -165,15 +192,7 @@ func (d *daemon) start() error {
 		Store: d.store, Applier: apply.New(d.store, d.reg).WithKeys(d.keys), Registry: d.reg, Auth: auth.NewTokenAuthenticator(token),
 		TLS: certs.TLS, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 		Ready: func() error { return nil }, Version: "v0.0.0-test", Planner: fakePlanner{},
-		Snapshot: func(w io.Writer) error {
-			const database = "all that there is"
-			info := snapshot.Info{Size: int64(len(database)), Revision: 42, StoreID: "0b5f0e0c-0000-4000-8000-000000000000"}
-			_, err := snapshot.Write(w, info, func(w io.Writer) (int64, error) {
-				n, err := io.WriteString(w, database)
-				return int64(n), err
-			})
-			return err
-		},
+		Database: database{},
 	})
 	if err != nil {
 		return err

@@ -16,10 +16,8 @@ import (
 func (a *app) adminCommand() *cobra.Command {
 	admin := &cobra.Command{Use: "admin", Short: "Look after the daemon's database", Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	snapshots := &cobra.Command{Use: "snapshot", Short: "Back up the daemon's database", Args: unknownCommand,
-		Long: "Back up the daemon's database.\n\n" +
-			"A snapshot has every object. To go back to one, stop the daemon and run\n" +
-			"`proximityd admin snapshot restore FILE --data-dir DIRECTORY`.",
+	snapshots := &cobra.Command{Use: "snapshot", Short: "Back up the daemon's database, and go back to a backup", Args: unknownCommand,
+		Long: "Back up the daemon's database, and go back to a backup. A snapshot has every object.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	save := &cobra.Command{
 		Use: "save FILE", Short: "Write a snapshot of the running daemon's database",
@@ -32,8 +30,8 @@ func (a *app) adminCommand() *cobra.Command {
 		Args: exactly(1, "the file of a snapshot"),
 		RunE: func(_ *cobra.Command, args []string) error { return a.snapshotStatus(args[0]) },
 	}
-	snapshots.AddCommand(save, status)
-	admin.AddCommand(snapshots)
+	snapshots.AddCommand(save, status, a.restoreCommand())
+	admin.AddCommand(snapshots, a.checkCommand(), a.defragCommand())
 	return admin
 }
 

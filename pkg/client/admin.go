@@ -5,9 +5,36 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 )
+
+// adminTimeout bounds calls that read the whole database.
+const adminTimeout = time.Hour
+
+// CheckDatabase lets the daemon look for what is wrong with its database.
+func (c *Client) CheckDatabase(ctx context.Context) (*v1alpha1.DatabaseReport, error) {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	resp, err := c.admin.Check(ctx, &v1alpha1.CheckRequest{})
+	if err != nil {
+		return nil, c.fail(ctx, err)
+	}
+	return resp.GetReport(), nil
+}
+
+// Defrag lets the daemon rewrite its database without unused pages; it returns the size of
+// the file before and after, in bytes. Writes wait meanwhile.
+func (c *Client) Defrag(ctx context.Context) (before, after int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	resp, err := c.admin.Defrag(ctx, &v1alpha1.DefragRequest{})
+	if err != nil {
+		return 0, 0, c.fail(ctx, err)
+	}
+	return resp.GetBeforeBytes(), resp.GetAfterBytes(), nil
+}
 
 // Snapshot writes a backup of the daemon's database to w, in the format of package
 // store/snapshot. Whether it is whole tells its trailer: verify it before it is relied on.

@@ -26,6 +26,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/controllers"
 	"github.com/proximity-pve/proximity/pkg/admin"
 	"github.com/proximity-pve/proximity/pkg/apply"
@@ -37,7 +38,6 @@ import (
 	"github.com/proximity-pve/proximity/pkg/secretref"
 	"github.com/proximity-pve/proximity/pkg/server"
 	"github.com/proximity-pve/proximity/pkg/store"
-	"github.com/proximity-pve/proximity/pkg/store/bolt"
 	"github.com/proximity-pve/proximity/pkg/version"
 )
 
@@ -50,9 +50,8 @@ const nodeShutdownPatience = 3 * time.Minute
 const firstLookPatience = 5 * time.Second
 
 // Run runs the daemon until ctx ends.
-func Run(ctx context.Context, cfg Config) error {
-	cfg, err := cfg.withDefaults()
-	if err != nil {
+func Run(ctx context.Context, cfg Config) (err error) {
+	if cfg, err = cfg.withDefaults(); err != nil {
 		return err
 	}
 	log := newLogger(cfg)
@@ -60,11 +59,11 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	registry := kinds.Registry()
-	st, err := bolt.Open(filepath.Join(cfg.DataDir, admin.DatabaseFile), registry, bolt.Options{Logger: log})
+	st, err := admin.OpenDatabase(ctx, cfg.DataDir, log)
 	if err != nil {
 		return err
 	}
-	defer st.Close()
+	defer func() { err = errors.Join(err, st.Close()) }()
 	installation, err := installationID(cfg.DataDir)
 	if err != nil {
 		return err
@@ -106,7 +105,7 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 // serve runs the servers, the controllers and the forwarder's target until ctx ends.
-func serve(ctx context.Context, cfg Config, log *slog.Logger, st *bolt.Store, metrics *prometheus.Registry, node *embedded.Handle, applier *apply.Applier, manager *runtime.Manager) error {
+func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database, metrics *prometheus.Registry, node *embedded.Handle, applier *apply.Applier, manager *runtime.Manager) error {
 	endpoint, certs, authenticator, err := identity(cfg)
 	if err != nil {
 		return err
@@ -124,8 +123,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *bolt.Store, me
 	srv, err := server.New(server.Config{
 		Store: st, Applier: applier, Registry: kinds.Registry(), Auth: authenticator, TLS: certs.TLS, Log: log,
 		Metrics: metrics, Version: version.String(), Ready: func() error { return ready(st) },
-		Planner:  planner{manager},
-		Snapshot: func(w io.Writer) error { _, err := st.Snapshot(w); return err },
+		Planner: planner{manager}, Database: databaseFile{st, cfg.DataDir},
 	})
 	if err != nil {
 		return err
@@ -211,6 +209,26 @@ func identity(cfg Config) (Endpoint, *auth.Certificates, auth.Authenticator, err
 func (e *Endpoint) fromNode(i embedded.Info) {
 	e.Forward, e.ForwardTLS, e.Engine = i.Forward, i.ForwardTLS, i.Engine
 	e.Node = EndpointNode{PID: i.PID, LXCPath: i.LXCPath}
+}
+
+// databaseFile is the server's port to the database.
+type databaseFile struct {
+	st  *admin.Database
+	dir string
+}
+
+func (d databaseFile) Snapshot(w io.Writer) error {
+	_, err := d.st.Snapshot(w)
+	return err
+}
+
+func (d databaseFile) Check(ctx context.Context) (*v1alpha1.DatabaseReport, error) {
+	return admin.CheckRunning(ctx, d.st.Store, d.dir)
+}
+
+func (d databaseFile) Defrag(ctx context.Context) (before, after int64, err error) {
+	info, err := d.st.Defrag(ctx)
+	return info.Before, info.After, err
 }
 
 // ready: the daemon can take changes.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/proximity-pve/proximity/pkg/admin"
 	"github.com/proximity-pve/proximity/pkg/daemon"
 	"github.com/proximity-pve/proximity/pkg/pvesim/embedded"
 )
@@ -22,6 +23,9 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "embedded-node" {
 		os.Exit(embedded.NodeMain(os.Args[2:]))
+	}
+	if admin.IsChild(os.Args[1:]) {
+		os.Exit(admin.ChildMain(context.Background(), os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }

@@ -2,6 +2,8 @@ package server
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"log/slog"
 
 	"google.golang.org/grpc"
@@ -9,6 +11,7 @@ import (
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/server/apistatus"
+	"github.com/proximity-pve/proximity/pkg/store"
 )
 
 // snapshotChunk is the size of a message of a snapshot.
@@ -17,28 +20,80 @@ const snapshotChunk = 256 << 10
 // adminService is for those who run the daemon. The interceptor authorises.
 type adminService struct {
 	v1alpha1.UnimplementedAdminServiceServer
-	snapshot Snapshot      // nil: there is none
-	running  chan struct{} // its capacity bounds the snapshots that are under way
-	log      *slog.Logger
+	database  Database // nil: there is none
+	snapshots slots
+	checks    slots
+	defrags   slots
+	log       *slog.Logger
 }
 
-func newAdminService(snapshot Snapshot, log *slog.Logger) *adminService {
-	return &adminService{snapshot: snapshot, running: make(chan struct{}, MaxSnapshots), log: log}
+func newAdminService(database Database, log *slog.Logger) *adminService {
+	return &adminService{
+		database: database, log: log,
+		snapshots: slots{what: "snapshots of the database", max: MaxSnapshots},
+		checks:    slots{what: "checks of the database", max: 1},
+		defrags:   slots{what: "defragmentations of the database", max: 1},
+	}
+}
+
+// begin takes a slot when there is a database.
+func (s *adminService) begin(of *slots) (done func(), err error) {
+	if s.database == nil {
+		return nil, apistatus.New(apistatus.MethodNotAllowed, "this daemon's store has no database file")
+	}
+	return of.take()
+}
+
+// Check looks for what is wrong with the database.
+func (s *adminService) Check(ctx context.Context, _ *v1alpha1.CheckRequest) (*v1alpha1.CheckResponse, error) {
+	done, err := s.begin(&s.checks)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	report, err := s.database.Check(ctx)
+	if err != nil {
+		return nil, s.failed(ctx, "check", err)
+	}
+	if n := len(report.GetProblems()); n > 0 {
+		s.log.ErrorContext(ctx, "the database has problems", "count", n+int(report.GetMoreProblems()), "first", report.GetProblems()[0])
+	}
+	return &v1alpha1.CheckResponse{Report: report}, nil
+}
+
+// Defrag rewrites the database file.
+func (s *adminService) Defrag(ctx context.Context, _ *v1alpha1.DefragRequest) (*v1alpha1.DefragResponse, error) {
+	done, err := s.begin(&s.defrags)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	before, after, err := s.database.Defrag(ctx)
+	if err != nil {
+		return nil, s.failed(ctx, "defragment", err)
+	}
+	s.log.InfoContext(ctx, "the database was defragmented", "before", before, "after", after, "identity", auth.IdentityFrom(ctx).Name)
+	return &v1alpha1.DefragResponse{BeforeBytes: before, AfterBytes: after}, nil
+}
+
+// failed shows the administrator an error of the disk, which others would not be shown.
+func (s *adminService) failed(ctx context.Context, verb string, err error) error {
+	if errors.Is(err, store.ErrReadOnly) || errors.Is(err, store.ErrClosed) || ctx.Err() != nil {
+		return err
+	}
+	s.log.ErrorContext(ctx, "could not "+verb+" the database", "err", err)
+	return apistatus.New(apistatus.InternalError, "%v", err)
 }
 
 // Snapshot streams a backup. A client that reads nothing for StallTimeout ends it.
 func (s *adminService) Snapshot(_ *v1alpha1.SnapshotRequest, stream grpc.ServerStreamingServer[v1alpha1.SnapshotChunk]) error {
-	if s.snapshot == nil {
-		return apistatus.New(apistatus.MethodNotAllowed, "this daemon's store keeps nothing that could be backed up")
+	done, err := s.begin(&s.snapshots)
+	if err != nil {
+		return err
 	}
-	select {
-	case s.running <- struct{}{}:
-		defer func() { <-s.running }()
-	default:
-		return apistatus.Busy(retryAfterSeconds, "%d snapshots are under way: try again when one has ended", MaxSnapshots)
-	}
+	defer done()
 	w := bufio.NewWriterSize(chunkWriter{stream}, snapshotChunk)
-	err := s.snapshot(w)
+	err = s.database.Snapshot(w)
 	if err == nil {
 		err = w.Flush()
 	}

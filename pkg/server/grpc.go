@@ -36,6 +36,8 @@ var grpcSubjects = map[string]string{
 var grpcLong = map[string]time.Duration{
 	v1alpha1.ResourceService_Watch_FullMethodName:                    0,
 	v1alpha1.AdminService_Snapshot_FullMethodName:                    SnapshotTimeout,
+	v1alpha1.AdminService_Check_FullMethodName:                       CheckTimeout,
+	v1alpha1.AdminService_Defrag_FullMethodName:                      MaintainTimeout,
 	v1alpha1.SystemService_RestartAppliance_FullMethodName:           MaxWait + RequestTimeout,
 	v1alpha1.SystemService_ApplianceLogs_FullMethodName:              MaxWait + RequestTimeout,
 	v1alpha1.SystemService_TestNAT_FullMethodName:                    MaxWait + RequestTimeout,
@@ -129,7 +131,11 @@ func (s *Server) handleRPC(ctx context.Context, method string, handle func(conte
 		case !known:
 			return apistatus.New(apistatus.MethodNotAllowed, "there is no such method")
 		case subject != "":
-			if err := authorize(ctx, auth.VerbGet, subject, ""); err != nil {
+			verb := auth.VerbGet
+			if method == v1alpha1.AdminService_Defrag_FullMethodName {
+				verb = auth.VerbUpdate
+			}
+			if err := authorize(ctx, verb, subject, ""); err != nil {
 				return err
 			}
 		}

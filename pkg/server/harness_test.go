@@ -98,7 +98,7 @@ type options struct {
 	wrap    func(store.Store) store.Store
 	network network // nil: loopback
 
-	snapshot Snapshot
+	database Database
 	planner  Planner
 }
 
@@ -155,7 +155,7 @@ func start(t *testing.T, opts ...options) *fixture {
 	f.server, err = New(Config{
 		Store: f.store, Applier: applier, Registry: f.registry, Auth: testAuth{}, TLS: certs.TLS,
 		Log:     slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Metrics: prometheus.NewRegistry(), Version: "v0.0.0-test", Snapshot: o.snapshot, Planner: o.planner,
+		Metrics: prometheus.NewRegistry(), Version: "v0.0.0-test", Database: o.database, Planner: o.planner,
 		Ready: func() error {
 			f.mu.Lock()
 			defer f.mu.Unlock()

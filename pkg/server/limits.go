@@ -39,7 +39,8 @@ const (
 	// MaxBufferedBytes bounds bodies that are in memory at once: one whole ApplySet, a
 	// second one, and 16 bodies.
 	MaxBufferedBytes = 2*MaxApplyBytes + 16*MaxBodyBytes
-	// MaxSnapshots bounds snapshots of the database that are under way.
+	// MaxSnapshots bounds snapshots of the database that are under way. Of checks, and of
+	// defragmentations, there is one at a time.
 	MaxSnapshots = 2
 	// MaxConnections bounds connections of each listener; more wait to be accepted.
 	MaxConnections = 2048
@@ -64,6 +65,10 @@ const (
 	// SnapshotTimeout ends a snapshot of the database, which keeps freed pages from being
 	// used again: 36 GB at 10 MB/s.
 	SnapshotTimeout = time.Hour
+	// CheckTimeout ends a check of the database, MaintainTimeout the wait for a
+	// defragmentation to begin.
+	CheckTimeout    = time.Hour
+	MaintainTimeout = 15 * time.Minute
 	// StallTimeout cuts off a watcher that takes nothing for that long.
 	StallTimeout = 30 * time.Second
 	// IdleTimeout closes connections that nobody uses.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
@@ -76,9 +77,16 @@ type PlanStep struct {
 	If string
 }
 
-// Snapshot writes a backup of the database as it is now. It is a port: the server does
-// not know how the store keeps its objects. It returns when w fails.
-type Snapshot func(w io.Writer) error
+// Database is the file that the store keeps its objects in. It is a port: the server does
+// not know how.
+type Database interface {
+	// Snapshot writes a backup of the database as it is now. It returns when w fails.
+	Snapshot(w io.Writer) error
+	// Check looks for what is wrong. It may take long, and the disk of another copy.
+	Check(ctx context.Context) (*v1alpha1.DatabaseReport, error)
+	// Defrag gives up unused pages and returns the bytes before and after. Writes wait.
+	Defrag(ctx context.Context) (before, after int64, err error)
+}
 
 // Streams opens byte streams to guests: consoles and followed logs. It is a port:
 // implemented over the guest seam and wired by the daemon. Implementations bound, audit

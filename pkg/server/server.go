@@ -33,8 +33,8 @@ type Config struct {
 	Version string
 
 	Planner Planner
-	// Snapshot may be nil too: the store then has nothing to back up.
-	Snapshot Snapshot
+	// Database may be nil too: the store then has no file.
+	Database Database
 	Streams  Streams
 }
 
@@ -85,7 +85,7 @@ func New(cfg Config) (*Server, error) {
 		tls: cfg.TLS.Clone(), log: cfg.Log, stop: stop,
 	}
 	s.system = &systemService{core: s.core}
-	s.admin = newAdminService(cfg.Snapshot, cfg.Log)
+	s.admin = newAdminService(cfg.Database, cfg.Log)
 	s.tls.MinVersion = max(s.tls.MinVersion, tls.VersionTLS13)
 	var err error
 	if s.rest, err = s.newREST(cfg); err != nil {

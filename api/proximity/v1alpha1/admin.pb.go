@@ -103,6 +103,310 @@ func (x *SnapshotChunk) GetData() []byte {
 	return nil
 }
 
+// CheckRequest has no fields.
+type CheckRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRequest) Reset() {
+	*x = CheckRequest{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRequest) ProtoMessage() {}
+
+func (x *CheckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
+func (*CheckRequest) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+// CheckResponse has what was found.
+type CheckResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Report        *DatabaseReport        `protobuf:"bytes,1,opt,name=report" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckResponse) Reset() {
+	*x = CheckResponse{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckResponse) ProtoMessage() {}
+
+func (x *CheckResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
+func (*CheckResponse) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CheckResponse) GetReport() *DatabaseReport {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+// DatabaseReport is what a check of a database file found.
+type DatabaseReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Problems, a sentence each, at most 100; none: nothing wrong was found.
+	Problems []string `protobuf:"bytes,1,rep,name=problems" json:"problems,omitempty"`
+	// More_problems is how many there are beside these.
+	MoreProblems int32 `protobuf:"varint,2,opt,name=more_problems,json=moreProblems" json:"more_problems,omitempty"`
+	// Notes are worth to know, and no problem.
+	Notes []string `protobuf:"bytes,3,rep,name=notes" json:"notes,omitempty"`
+	// Schema of the file's layout.
+	Schema int32 `protobuf:"varint,4,opt,name=schema" json:"schema,omitempty"`
+	// Store_id was made with the file.
+	StoreId string `protobuf:"bytes,5,opt,name=store_id,json=storeId" json:"store_id,omitempty"`
+	// Revision of the newest change, and the oldest that a watch can start from.
+	Revision  string `protobuf:"bytes,6,opt,name=revision" json:"revision,omitempty"`
+	Compacted string `protobuf:"bytes,7,opt,name=compacted" json:"compacted,omitempty"`
+	Objects   int32  `protobuf:"varint,8,opt,name=objects" json:"objects,omitempty"`
+	Events    int32  `protobuf:"varint,9,opt,name=events" json:"events,omitempty"`
+	// File_bytes is the size of the file, used_bytes that of the pages that something is in.
+	FileBytes     int64 `protobuf:"varint,10,opt,name=file_bytes,json=fileBytes" json:"file_bytes,omitempty"`
+	UsedBytes     int64 `protobuf:"varint,11,opt,name=used_bytes,json=usedBytes" json:"used_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DatabaseReport) Reset() {
+	*x = DatabaseReport{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DatabaseReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DatabaseReport) ProtoMessage() {}
+
+func (x *DatabaseReport) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DatabaseReport.ProtoReflect.Descriptor instead.
+func (*DatabaseReport) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DatabaseReport) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *DatabaseReport) GetMoreProblems() int32 {
+	if x != nil {
+		return x.MoreProblems
+	}
+	return 0
+}
+
+func (x *DatabaseReport) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+func (x *DatabaseReport) GetSchema() int32 {
+	if x != nil {
+		return x.Schema
+	}
+	return 0
+}
+
+func (x *DatabaseReport) GetStoreId() string {
+	if x != nil {
+		return x.StoreId
+	}
+	return ""
+}
+
+func (x *DatabaseReport) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+func (x *DatabaseReport) GetCompacted() string {
+	if x != nil {
+		return x.Compacted
+	}
+	return ""
+}
+
+func (x *DatabaseReport) GetObjects() int32 {
+	if x != nil {
+		return x.Objects
+	}
+	return 0
+}
+
+func (x *DatabaseReport) GetEvents() int32 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *DatabaseReport) GetFileBytes() int64 {
+	if x != nil {
+		return x.FileBytes
+	}
+	return 0
+}
+
+func (x *DatabaseReport) GetUsedBytes() int64 {
+	if x != nil {
+		return x.UsedBytes
+	}
+	return 0
+}
+
+// DefragRequest has no fields.
+type DefragRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DefragRequest) Reset() {
+	*x = DefragRequest{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DefragRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DefragRequest) ProtoMessage() {}
+
+func (x *DefragRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DefragRequest.ProtoReflect.Descriptor instead.
+func (*DefragRequest) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{5}
+}
+
+// DefragResponse has the size of the file before and after, in bytes.
+type DefragResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BeforeBytes   int64                  `protobuf:"varint,1,opt,name=before_bytes,json=beforeBytes" json:"before_bytes,omitempty"`
+	AfterBytes    int64                  `protobuf:"varint,2,opt,name=after_bytes,json=afterBytes" json:"after_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DefragResponse) Reset() {
+	*x = DefragResponse{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DefragResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DefragResponse) ProtoMessage() {}
+
+func (x *DefragResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DefragResponse.ProtoReflect.Descriptor instead.
+func (*DefragResponse) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DefragResponse) GetBeforeBytes() int64 {
+	if x != nil {
+		return x.BeforeBytes
+	}
+	return 0
+}
+
+func (x *DefragResponse) GetAfterBytes() int64 {
+	if x != nil {
+		return x.AfterBytes
+	}
+	return 0
+}
+
 var File_proximity_v1alpha1_admin_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_admin_proto_rawDesc = "" +
@@ -110,9 +414,34 @@ const file_proximity_v1alpha1_admin_proto_rawDesc = "" +
 	"\x1eproximity/v1alpha1/admin.proto\x12\x12proximity.v1alpha1\"\x11\n" +
 	"\x0fSnapshotRequest\"#\n" +
 	"\rSnapshotChunk\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2d\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x0e\n" +
+	"\fCheckRequest\"K\n" +
+	"\rCheckResponse\x12:\n" +
+	"\x06report\x18\x01 \x01(\v2\".proximity.v1alpha1.DatabaseReportR\x06report\"\xc4\x02\n" +
+	"\x0eDatabaseReport\x12\x1a\n" +
+	"\bproblems\x18\x01 \x03(\tR\bproblems\x12#\n" +
+	"\rmore_problems\x18\x02 \x01(\x05R\fmoreProblems\x12\x14\n" +
+	"\x05notes\x18\x03 \x03(\tR\x05notes\x12\x16\n" +
+	"\x06schema\x18\x04 \x01(\x05R\x06schema\x12\x19\n" +
+	"\bstore_id\x18\x05 \x01(\tR\astoreId\x12\x1a\n" +
+	"\brevision\x18\x06 \x01(\tR\brevision\x12\x1c\n" +
+	"\tcompacted\x18\a \x01(\tR\tcompacted\x12\x18\n" +
+	"\aobjects\x18\b \x01(\x05R\aobjects\x12\x16\n" +
+	"\x06events\x18\t \x01(\x05R\x06events\x12\x1d\n" +
+	"\n" +
+	"file_bytes\x18\n" +
+	" \x01(\x03R\tfileBytes\x12\x1d\n" +
+	"\n" +
+	"used_bytes\x18\v \x01(\x03R\tusedBytes\"\x0f\n" +
+	"\rDefragRequest\"T\n" +
+	"\x0eDefragResponse\x12!\n" +
+	"\fbefore_bytes\x18\x01 \x01(\x03R\vbeforeBytes\x12\x1f\n" +
+	"\vafter_bytes\x18\x02 \x01(\x03R\n" +
+	"afterBytes2\x83\x02\n" +
 	"\fAdminService\x12T\n" +
-	"\bSnapshot\x12#.proximity.v1alpha1.SnapshotRequest\x1a!.proximity.v1alpha1.SnapshotChunk0\x01BIZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
+	"\bSnapshot\x12#.proximity.v1alpha1.SnapshotRequest\x1a!.proximity.v1alpha1.SnapshotChunk0\x01\x12L\n" +
+	"\x05Check\x12 .proximity.v1alpha1.CheckRequest\x1a!.proximity.v1alpha1.CheckResponse\x12O\n" +
+	"\x06Defrag\x12!.proximity.v1alpha1.DefragRequest\x1a\".proximity.v1alpha1.DefragResponseBIZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
 
 var (
 	file_proximity_v1alpha1_admin_proto_rawDescOnce sync.Once
@@ -126,19 +455,29 @@ func file_proximity_v1alpha1_admin_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_admin_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_proximity_v1alpha1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_proximity_v1alpha1_admin_proto_goTypes = []any{
 	(*SnapshotRequest)(nil), // 0: proximity.v1alpha1.SnapshotRequest
 	(*SnapshotChunk)(nil),   // 1: proximity.v1alpha1.SnapshotChunk
+	(*CheckRequest)(nil),    // 2: proximity.v1alpha1.CheckRequest
+	(*CheckResponse)(nil),   // 3: proximity.v1alpha1.CheckResponse
+	(*DatabaseReport)(nil),  // 4: proximity.v1alpha1.DatabaseReport
+	(*DefragRequest)(nil),   // 5: proximity.v1alpha1.DefragRequest
+	(*DefragResponse)(nil),  // 6: proximity.v1alpha1.DefragResponse
 }
 var file_proximity_v1alpha1_admin_proto_depIdxs = []int32{
-	0, // 0: proximity.v1alpha1.AdminService.Snapshot:input_type -> proximity.v1alpha1.SnapshotRequest
-	1, // 1: proximity.v1alpha1.AdminService.Snapshot:output_type -> proximity.v1alpha1.SnapshotChunk
-	1, // [1:2] is the sub-list for method output_type
-	0, // [0:1] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	4, // 0: proximity.v1alpha1.CheckResponse.report:type_name -> proximity.v1alpha1.DatabaseReport
+	0, // 1: proximity.v1alpha1.AdminService.Snapshot:input_type -> proximity.v1alpha1.SnapshotRequest
+	2, // 2: proximity.v1alpha1.AdminService.Check:input_type -> proximity.v1alpha1.CheckRequest
+	5, // 3: proximity.v1alpha1.AdminService.Defrag:input_type -> proximity.v1alpha1.DefragRequest
+	1, // 4: proximity.v1alpha1.AdminService.Snapshot:output_type -> proximity.v1alpha1.SnapshotChunk
+	3, // 5: proximity.v1alpha1.AdminService.Check:output_type -> proximity.v1alpha1.CheckResponse
+	6, // 6: proximity.v1alpha1.AdminService.Defrag:output_type -> proximity.v1alpha1.DefragResponse
+	4, // [4:7] is the sub-list for method output_type
+	1, // [1:4] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_admin_proto_init() }
@@ -152,7 +491,7 @@ func file_proximity_v1alpha1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_admin_proto_rawDesc), len(file_proximity_v1alpha1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,8 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	AdminService_Snapshot_FullMethodName = "/proximity.v1alpha1.AdminService/Snapshot"
+	AdminService_Check_FullMethodName    = "/proximity.v1alpha1.AdminService/Check"
+	AdminService_Defrag_FullMethodName   = "/proximity.v1alpha1.AdminService/Defrag"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -31,6 +33,10 @@ type AdminServiceClient interface {
 	// Snapshot streams a backup of the database as it is now, while the daemon goes on. The
 	// last bytes are a trailer with a checksum: a stream that ends early is seen by it.
 	Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotChunk], error)
+	// Check looks for what is wrong with the database, while the daemon goes on.
+	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error)
+	// Defrag rewrites the database file without its unused pages. Reads go on, writes wait.
+	Defrag(ctx context.Context, in *DefragRequest, opts ...grpc.CallOption) (*DefragResponse, error)
 }
 
 type adminServiceClient struct {
@@ -60,6 +66,26 @@ func (c *adminServiceClient) Snapshot(ctx context.Context, in *SnapshotRequest, 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_SnapshotClient = grpc.ServerStreamingClient[SnapshotChunk]
 
+func (c *adminServiceClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckResponse)
+	err := c.cc.Invoke(ctx, AdminService_Check_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) Defrag(ctx context.Context, in *DefragRequest, opts ...grpc.CallOption) (*DefragResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DefragResponse)
+	err := c.cc.Invoke(ctx, AdminService_Defrag_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -69,6 +95,10 @@ type AdminServiceServer interface {
 	// Snapshot streams a backup of the database as it is now, while the daemon goes on. The
 	// last bytes are a trailer with a checksum: a stream that ends early is seen by it.
 	Snapshot(*SnapshotRequest, grpc.ServerStreamingServer[SnapshotChunk]) error
+	// Check looks for what is wrong with the database, while the daemon goes on.
+	Check(context.Context, *CheckRequest) (*CheckResponse, error)
+	// Defrag rewrites the database file without its unused pages. Reads go on, writes wait.
+	Defrag(context.Context, *DefragRequest) (*DefragResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -81,6 +111,12 @@ type UnimplementedAdminServiceServer struct{}
 
 func (UnimplementedAdminServiceServer) Snapshot(*SnapshotRequest, grpc.ServerStreamingServer[SnapshotChunk]) error {
 	return status.Error(codes.Unimplemented, "method Snapshot not implemented")
+}
+func (UnimplementedAdminServiceServer) Check(context.Context, *CheckRequest) (*CheckResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Check not implemented")
+}
+func (UnimplementedAdminServiceServer) Defrag(context.Context, *DefragRequest) (*DefragResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Defrag not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -114,13 +150,58 @@ func _AdminService_Snapshot_Handler(srv interface{}, stream grpc.ServerStream) e
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_SnapshotServer = grpc.ServerStreamingServer[SnapshotChunk]
 
+func _AdminService_Check_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Check(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Check_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Check(ctx, req.(*CheckRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_Defrag_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DefragRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Defrag(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Defrag_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Defrag(ctx, req.(*DefragRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var AdminService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "proximity.v1alpha1.AdminService",
 	HandlerType: (*AdminServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Check",
+			Handler:    _AdminService_Check_Handler,
+		},
+		{
+			MethodName: "Defrag",
+			Handler:    _AdminService_Defrag_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Snapshot",

@@ -180,16 +180,7 @@ func openFile(path string, opts Options) (*bbolt.DB, error) {
 // in its place; that one is meant then.
 func openBbolt(path string, opts Options) (*bbolt.DB, error) {
 	for range maxReplaced {
-		var file *os.File
-		db, err := bbolt.Open(path, fileMode, &bbolt.Options{
-			Timeout:         lockTimeout,
-			FreelistType:    bbolt.FreelistMapType,
-			InitialMmapSize: mapSize,
-			OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
-				file, err = opts.seams.openFile(name, flag, mode)
-				return file, err
-			},
-		})
+		db, file, err := lockAndMap(path, opts)
 		if err != nil {
 			return nil, err
 		}
@@ -201,6 +192,27 @@ func openBbolt(path string, opts Options) (*bbolt.DB, error) {
 		}
 	}
 	return nil, bbolterrors.ErrTimeout // somebody is at work on it
+}
+
+// lockAndMap also returns the file, which the database closes. bbolt panics or faults on
+// some damaged files; that is ErrDamaged.
+func lockAndMap(path string, opts Options) (_ *bbolt.DB, file *os.File, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.Join(fmt.Errorf("%w: %v", ErrDamaged, p), file.Close()) // gives the lock back
+		}
+	}()
+	db, err := bbolt.Open(path, fileMode, &bbolt.Options{
+		Timeout:         lockTimeout,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: mapSize,
+		OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+			file, err = opts.seams.openFile(name, flag, mode)
+			return file, err
+		},
+	})
+	return db, file, err
 }
 
 // maxReplaced is how often in a row a file may be replaced while it is being opened.

@@ -15,8 +15,13 @@ import (
 // copyChunk bounds the bytes of one transaction while a database is copied.
 const copyChunk = 4 << 20
 
-// rewritePattern is the name of a file that is to take a database's place.
-const rewritePattern = ".rewrite-*"
+// rewritePattern is the name of a file that is to take a database's place, CopyPattern
+// that of one that is made of an open database to be looked at. They begin with the
+// database's name. What a crash leaves of either, the next start removes.
+const (
+	rewritePattern = ".rewrite-*"
+	CopyPattern    = ".copy-*"
+)
 
 // errPlaced: the new file has taken the old one's place, but whether a power failure would
 // bring the old one back is unknown.
@@ -116,16 +121,17 @@ func link(path, name string) error {
 	return os.Link(path, name)
 }
 
-// removeLeftovers removes what a crash has left of rewrites. The caller has the database's
-// lock, under which all of them are made.
+// removeLeftovers removes what a crash has left. The caller has the database's lock, under
+// which all of it is made.
 func removeLeftovers(path string) {
-	base := strings.TrimSuffix(filepath.Base(path)+rewritePattern, "*")
+	base := filepath.Base(path)
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
 		return // the next start may have more luck
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), base) {
+		rest, ok := strings.CutPrefix(e.Name(), base)
+		if ok && (strings.HasPrefix(rest, strings.TrimSuffix(rewritePattern, "*")) || strings.HasPrefix(rest, strings.TrimSuffix(CopyPattern, "*"))) {
 			_ = os.Remove(filepath.Join(filepath.Dir(path), e.Name()))
 		}
 	}
