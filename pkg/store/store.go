@@ -204,9 +204,14 @@ const (
 // Event is one change. Object is the object after the change and nil for a Bookmark. For
 // Deleted it is the object as it last was, with the deletion's resourceVersion, so that
 // a client can resume from it.
+//
+// Encoded is the object as protobuf, encoded once for the database and everybody who
+// watches; nil for objects of the snapshot that a watch begins with. It is shared and must
+// not be changed.
 type Event struct {
 	Type     EventType
 	Object   resource.Object
+	Encoded  []byte
 	Revision uint64
 }
 

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -55,13 +56,13 @@ func decodeRecord(reg *resource.Registry, revision uint64, record []byte) (engin
 	if err != nil {
 		return ev, fmt.Errorf("%w: %s: %w", errRecord, ev.Key, err)
 	}
-	ev.Size = len(encoded)
+	ev.Encoded = bytes.Clone(encoded)
 	kind, ok := reg.Get(ev.Key.Kind)
 	if !ok {
 		return ev, nil
 	}
 	obj := kind.New()
-	if err := proto.Unmarshal(encoded, obj); err != nil {
+	if err := proto.Unmarshal(ev.Encoded, obj); err != nil {
 		return ev, fmt.Errorf("%w: %s: %w", errRecord, ev.Key, err)
 	}
 	if got := resource.KeyOf(obj); got != ev.Key {

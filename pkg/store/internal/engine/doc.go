@@ -21,10 +21,9 @@
 // # How a read goes
 //
 // A view is an immutable radix tree per kind and the revision it belongs to. Readers take
-// the pointer to the current one and need no lock. A transaction makes its own version
-// of the trees it changes; trees share what did not change, so a version costs a few
-// nodes, and a transaction that fails is dropped by forgetting its version. No overlay,
-// no undo.
+// the pointer to the current one and need no lock. The executor works on a draft of the
+// next one, in which a batch copies the nodes it changes once; trees share the rest. What a
+// transaction that fails has drafted is put back.
 //
 // A list in pages holds on to the view it began with, so that its pages fit together
 // whatever is written meanwhile. Views share what did not change; the number of those held

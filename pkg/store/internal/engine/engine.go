@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
@@ -123,20 +122,18 @@ func New(reg *resource.Registry, log Log, contents Contents, opts Options) *Engi
 	}
 	start := load(reg, contents)
 	e.current.Store(start)
-	e.pending = &batch{after: start}
+	e.pending = newBatch(start)
 	go e.execute()
 	go e.commitAll()
 	return e
 }
 
 func load(reg *resource.Registry, contents Contents) *view {
-	empty := newView(reg, contents.Revision)
-	t := newTransaction(reg, empty, time.Time{})
+	d := newDraft(newView(reg, contents.Revision))
 	for _, o := range contents.Objects {
-		key := resource.KeyOf(o)
-		t.txn(key.Kind).Insert(treeKey(key.Namespace, key.Name), o)
+		d.put(resource.KeyOf(o), o)
 	}
-	return empty.with(t.changed, contents.Revision)
+	return d.base.with(d.changed, contents.Revision)
 }
 
 // Get implements store.Store.

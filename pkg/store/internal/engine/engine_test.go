@@ -173,7 +173,7 @@ func TestRingKeepsItsBoundsAndTheNewestCommit(t *testing.T) {
 	commit := func(first, n uint64, size int) []Event {
 		events := make([]Event, n)
 		for i := range events {
-			events[i] = Event{Event: store.Event{Revision: first + uint64(i)}, Size: size}
+			events[i] = Event{Event: store.Event{Revision: first + uint64(i), Encoded: make([]byte, size)}}
 		}
 		return events
 	}
@@ -206,7 +206,7 @@ func TestRingKeepsItsBoundsAndTheNewestCommit(t *testing.T) {
 			}
 			var bytes int64
 			for _, e := range events {
-				bytes += int64(e.Size)
+				bytes += int64(len(e.Encoded))
 			}
 			if bytes != r.bytes {
 				t.Errorf("it counts %d bytes and has %d", r.bytes, bytes)

@@ -130,8 +130,11 @@ type batch struct {
 	requests []*request
 	events   []Event
 	bytes    int64
+	draft    *draft
 	after    *view
 }
+
+func newBatch(after *view) *batch { return &batch{draft: newDraft(after), after: after} }
 
 func (b *batch) full() bool {
 	return len(b.requests) >= maxBatch || len(b.events) >= maxBatchEvents || b.bytes >= maxBatchBytes
@@ -163,11 +166,12 @@ func (e *Engine) execute() {
 			continue
 		default:
 		}
+		e.pending.after = e.pending.draft.view()
 		select {
 		case req := <-queue:
 			e.run(req)
 		case batches <- e.pending:
-			e.pending = &batch{after: e.pending.after}
+			e.pending = newBatch(e.pending.after)
 		case <-e.closing:
 			orderly = true
 			e.batches <- e.pending
@@ -183,9 +187,8 @@ func (e *Engine) run(req *request) {
 	}
 	b := e.pending
 	b.requests = append(b.requests, req)
-	t := newTransaction(e.reg, b.after, time.Now())
+	t := newTransaction(e.reg, b.draft, time.Now())
 	if req.runIn(t) {
-		b.after = t.view()
 		b.events = append(b.events, t.events...)
 		b.bytes += t.bytes
 		e.noOps.Add(t.noOps)
@@ -197,6 +200,9 @@ func (r *request) runIn(t *transaction) (ok bool) {
 	r.outcome = outcome{err: errGoexit} // unless the closure returns or panics
 	defer func() {
 		t.ended = true
+		if !ok {
+			t.takeBack()
+		}
 		if p := recover(); p != nil {
 			r.outcome = outcome{panicked: &ClosurePanic{Value: p, Stack: debug.Stack()}}
 		}
@@ -209,6 +215,6 @@ func (r *request) runIn(t *transaction) (ok bool) {
 		r.outcome = outcome{err: err}
 		return false
 	}
-	r.outcome = outcome{revision: t.revision}
+	r.outcome = outcome{revision: t.draft.revision}
 	return true
 }

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"bytes"
+	"maps"
 	"slices"
 	"time"
 
@@ -31,45 +33,111 @@ func shallow[M proto.Message](m M) M {
 // newVersion is a shallow copy of a stored object with metadata of its own.
 func newVersion(o resource.Object) resource.Object {
 	next := shallow(o)
-	setField(next, "metadata", shallow(o.GetMetadata()).ProtoReflect())
+	m := next.ProtoReflect()
+	m.Set(m.Descriptor().Fields().ByName("metadata"), protoreflect.ValueOfMessage(shallowMetadata(o.GetMetadata()).ProtoReflect()))
 	return next
 }
 
-func setField(o resource.Object, name string, value protoreflect.Message) {
-	m := o.ProtoReflect()
-	m.Set(m.Descriptor().Fields().ByJSONName(name), protoreflect.ValueOfMessage(value))
-}
-
-// shareField makes dst's sub-message the very one of src, or clears it.
-func shareField(dst, src resource.Object, name string) {
-	d := dst.ProtoReflect()
-	fd := d.Descriptor().Fields().ByJSONName(name)
-	if fd == nil {
-		return
+// shallowMetadata is shallow for metadata: written out, because every write needs it.
+func shallowMetadata(m *v1alpha1.ObjectMeta) *v1alpha1.ObjectMeta {
+	c := &v1alpha1.ObjectMeta{
+		Name: m.GetName(), Namespace: m.GetNamespace(), Labels: m.GetLabels(), Annotations: m.GetAnnotations(),
+		Uid: m.GetUid(), ResourceVersion: m.GetResourceVersion(), Generation: m.GetGeneration(),
+		CreationTimestamp: m.GetCreationTimestamp(), DeletionTimestamp: m.GetDeletionTimestamp(),
+		Finalizers: m.GetFinalizers(), OwnerReferences: m.GetOwnerReferences(), ManagedFields: m.GetManagedFields(),
 	}
-	if v, ok := resource.Field(src, name); ok {
-		d.Set(fd, protoreflect.ValueOfMessage(v))
-	} else {
-		d.Clear(fd)
-	}
+	reviseUnknown(c.ProtoReflect(), m.ProtoReflect())
+	return c
 }
 
 func hasField(o resource.Object, name string) bool {
 	return o.ProtoReflect().Descriptor().Fields().ByJSONName(name) != nil
 }
 
-// sameApartFromTimes tells whether two versions of an object are equal but for the times
-// in managedFields. An unset and an empty spec are equal.
-func sameApartFromTimes(cur, next resource.Object, specEqual bool) bool {
-	probe := newVersion(next)
-	if specEqual {
-		shareField(probe, cur, "spec")
+// revised is what an update makes of cur: obj, with the status of cur and with what only
+// the store sets in metadata. What did not change it shares with cur; with obj it has
+// nothing in common. changed is false when it is cur but for times in managedFields.
+func revised(cur, obj resource.Object) (next resource.Object, changed, specChanged bool) {
+	next = newVersion(cur)
+	n, o := next.ProtoReflect(), obj.ProtoReflect()
+	fields := n.Descriptor().Fields()
+	for i := range fields.Len() {
+		switch fd := fields.Get(i); fd.Name() {
+		case "status":
+		case "metadata":
+			changed = reviseMetadata(next.GetMetadata(), obj.GetMetadata()) || changed
+		case "spec":
+			if specChanged = !resource.EqualField(cur, obj, "spec"); specChanged { // unset and empty are equal
+				replaceField(n, o, fd)
+			}
+		default:
+			changed = reviseField(n, o, fd) || changed
+		}
 	}
-	m := probe.GetMetadata()
-	if sameManagers(cur.GetMetadata().GetManagedFields(), m.GetManagedFields()) {
-		m.ManagedFields = cur.GetMetadata().GetManagedFields()
+	return next, reviseUnknown(n, o) || changed || specChanged, specChanged
+}
+
+// reviseMetadata makes m, which is cur's but for its own fields, what an update to obj's
+// metadata makes of it, and tells whether anything but times has changed. Name and
+// namespace are the same: they are the key.
+func reviseMetadata(m, obj *v1alpha1.ObjectMeta) (changed bool) {
+	if !maps.Equal(m.Labels, obj.GetLabels()) {
+		m.Labels, changed = maps.Clone(obj.GetLabels()), true
 	}
-	return proto.Equal(cur, probe)
+	if !maps.Equal(m.Annotations, obj.GetAnnotations()) {
+		m.Annotations, changed = maps.Clone(obj.GetAnnotations()), true
+	}
+	if !slices.Equal(m.Finalizers, obj.GetFinalizers()) {
+		m.Finalizers, changed = slices.Clone(obj.GetFinalizers()), true
+	}
+	if !equalMessages(m.OwnerReferences, obj.GetOwnerReferences()) {
+		m.OwnerReferences, changed = cloneMessages(obj.GetOwnerReferences()), true
+	}
+	if !equalMessages(m.ManagedFields, obj.GetManagedFields()) { // new times count as soon as something else has changed
+		changed = changed || !sameManagers(m.ManagedFields, obj.GetManagedFields())
+		m.ManagedFields = cloneMessages(obj.GetManagedFields())
+	}
+	return reviseUnknown(m.ProtoReflect(), obj.ProtoReflect()) || changed
+}
+
+func equalMessages[M proto.Message](a, b []M) bool {
+	return slices.EqualFunc(a, b, func(x, y M) bool { return proto.Equal(x, y) })
+}
+
+func cloneMessages[M proto.Message](list []M) []M {
+	var copies []M
+	for _, m := range list {
+		copies = append(copies, proto.Clone(m).(M))
+	}
+	return copies
+}
+
+// reviseField gives n a copy of the field's value in o, unless it has an equal one.
+func reviseField(n, o protoreflect.Message, fd protoreflect.FieldDescriptor) (changed bool) {
+	if n.Has(fd) == o.Has(fd) && (!n.Has(fd) || n.Get(fd).Equal(o.Get(fd))) {
+		return false
+	}
+	replaceField(n, o, fd)
+	return true
+}
+
+func replaceField(n, o protoreflect.Message, fd protoreflect.FieldDescriptor) {
+	if !o.Has(fd) {
+		n.Clear(fd)
+		return
+	}
+	only := o.New()
+	only.Set(fd, o.Get(fd))
+	n.Set(fd, proto.Clone(only.Interface()).ProtoReflect().Get(fd))
+}
+
+// reviseUnknown does the same for fields that this version of the program does not know.
+func reviseUnknown(n, o protoreflect.Message) (changed bool) {
+	if bytes.Equal(n.GetUnknown(), o.GetUnknown()) {
+		return false
+	}
+	n.SetUnknown(bytes.Clone(o.GetUnknown()))
+	return true
 }
 
 func sameManagers(a, b []*v1alpha1.ManagedFieldsEntry) bool {

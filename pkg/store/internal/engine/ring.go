@@ -12,10 +12,8 @@ import (
 // Event is a change with what a log needs to know of it.
 type Event struct {
 	store.Event
-	Key     resource.Key
-	Encoded []byte    // the object; only on the way to the log
-	Size    int       // bytes of the encoded object
-	Time    time.Time // of the transaction
+	Key  resource.Key
+	Time time.Time // of the transaction
 }
 
 // ring holds the newest events. Revisions in it have no gaps among the store's own.
@@ -43,13 +41,12 @@ func (r *ring) append(events []Event) {
 	defer r.mu.Unlock()
 	before := len(r.events)
 	for _, e := range events {
-		e.Encoded = nil
 		r.events = append(r.events, e)
-		r.bytes += int64(e.Size)
+		r.bytes += int64(len(e.Encoded))
 	}
 	drop := 0
 	for drop < before && (len(r.events)-drop > r.maxEvents || r.bytes > r.maxBytes) {
-		r.bytes -= int64(r.events[drop].Size)
+		r.bytes -= int64(len(r.events[drop].Encoded))
 		drop++
 	}
 	r.discard(drop)
@@ -64,7 +61,7 @@ func (r *ring) compact(upTo uint64) {
 	defer r.mu.Unlock()
 	n := r.firstAfter(upTo)
 	for _, e := range r.events[:n] {
-		r.bytes -= int64(e.Size)
+		r.bytes -= int64(len(e.Encoded))
 	}
 	r.discard(n)
 	r.floor = max(r.floor, upTo)

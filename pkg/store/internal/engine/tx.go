@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/proximity-pve/proximity/pkg/resource"
@@ -17,51 +16,51 @@ import (
 
 var errEnded = errors.New("the transaction has ended")
 
-// transaction is one run of a closure on top of base. Nothing it does shows anywhere
-// until the committer publishes its view.
+// transaction is one run of a closure on a draft. Nothing it does shows anywhere until
+// the committer publishes the view that the draft becomes.
 type transaction struct {
-	reg      *resource.Registry
-	base     *view
-	changed  map[string]*iradix.Txn[resource.Object]
-	revision uint64
-	events   []Event
-	bytes    int64
-	noOps    uint64
-	now      time.Time
-	limit    error // a limit was passed; the transaction cannot succeed any more
-	ended    bool
+	reg    *resource.Registry
+	draft  *draft
+	before uint64            // the draft's revision when the transaction began
+	undo   []resource.Object // what was under the key of each event before; nil: nothing
+	events []Event
+	bytes  int64
+	noOps  uint64
+	now    time.Time
+	limit  error // a limit was passed; the transaction cannot succeed any more
+	ended  bool
 }
 
-func newTransaction(reg *resource.Registry, base *view, now time.Time) *transaction {
-	return &transaction{reg: reg, base: base, revision: base.revision, now: now}
+func newTransaction(reg *resource.Registry, d *draft, now time.Time) *transaction {
+	return &transaction{reg: reg, draft: d, before: d.revision, now: now}
 }
 
-// view is the state after the transaction.
-func (t *transaction) view() *view {
-	if len(t.events) == 0 {
-		return t.base
+// takeBack makes the draft what it was before the transaction.
+func (t *transaction) takeBack() {
+	for i, ev := range slices.Backward(t.events) {
+		t.draft.put(ev.Key, t.undo[i])
 	}
-	return t.base.with(t.changed, t.revision)
+	t.draft.revision = t.before
 }
 
 func (t *transaction) Get(key resource.Key) (resource.Object, error) {
+	if t.ended {
+		return nil, fmt.Errorf("%s: %w: %w", key, store.ErrInvalid, errEnded)
+	}
 	if _, err := kindOf(t.reg, key.Kind); err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
-	if o, ok := t.lookup(key); ok {
+	if o, ok := t.draft.get(key); ok {
 		return o, nil
 	}
 	return nil, fmt.Errorf("%s: %w", key, store.ErrNotFound)
 }
 
 func (t *transaction) List(kind, namespace string) []resource.Object {
-	if txn := t.changed[kind]; txn != nil {
-		return listTree(txn.Root(), namespace, nil)
+	if t.ended {
+		return nil
 	}
-	if tr := t.base.kinds[kind]; tr != nil {
-		return listTree(tr.Root(), namespace, nil)
-	}
-	return nil
+	return t.draft.list(kind, namespace)
 }
 
 func (t *transaction) Create(obj resource.Object) (resource.Object, error) {
@@ -76,14 +75,13 @@ func (t *transaction) CreateAs(obj resource.Object, uid string) (resource.Object
 	if uid == "" {
 		return nil, fmt.Errorf("%s: %w: the uid is empty", key, store.ErrInvalid)
 	}
-	if _, ok := t.lookup(key); ok {
+	if _, ok := t.draft.get(key); ok {
 		return nil, fmt.Errorf("%s: %w", key, store.ErrAlreadyExists)
 	}
 	if rv := obj.GetMetadata().GetResourceVersion(); rv != "" {
 		return nil, fmt.Errorf("%s: %w: it does not exist, but resourceVersion %q was expected", key, store.ErrConflict, rv)
 	}
 	next := own(obj)
-	clearStatus(next)
 	m := next.GetMetadata()
 	m.Uid = uid
 	m.CreationTimestamp = timestamp(t.now)
@@ -103,18 +101,13 @@ func (t *transaction) Update(obj resource.Object) (resource.Object, error) {
 	if err := keepsIdentity(cur, obj); err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
-	next := own(obj)
-	shareField(next, cur, "status")
-	m, cm := next.GetMetadata(), cur.GetMetadata()
-	m.Uid, m.CreationTimestamp, m.DeletionTimestamp = cm.GetUid(), cm.GetCreationTimestamp(), cm.GetDeletionTimestamp()
-	m.Generation, m.ResourceVersion = cm.GetGeneration(), cm.GetResourceVersion()
-
-	specEqual := resource.EqualField(cur, next, "spec")
-	if sameApartFromTimes(cur, next, specEqual) {
+	next, changed, specChanged := revised(cur, obj)
+	if !changed {
 		t.noOps++
 		return cur, nil
 	}
-	if !specEqual {
+	m := next.GetMetadata()
+	if specChanged {
 		m.Generation++
 	}
 	if resource.Deleting(cur) && len(m.GetFinalizers()) == 0 {
@@ -168,21 +161,13 @@ func (t *transaction) Delete(key resource.Key, pre store.Preconditions) (resourc
 	return t.record(store.Modified, key, next)
 }
 
-// lookup finds an object as the transaction sees it.
-func (t *transaction) lookup(key resource.Key) (resource.Object, bool) {
-	if txn := t.changed[key.Kind]; txn != nil {
-		return txn.Get(treeKey(key.Namespace, key.Name))
-	}
-	return t.base.get(key)
-}
-
 // target finds the object that an update is about and checks its resourceVersion.
 func (t *transaction) target(obj resource.Object) (resource.Key, resource.Object, error) {
 	key, err := t.check(obj)
 	if err != nil {
 		return key, nil, err
 	}
-	cur, ok := t.lookup(key)
+	cur, ok := t.draft.get(key)
 	if !ok {
 		return key, nil, fmt.Errorf("%s: %w", key, store.ErrNotFound)
 	}
@@ -242,7 +227,7 @@ func (t *transaction) record(typ store.EventType, key resource.Key, next resourc
 	if t.ended {
 		return nil, fmt.Errorf("%s: %w: %w", key, store.ErrInvalid, errEnded)
 	}
-	next.GetMetadata().ResourceVersion = strconv.FormatUint(t.revision+1, 10)
+	next.GetMetadata().ResourceVersion = strconv.FormatUint(t.draft.revision+1, 10)
 	encoded, err := encode(next)
 	size := len(encoded)
 	switch {
@@ -257,32 +242,18 @@ func (t *transaction) record(typ store.EventType, key resource.Key, next resourc
 		t.limit = fmt.Errorf("%w: more than %d bytes of changes in a transaction", store.ErrTooLarge, store.MaxTxBytes)
 		return nil, t.limit
 	}
-	t.revision++
+	t.draft.revision++
 	t.bytes += int64(size)
-	txn := t.txn(key.Kind)
+	after := next
 	if typ == store.Deleted {
-		txn.Delete(treeKey(key.Namespace, key.Name))
-	} else {
-		txn.Insert(treeKey(key.Namespace, key.Name), next)
+		after = nil
 	}
+	t.undo = append(t.undo, t.draft.put(key, after))
 	t.events = append(t.events, Event{
-		Event: store.Event{Type: typ, Object: next, Revision: t.revision},
-		Key:   key, Encoded: encoded, Size: size, Time: t.now,
+		Event: store.Event{Type: typ, Object: next, Encoded: encoded, Revision: t.draft.revision},
+		Key:   key, Time: t.now,
 	})
 	return next, nil
-}
-
-// txn is the transaction's version of a kind's tree.
-func (t *transaction) txn(kind string) *iradix.Txn[resource.Object] {
-	txn := t.changed[kind]
-	if txn == nil {
-		if t.changed == nil {
-			t.changed = map[string]*iradix.Txn[resource.Object]{}
-		}
-		txn = t.base.kinds[kind].Txn()
-		t.changed[kind] = txn
-	}
-	return txn
 }
 
 // encode is what is stored of an object. It happens here and not in the log, so that an
@@ -292,14 +263,15 @@ func encode(o resource.Object) ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(o)
 }
 
-// own is the transaction's copy of an object that was passed in.
-func own(obj resource.Object) resource.Object { return resource.Clone(obj) }
-
-func clearStatus(o resource.Object) {
-	m := o.ProtoReflect()
-	if fd := m.Descriptor().Fields().ByJSONName("status"); fd != nil {
-		m.Clear(fd)
+// own is the transaction's copy of an object that was passed in, without status.
+func own(obj resource.Object) resource.Object {
+	m := obj.ProtoReflect()
+	if fd := m.Descriptor().Fields().ByName("status"); fd != nil && m.Has(fd) {
+		bare := shallow(obj)
+		bare.ProtoReflect().Clear(fd)
+		obj = bare
 	}
+	return resource.Clone(obj)
 }
 
 func kindOf(reg *resource.Registry, name string) (*resource.Kind, error) {
