@@ -30,6 +30,38 @@ type ApplyResult struct {
 	Object resource.Object
 }
 
+// Apply creates or changes the object of one document, as an ApplySet of it does.
+func (c *Client) Apply(ctx context.Context, doc resource.Document, opts ApplyOptions) (ApplyResult, error) {
+	req, err := applyRequest(doc, opts)
+	if err != nil {
+		return ApplyResult{}, err
+	}
+	resp, err := c.rpc.Apply(ctx, req)
+	if err != nil {
+		return ApplyResult{}, locate(c.fail(ctx, err), []resource.Document{doc})
+	}
+	return c.result(resp)
+}
+
+func applyRequest(doc resource.Document, opts ApplyOptions) (*v1alpha1.ApplyRequest, error) {
+	data, err := doc.EncodeJSON()
+	return &v1alpha1.ApplyRequest{Json: data, Source: doc.Source, FieldManager: opts.Manager, DryRun: opts.DryRun, Force: opts.Force}, err
+}
+
+func (c *Client) result(r *v1alpha1.ApplyResult) (ApplyResult, error) {
+	k := r.GetKey()
+	result := ApplyResult{
+		Key:     resource.Key{Kind: k.GetKind(), Namespace: k.GetNamespace(), Name: k.GetName()},
+		Outcome: r.GetResult(),
+	}
+	if r.GetObject() == nil {
+		return result, nil
+	}
+	var err error
+	result.Object, err = c.unpack(r.GetObject())
+	return result, err
+}
+
 // ApplySet creates or changes the objects of the documents, all of them or none; results
 // are in the order of the documents. Causes of an *Error name the documents' files and lines.
 func (c *Client) ApplySet(ctx context.Context, docs []resource.Document, opts ApplyOptions) ([]ApplyResult, error) {
@@ -40,11 +72,11 @@ func (c *Client) ApplySet(ctx context.Context, docs []resource.Document, opts Ap
 		return nil, c.fail(ctx, err)
 	}
 	for _, d := range docs {
-		data, err := d.EncodeJSON()
+		req, err := applyRequest(d, opts)
 		if err != nil {
 			return nil, err
 		}
-		err = stream.Send(&v1alpha1.ApplyRequest{Json: data, Source: d.Source, FieldManager: opts.Manager, DryRun: opts.DryRun, Force: opts.Force})
+		err = stream.Send(req)
 		if errors.Is(err, io.EOF) {
 			break // the daemon has answered already; CloseAndRecv has its error
 		}
@@ -61,15 +93,7 @@ func (c *Client) ApplySet(ctx context.Context, docs []resource.Document, opts Ap
 	}
 	results := make([]ApplyResult, len(docs))
 	for i, r := range resp.GetResults() {
-		k := r.GetKey()
-		results[i] = ApplyResult{
-			Key:     resource.Key{Kind: k.GetKind(), Namespace: k.GetNamespace(), Name: k.GetName()},
-			Outcome: r.GetResult(),
-		}
-		if r.GetObject() == nil {
-			continue
-		}
-		if results[i].Object, err = c.unpack(r.GetObject()); err != nil {
+		if results[i], err = c.result(r); err != nil {
 			return nil, err
 		}
 	}

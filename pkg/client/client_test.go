@@ -67,6 +67,14 @@ func (s *fakeServer) ApplySet(stream grpc.ClientStreamingServer[v1alpha1.ApplyRe
 	return stream.SendAndClose(resp)
 }
 
+func (s *fakeServer) Apply(_ context.Context, r *v1alpha1.ApplyRequest) (*v1alpha1.ApplyResult, error) {
+	resp, err := s.apply([]*v1alpha1.ApplyRequest{r})
+	if err != nil {
+		return nil, err
+	}
+	return resp.GetResults()[0], nil
+}
+
 // dial serves s on loopback and returns a client of it.
 func dial(t *testing.T, s *fakeServer) *Client {
 	t.Helper()
@@ -228,6 +236,39 @@ func TestApplyChecksTheAnswer(t *testing.T) {
 	_, err := c.ApplySet(context.Background(), []resource.Document{{Object: app("web")}}, ApplyOptions{})
 	if err == nil || !strings.Contains(err.Error(), "0 results for 1 documents") {
 		t.Errorf("a lying daemon is believed: %v", err)
+	}
+}
+
+// A document that is applied alone: its options go out, its place comes back with errors.
+func TestApplyOne(t *testing.T) {
+	docs, err := resource.DecodeDocuments(kinds.Registry(), "app.yaml",
+		[]byte("# mine\napiVersion: proximity/v1alpha1\nkind: App\nmetadata: {name: a}\nspec:\n  vmid: 5\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed, err := anypb.New(app("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wrong error
+	c := dial(t, &fakeServer{apply: func(all []*v1alpha1.ApplyRequest) (*v1alpha1.ApplySetResponse, error) {
+		if r := all[0]; r.GetFieldManager() != "me" || !r.GetForce() || !r.GetDryRun() || r.GetSource() != "app.yaml" || !strings.Contains(string(r.GetJson()), `"vmid":5`) {
+			t.Errorf("sent %v", r)
+		}
+		return &v1alpha1.ApplySetResponse{Results: []*v1alpha1.ApplyResult{
+			{Key: &v1alpha1.ObjectKey{Kind: "App", Namespace: "default", Name: "a"}, Result: "configured", Object: packed},
+		}}, wrong
+	}})
+	opts := ApplyOptions{Manager: "me", Force: true, DryRun: true}
+	result, err := c.Apply(context.Background(), docs[0], opts)
+	if err != nil || result.Outcome != "configured" || result.Key != resource.KeyOf(result.Object) || result.Key.Name != "a" {
+		t.Errorf("got %+v, %v", result, err)
+	}
+	wrong = refused(t, codes.InvalidArgument, "Invalid", &v1alpha1.StatusCause{Field: "spec.vmid", Message: "spec.vmid: found 5", Line: 1})
+	_, err = c.Apply(context.Background(), docs[0], opts)
+	var e *Error
+	if !errors.As(err, &e) || len(e.Causes) != 1 || e.Causes[0].String() != "app.yaml:6: spec.vmid: found 5" {
+		t.Errorf("got %v", err)
 	}
 }
 

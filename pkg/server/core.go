@@ -227,3 +227,12 @@ func (c *core) applySet(ctx context.Context, docs []resource.Document, opts appl
 	}
 	return c.applier.ApplySet(ctx, docs, opts)
 }
+
+// applyOne applies one document.
+func (c *core) applyOne(ctx context.Context, doc resource.Document, opts apply.Options) (apply.Result, error) {
+	results, err := c.applySet(ctx, []resource.Document{doc}, opts)
+	if err != nil {
+		return apply.Result{}, err
+	}
+	return results[0], nil
+}

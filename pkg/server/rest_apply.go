@@ -56,15 +56,12 @@ func (s *rest) applyOne(w http.ResponseWriter, r *http.Request, c call, b *body,
 	if err := matchPath(doc.Object, c); err != nil {
 		return err
 	}
-	results, err := s.core.applySet(r.Context(), []resource.Document{doc}, opts)
-	if err != nil {
-		return err
-	}
+	result, err := s.core.applyOne(r.Context(), doc, opts)
 	code := http.StatusOK
-	if results[0].Outcome == apply.Created {
+	if result.Outcome == apply.Created {
 		code = http.StatusCreated
 	}
-	return writeObject(w, r, code, results[0].Object, nil)
+	return writeObject(w, r, code, result.Object, err)
 }
 
 // applyResult is one item of the answer to a set.

@@ -620,7 +620,7 @@ func (x *UpdateRequest) GetFieldManager() string {
 	return ""
 }
 
-// ApplyRequest is one document of a set.
+// ApplyRequest is one document, of a set or alone.
 type ApplyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The document as JSON, exactly the fields that the manager cares about.
@@ -1964,14 +1964,15 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x16\n" +
 	"\x06source\x18\x04 \x01(\tR\x06source\x12\x12\n" +
 	"\x04line\x18\x05 \x01(\x05R\x04line\x12\x1a\n" +
-	"\bdocument\x18\x06 \x01(\x05R\bdocument2\xfe\x06\n" +
+	"\bdocument\x18\x06 \x01(\x05R\bdocument2\xca\a\n" +
 	"\x0fResourceService\x12I\n" +
 	"\x03Get\x12\x1e.proximity.v1alpha1.GetRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12I\n" +
 	"\x04List\x12\x1f.proximity.v1alpha1.ListRequest\x1a .proximity.v1alpha1.ListResponse\x12K\n" +
 	"\x05Watch\x12 .proximity.v1alpha1.WatchRequest\x1a\x1e.proximity.v1alpha1.WatchEvent0\x01\x12O\n" +
 	"\x06Create\x12!.proximity.v1alpha1.CreateRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12O\n" +
 	"\x06Update\x12!.proximity.v1alpha1.UpdateRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12U\n" +
-	"\fUpdateStatus\x12!.proximity.v1alpha1.UpdateRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12T\n" +
+	"\fUpdateStatus\x12!.proximity.v1alpha1.UpdateRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12J\n" +
+	"\x05Apply\x12 .proximity.v1alpha1.ApplyRequest\x1a\x1f.proximity.v1alpha1.ApplyResult\x12T\n" +
 	"\bApplySet\x12 .proximity.v1alpha1.ApplyRequest\x1a$.proximity.v1alpha1.ApplySetResponse(\x01\x12K\n" +
 	"\x04Plan\x12\x1f.proximity.v1alpha1.PlanRequest\x1a\x1e.proximity.v1alpha1.PlanResult(\x010\x01\x12M\n" +
 	"\x05Patch\x12 .proximity.v1alpha1.PatchRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12O\n" +
@@ -2047,24 +2048,26 @@ var file_proximity_v1alpha1_service_proto_depIdxs = []int32{
 	7,  // 24: proximity.v1alpha1.ResourceService.Create:input_type -> proximity.v1alpha1.CreateRequest
 	8,  // 25: proximity.v1alpha1.ResourceService.Update:input_type -> proximity.v1alpha1.UpdateRequest
 	8,  // 26: proximity.v1alpha1.ResourceService.UpdateStatus:input_type -> proximity.v1alpha1.UpdateRequest
-	9,  // 27: proximity.v1alpha1.ResourceService.ApplySet:input_type -> proximity.v1alpha1.ApplyRequest
-	14, // 28: proximity.v1alpha1.ResourceService.Plan:input_type -> proximity.v1alpha1.PlanRequest
-	13, // 29: proximity.v1alpha1.ResourceService.Patch:input_type -> proximity.v1alpha1.PatchRequest
-	12, // 30: proximity.v1alpha1.ResourceService.Delete:input_type -> proximity.v1alpha1.DeleteRequest
-	19, // 31: proximity.v1alpha1.ResourceService.Kinds:input_type -> proximity.v1alpha1.KindsRequest
-	2,  // 32: proximity.v1alpha1.ResourceService.Get:output_type -> proximity.v1alpha1.ObjectResponse
-	4,  // 33: proximity.v1alpha1.ResourceService.List:output_type -> proximity.v1alpha1.ListResponse
-	6,  // 34: proximity.v1alpha1.ResourceService.Watch:output_type -> proximity.v1alpha1.WatchEvent
-	2,  // 35: proximity.v1alpha1.ResourceService.Create:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 36: proximity.v1alpha1.ResourceService.Update:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 37: proximity.v1alpha1.ResourceService.UpdateStatus:output_type -> proximity.v1alpha1.ObjectResponse
-	10, // 38: proximity.v1alpha1.ResourceService.ApplySet:output_type -> proximity.v1alpha1.ApplySetResponse
-	15, // 39: proximity.v1alpha1.ResourceService.Plan:output_type -> proximity.v1alpha1.PlanResult
-	2,  // 40: proximity.v1alpha1.ResourceService.Patch:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 41: proximity.v1alpha1.ResourceService.Delete:output_type -> proximity.v1alpha1.ObjectResponse
-	20, // 42: proximity.v1alpha1.ResourceService.Kinds:output_type -> proximity.v1alpha1.KindsResponse
-	32, // [32:43] is the sub-list for method output_type
-	21, // [21:32] is the sub-list for method input_type
+	9,  // 27: proximity.v1alpha1.ResourceService.Apply:input_type -> proximity.v1alpha1.ApplyRequest
+	9,  // 28: proximity.v1alpha1.ResourceService.ApplySet:input_type -> proximity.v1alpha1.ApplyRequest
+	14, // 29: proximity.v1alpha1.ResourceService.Plan:input_type -> proximity.v1alpha1.PlanRequest
+	13, // 30: proximity.v1alpha1.ResourceService.Patch:input_type -> proximity.v1alpha1.PatchRequest
+	12, // 31: proximity.v1alpha1.ResourceService.Delete:input_type -> proximity.v1alpha1.DeleteRequest
+	19, // 32: proximity.v1alpha1.ResourceService.Kinds:input_type -> proximity.v1alpha1.KindsRequest
+	2,  // 33: proximity.v1alpha1.ResourceService.Get:output_type -> proximity.v1alpha1.ObjectResponse
+	4,  // 34: proximity.v1alpha1.ResourceService.List:output_type -> proximity.v1alpha1.ListResponse
+	6,  // 35: proximity.v1alpha1.ResourceService.Watch:output_type -> proximity.v1alpha1.WatchEvent
+	2,  // 36: proximity.v1alpha1.ResourceService.Create:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 37: proximity.v1alpha1.ResourceService.Update:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 38: proximity.v1alpha1.ResourceService.UpdateStatus:output_type -> proximity.v1alpha1.ObjectResponse
+	11, // 39: proximity.v1alpha1.ResourceService.Apply:output_type -> proximity.v1alpha1.ApplyResult
+	10, // 40: proximity.v1alpha1.ResourceService.ApplySet:output_type -> proximity.v1alpha1.ApplySetResponse
+	15, // 41: proximity.v1alpha1.ResourceService.Plan:output_type -> proximity.v1alpha1.PlanResult
+	2,  // 42: proximity.v1alpha1.ResourceService.Patch:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 43: proximity.v1alpha1.ResourceService.Delete:output_type -> proximity.v1alpha1.ObjectResponse
+	20, // 44: proximity.v1alpha1.ResourceService.Kinds:output_type -> proximity.v1alpha1.KindsResponse
+	33, // [33:45] is the sub-list for method output_type
+	21, // [21:33] is the sub-list for method input_type
 	21, // [21:21] is the sub-list for extension type_name
 	21, // [21:21] is the sub-list for extension extendee
 	0,  // [0:21] is the sub-list for field type_name

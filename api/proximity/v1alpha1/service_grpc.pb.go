@@ -25,6 +25,7 @@ const (
 	ResourceService_Create_FullMethodName       = "/proximity.v1alpha1.ResourceService/Create"
 	ResourceService_Update_FullMethodName       = "/proximity.v1alpha1.ResourceService/Update"
 	ResourceService_UpdateStatus_FullMethodName = "/proximity.v1alpha1.ResourceService/UpdateStatus"
+	ResourceService_Apply_FullMethodName        = "/proximity.v1alpha1.ResourceService/Apply"
 	ResourceService_ApplySet_FullMethodName     = "/proximity.v1alpha1.ResourceService/ApplySet"
 	ResourceService_Plan_FullMethodName         = "/proximity.v1alpha1.ResourceService/Plan"
 	ResourceService_Patch_FullMethodName        = "/proximity.v1alpha1.ResourceService/Patch"
@@ -51,6 +52,8 @@ type ResourceServiceClient interface {
 	Update(ctx context.Context, in *UpdateRequest, opts ...grpc.CallOption) (*ObjectResponse, error)
 	// UpdateStatus replaces an object's status.
 	UpdateStatus(ctx context.Context, in *UpdateRequest, opts ...grpc.CallOption) (*ObjectResponse, error)
+	// Apply creates or changes one object, as an ApplySet of one document does.
+	Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResult, error)
 	// ApplySet creates or changes a set of objects, all of them or none. The stream carries
 	// at most 20,000 objects and 64 MiB.
 	ApplySet(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ApplyRequest, ApplySetResponse], error)
@@ -143,6 +146,16 @@ func (c *resourceServiceClient) UpdateStatus(ctx context.Context, in *UpdateRequ
 	return out, nil
 }
 
+func (c *resourceServiceClient) Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResult, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ApplyResult)
+	err := c.cc.Invoke(ctx, ResourceService_Apply_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *resourceServiceClient) ApplySet(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ApplyRequest, ApplySetResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ResourceService_ServiceDesc.Streams[1], ResourceService_ApplySet_FullMethodName, cOpts...)
@@ -218,6 +231,8 @@ type ResourceServiceServer interface {
 	Update(context.Context, *UpdateRequest) (*ObjectResponse, error)
 	// UpdateStatus replaces an object's status.
 	UpdateStatus(context.Context, *UpdateRequest) (*ObjectResponse, error)
+	// Apply creates or changes one object, as an ApplySet of one document does.
+	Apply(context.Context, *ApplyRequest) (*ApplyResult, error)
 	// ApplySet creates or changes a set of objects, all of them or none. The stream carries
 	// at most 20,000 objects and 64 MiB.
 	ApplySet(grpc.ClientStreamingServer[ApplyRequest, ApplySetResponse]) error
@@ -258,6 +273,9 @@ func (UnimplementedResourceServiceServer) Update(context.Context, *UpdateRequest
 }
 func (UnimplementedResourceServiceServer) UpdateStatus(context.Context, *UpdateRequest) (*ObjectResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateStatus not implemented")
+}
+func (UnimplementedResourceServiceServer) Apply(context.Context, *ApplyRequest) (*ApplyResult, error) {
+	return nil, status.Error(codes.Unimplemented, "method Apply not implemented")
 }
 func (UnimplementedResourceServiceServer) ApplySet(grpc.ClientStreamingServer[ApplyRequest, ApplySetResponse]) error {
 	return status.Error(codes.Unimplemented, "method ApplySet not implemented")
@@ -396,6 +414,24 @@ func _ResourceService_UpdateStatus_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ResourceService_Apply_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ApplyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResourceServiceServer).Apply(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResourceService_Apply_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResourceServiceServer).Apply(ctx, req.(*ApplyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ResourceService_ApplySet_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(ResourceServiceServer).ApplySet(&grpc.GenericServerStream[ApplyRequest, ApplySetResponse]{ServerStream: stream})
 }
@@ -490,6 +526,10 @@ var ResourceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateStatus",
 			Handler:    _ResourceService_UpdateStatus_Handler,
+		},
+		{
+			MethodName: "Apply",
+			Handler:    _ResourceService_Apply_Handler,
 		},
 		{
 			MethodName: "Patch",
