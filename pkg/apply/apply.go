@@ -47,7 +47,7 @@ type Result struct {
 	Outcome string // Created, Configured or Unchanged
 	// Object as it is stored now (as it would be, in a dry run); shared, not to be changed.
 	Object resource.Object
-	// Before is the object as it was, nil when there was none; shared likewise.
+	// Before is the object as it was, fit to be shown; nil when there was none; shared likewise.
 	Before resource.Object
 }
 

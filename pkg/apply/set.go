@@ -240,7 +240,7 @@ func (a *Applier) write(tx store.Tx, items []item, total int) ([]Result, error) 
 }
 
 func (a *Applier) writeOne(tx store.Tx, it item) (Result, resource.FieldErrors, error) {
-	result := Result{Key: it.key, Outcome: Created, Before: it.cur}
+	result := Result{Key: it.key, Outcome: Created, Before: it.kind.Shown(it.stored)}
 	var wrong resource.FieldErrors
 	if err := a.needNamespace(tx, it.obj); errors.As(err, &wrong) {
 		return result, wrong, nil

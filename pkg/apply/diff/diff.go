@@ -13,10 +13,8 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
@@ -94,7 +92,7 @@ func field(out *[]Change, path string, fd protoreflect.FieldDescriptor, a, b pro
 	x, y := value(a, fd), value(b, fd)
 	switch {
 	case !x.IsValid() && !y.IsValid():
-	case sensitive(fd) && !fd.IsMap():
+	case resource.IsSensitive(fd) && !fd.IsMap():
 		leaf(out, path, fd, x, y)
 	case fd.IsMap():
 		mapField(out, path, fd, x, y)
@@ -215,7 +213,7 @@ func text(fd protoreflect.FieldDescriptor, v protoreflect.Value) string {
 	if !v.IsValid() {
 		return ""
 	}
-	if sensitive(fd) {
+	if resource.IsSensitive(fd) {
 		return encode(Hidden)
 	}
 	if !fd.IsList() {
@@ -232,7 +230,7 @@ func scalarText(fd protoreflect.FieldDescriptor, v protoreflect.Value) string {
 	if !v.IsValid() {
 		return ""
 	}
-	if sensitive(fd) {
+	if resource.IsSensitive(fd) {
 		return encode(Hidden)
 	}
 	return encode(v.Interface())
@@ -269,9 +267,4 @@ func encode(v any) string {
 		return ""
 	}
 	return strings.TrimSuffix(b.String(), "\n")
-}
-
-func sensitive(fd protoreflect.FieldDescriptor) bool {
-	s, _ := proto.GetExtension(fd.Options(), v1alpha1.E_Sensitive).(bool)
-	return s
 }

@@ -50,7 +50,7 @@ func mask(a, b protoreflect.Message) {
 		x, y := value(a, fd), value(b, fd)
 		switch {
 		case !x.IsValid() && !y.IsValid():
-		case sensitive(fd):
+		case resource.IsSensitive(fd):
 			maskField(fd, a, b, x, y)
 		case fd.IsMap() || fd.Message() == nil:
 		case fd.IsList():
