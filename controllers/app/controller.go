@@ -78,7 +78,7 @@ func New(d Deps) *runtime.Controller {
 	}
 	r := &reconciler{Deps: d}
 	return runtime.New(runtime.Options[*v1alpha1.App]{
-		Kind: kind, Finalizer: finalizer, Reconciler: r, ReadyFor: readyFor, Resync: d.Probe, Workers: 8,
+		Kind: kind, Finalizer: finalizer, Reconciler: r, ReadyFor: readyFor, Resync: d.Probe, Workers: 8, Plan: r.Plan,
 		Watches: []runtime.Watch{
 			{Kind: "Appliance", Map: appsOfAppliance},
 			{Kind: "Vhost", Map: appsOfVhost},
@@ -132,8 +132,8 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err := r.reserve(ctx, s, conn, cl, net); err != nil {
 		return runtime.Result{}, err
 	}
-	o, err := r.converge(ctx, s, conn, cl, net)
-	r.reportGuest(s, o, err)
+	o, rest, err := r.converge(ctx, s, conn, cl, net)
+	r.reportGuest(s, o.guest, err)
 	if err != nil {
 		return runtime.Result{}, err
 	}
@@ -141,7 +141,7 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 		r.reportStopped(s)
 		return runtime.Result{}, nil
 	}
-	return runtime.Result{}, r.deploy(ctx, s, conn, o, net)
+	return runtime.Result{}, r.deploy(ctx, s, conn, o, rest, net)
 }
 
 // Finalize destroys the guest.
@@ -154,16 +154,26 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 	if err != nil {
 		return runtime.Result{}, err
 	}
-	_, err = r.driver(s, conn).Converge(ctx, nil, mark(s.Object, conn), st.GetNode())
-	return runtime.Result{}, err
+	m := mark(s.Object, conn)
+	_, _, err = r.driver(s, conn).Converge(ctx, nil, m, st.GetNode(), func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
+		o := r.see(s.Object, st.GetAppliance(), guest)
+		s.Remember(o)
+		return plan(nil, m, o)
+	})
+	return runtime.Result{}, err // its names are dropped by the appliance, when the object is gone
 }
 
 func (r *reconciler) driver(s *session, conn *cluster.Connection) *lxc.Driver {
 	announce := common.Announce(s, CondCreated, CondRunning, []string{CondNetwork, CondProvisioned, CondHealthy})
-	before := func(ctx context.Context, step lxc.Step) error {
-		if step.Action == lxc.ActionCreate {
+	before := func(ctx context.Context, step lxc.Step, o lxc.Observed) error {
+		switch step.Action {
+		case lxc.ActionDownload:
+			s.False(CondTemplate, "Fetching", "template %s is being fetched to %s", o.Template.Fetch, o.Template.Storage)
+		case lxc.ActionCreate:
 			// A guest that is made anew has to be provisioned anew.
 			status(s).ProvisionedHash = nil
+			status(s).Template = proto.String(o.Template.Volid)
+			s.True(CondTemplate, "Present", "%s", o.Template.Volid)
 		}
 		return announce(ctx, step)
 	}
@@ -219,7 +229,11 @@ func (r *reconciler) reportGuest(s *session, o lxc.Observed, err error) {
 			s.False(CondRunning, "NotRunning", "guest %d is stopped", st.GetVmid())
 		}
 	case errors.As(err, &stalled):
-		s.False(CondCreated, stalled.Reason, "%s", stalled.Text)
+		cond := CondCreated
+		if lxc.IsAboutTemplate(stalled.Reason) {
+			cond = CondTemplate
+		}
+		s.False(cond, stalled.Reason, "%s", stalled.Text)
 	}
 }
 

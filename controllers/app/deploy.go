@@ -1,10 +1,12 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,14 +15,12 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/controllers/internal/common"
-	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
 	"github.com/proximity-pve/proximity/controllers/internal/probe"
 	"github.com/proximity-pve/proximity/controllers/internal/routing"
 	"github.com/proximity-pve/proximity/pkg/appliance"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/guest"
-	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
 )
@@ -32,99 +32,60 @@ const (
 	boardRecheck = 2 * time.Second
 )
 
-func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) (lxc.Observed, error) {
-	spec := s.Object.GetSpec()
-	node, err := common.Node(ctx, conn.API, spec.GetNode(), s.Object.GetStatus().GetNode(), n.appliance.GetStatus().GetNode(), cl.GetSpec().GetNode())
+// converge takes the guest's steps of the plan and returns what was seen last, with the
+// other steps.
+func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) (observed, []lxc.Step, error) {
+	node, err := common.Node(ctx, conn.API, s.Object.GetSpec().GetNode(), s.Object.GetStatus().GetNode(), n.appliance.GetStatus().GetNode(), cl.GetSpec().GetNode())
 	if err != nil {
-		return lxc.Observed{}, err
+		return observed{}, nil, err
 	}
-	size, err := lxc.Size(spec.GetResources(), lxc.Sizes{Cores: 1, MemoryMiB: 512, DiskGiB: 4})
+	m := mark(s.Object, conn)
+	d, err := desire(s.Object, cl, m, n, node)
 	if err != nil {
-		return lxc.Observed{}, runtime.Stalled("InvalidResources", "%v", err)
+		return observed{}, nil, err
 	}
-	d := r.driver(s, conn)
-	st := s.Object.GetStatus()
-	desired := &lxc.Desired{
-		Mark: mark(s.Object, conn), Node: node, Hostname: spec.GetHostname(), Storage: cl.GetSpec().GetStorage(), Sizes: size,
-		NICs:       map[int]proxmox.NIC{0: {Name: "eth0", Bridge: n.bridge, HWAddr: st.GetMac(), IP: "dhcp"}},
-		Nameserver: n.lan.String(), SearchDomain: n.appliance.GetSpec().GetDns().GetZone(),
-		OnBoot: spec.GetState() != stateStopped, Startup: "order=20", Nesting: true,
-		// Without DHCP and DNS a guest would come up lame; it is made meanwhile.
-		Running: spec.GetState() != stateStopped && r.served(s, n) == nil,
-	}
-	desired.Template = func(ctx context.Context) (string, error) {
-		want := spec.GetSource().GetTemplate()
-		if want == "" {
-			want = cl.GetSpec().GetAppTemplate()
-		}
-		volid, err := d.Template(ctx, node, want)
-		if err != nil {
-			s.False(CondTemplate, "Missing", "%v", err)
-			return "", err
-		}
-		status(s).Template = proto.String(volid)
-		s.True(CondTemplate, "Present", "%s", volid)
-		return volid, nil
-	}
-	if o := spec.GetState() != stateStopped && !desired.Running && r.wasRunning(s); o {
-		// The appliance is away for the moment; a guest that runs is not stopped for that.
-		desired.Running = true
-	}
-	return d.Converge(ctx, desired, desired.Mark, node)
+	var last observed
+	g, rest, err := r.driver(s, conn).Converge(ctx, d.guest, m, node, func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
+		last = r.see(s.Object, d.appliance, guest)
+		s.Remember(last)
+		return plan(d, m, last)
+	})
+	last.guest = g
+	return last, rest, err
 }
 
-// wasRunning tells whether the guest was running when it was last looked at.
-func (r *reconciler) wasRunning(s *session) bool {
-	return s.Object.GetStatus().GetState() == stateRunning
-}
-
-// served tells whether the appliance serves the App's address and names; the error says
-// why not.
-func (r *reconciler) served(s *session, n network) error {
+// deploy takes the steps after those of the guest.
+func (r *reconciler) deploy(ctx context.Context, s *session, conn *cluster.Connection, o observed, rest []lxc.Step, n network) error {
 	name := n.appliance.GetMetadata().GetName()
-	st := r.Board.Get(name)
-	if st == nil || !st.InSync {
-		return fmt.Errorf("appliance %s is not ready", name)
-	}
-	key := routing.Key(s.Object.GetMetadata())
-	if rej, ok := st.Rejected[live.RejectedKey("host", key)]; ok {
-		return fmt.Errorf("appliance %s refuses the App's host record: %s", name, rej.Reason)
-	}
-	addr, ok := st.Host(key)
-	if want := s.Object.GetStatus().GetAddress(); !ok || addr.String() != want {
-		return fmt.Errorf("appliance %s does not serve address %s yet", name, want)
-	}
-	if !st.Observation.DNS.OK {
-		return fmt.Errorf("DHCP and DNS of appliance %s do not answer: %s", name, st.Observation.DNS.Reason)
-	}
-	return nil
-}
-
-// deploy takes the steps after the guest runs.
-func (r *reconciler) deploy(ctx context.Context, s *session, conn *cluster.Connection, o lxc.Observed, n network) error {
-	if name := n.appliance.GetMetadata().GetName(); !r.Board.Looked(name) {
+	if !r.Board.Looked(name) {
 		return runtime.Hold(boardRecheck, "ApplianceNotObserved", "appliance %s has not been looked at yet", name)
 	}
-	zone := n.appliance.GetSpec().GetDns().GetZone()
-	status(s).DnsName = proto.String(s.Object.GetSpec().GetHostname() + ".lan." + zone)
-	if err := r.served(s, n); err != nil {
-		s.False(CondDNS, "NotServed", "%v", err)
-		if !o.Running {
-			return runtime.Waiting(boardRecheck, "ApplianceNotReady", "the guest is started when the appliance serves it: %v", err)
+	status(s).DnsName = proto.String(s.Object.GetSpec().GetHostname() + ".lan." + n.appliance.GetSpec().GetDns().GetZone())
+	if lxc.Has(rest, ActionServe) {
+		// The appliance's step: it has been told by the reservation.
+		why := cmp.Or(o.unserved, fmt.Sprintf("appliance %s does not serve address %s yet", name, status(s).GetAddress()))
+		s.False(CondDNS, "NotServed", "%s", why)
+		if !o.guest.Running {
+			return runtime.Waiting(boardRecheck, "ApplianceNotReady", "the guest is started when the appliance serves it: %s", why)
 		}
 	} else {
 		s.True(CondDNS, "Served", "%s resolves to %s", status(s).GetDnsName(), status(s).GetAddress())
 	}
-	if err := r.addressed(ctx, s, conn, o); err != nil {
+	if err := r.addressed(ctx, s, conn, o.guest); err != nil {
 		return err
 	}
 	if err := s.SaveStatus(ctx); err != nil {
 		return err
 	}
-	t := guest.Target{Node: o.Node, VMID: int(status(s).GetVmid())}
-	if err := r.provision(ctx, s, conn.Guests, t, zone); err != nil {
-		return err
+	if i := slices.IndexFunc(rest, func(st lxc.Step) bool { return st.Action == ActionProvision }); i >= 0 {
+		t := guest.Target{Node: o.guest.Node, VMID: int(status(s).GetVmid())}
+		if err := r.provision(ctx, s, conn.Guests, t, rest[i]); err != nil {
+			return err
+		}
+		o.provision = status(s).GetProvisionedHash()
+		s.Remember(o)
 	}
+	s.True(CondProvisioned, "Provisioned", "packages, files and commands are as declared")
 	if err := r.proxied(ctx, s); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/controllers/internal/common"
+	"github.com/proximity-pve/proximity/controllers/internal/lxc"
 	"github.com/proximity-pve/proximity/pkg/guest"
 	"github.com/proximity-pve/proximity/pkg/runtime"
 )
@@ -28,18 +29,16 @@ const (
 	provisionRetry = 10 * time.Second
 )
 
-// provision makes packages, files, environment and commands what the spec says.
-func (r *reconciler) provision(ctx context.Context, s *session, run guest.Runner, t guest.Target, zone string) error {
+// provision takes the step Provision: it makes packages, files, environment and commands
+// what the spec says, unless the marker in the guest tells that they are.
+func (r *reconciler) provision(ctx context.Context, s *session, run guest.Runner, t guest.Target, step lxc.Step) error {
 	want := provisionHash(s.Object.GetSpec())
-	if status(s).GetProvisionedHash() == want {
-		s.True(CondProvisioned, "Provisioned", "packages, files and commands are as declared")
-		return nil
-	}
 	done, err := run.Run(ctx, t, guest.Command{Argv: []string{"cat", markerPath}})
 	if err != nil {
 		return unreachable(s, err)
 	}
 	if done.ExitCode != 0 || strings.TrimSpace(string(done.Stdout)) != want {
+		runtime.LogStep(s.Log, step.Step)
 		if err := r.carryOut(ctx, s, run, t); err != nil {
 			return err
 		}
@@ -50,7 +49,6 @@ func (r *reconciler) provision(ctx context.Context, s *session, run guest.Runner
 		s.Normal(ctx, "Provisioned", "packages, files and commands were carried out")
 	}
 	status(s).ProvisionedHash = proto.String(want)
-	s.True(CondProvisioned, "Provisioned", "packages, files and commands are as declared")
 	return nil
 }
 

@@ -22,24 +22,40 @@ import (
 type network struct {
 	appliance  *v1alpha1.Appliance
 	bridge     string // interface name on the node
+	up         bool   // the Bridge is
 	subnet     netip.Prefix
 	lan        netip.Addr
 	start, end netip.Addr
 }
 
+// network finds the App's place and waits until guests can live there.
 func (r *reconciler) network(ctx context.Context, s *session) (network, error) {
-	appliances, err := runtime.List[*v1alpha1.Appliance](ctx, s.Client, "Appliance", "")
+	n, err := findNetwork(ctx, s.Client, s.Object)
+	if err != nil {
+		return n, err
+	}
+	if !n.up {
+		return n, runtime.Waiting(common.DependencyRecheck, "ApplianceNotReady", "Bridge %s of Appliance %s is not ready",
+			n.appliance.GetSpec().GetBridgeRef().GetName(), n.appliance.GetMetadata().GetName())
+	}
+	status(s).Appliance = proto.String(n.appliance.GetMetadata().GetName())
+	return n, nil
+}
+
+// findNetwork reads the App's place from the objects there are.
+func findNetwork(ctx context.Context, c runtime.Client, app *v1alpha1.App) (network, error) {
+	appliances, err := runtime.List[*v1alpha1.Appliance](ctx, c, "Appliance", "")
 	if err != nil {
 		return network{}, err
 	}
-	name := routing.ApplianceOf(s.Object, appliances)
+	name := routing.ApplianceOf(app, appliances)
 	if name == "" {
 		if len(appliances) > 1 {
 			return network{}, runtime.Stalled("ApplianceNotChosen", "there are %d appliances; name one in spec.network.applianceRef", len(appliances))
 		}
 		return network{}, runtime.Waiting(common.DependencyRecheck, "ApplianceNotFound", "there is no Appliance yet")
 	}
-	a, err := runtime.Get[*v1alpha1.Appliance](ctx, s.Client, resource.Key{Kind: "Appliance", Name: name})
+	a, err := runtime.Get[*v1alpha1.Appliance](ctx, c, resource.Key{Kind: "Appliance", Name: name})
 	if errors.Is(err, runtime.ErrNotFound) {
 		return network{}, runtime.Waiting(common.DependencyRecheck, "ApplianceNotFound", "Appliance %s does not exist", name)
 	}
@@ -47,15 +63,14 @@ func (r *reconciler) network(ctx context.Context, s *session) (network, error) {
 		return network{}, err
 	}
 	bridge := a.GetSpec().GetBridgeRef().GetName()
-	b, err := runtime.Get[*v1alpha1.Bridge](ctx, s.Client, resource.Key{Kind: "Bridge", Name: bridge})
-	if errors.Is(err, runtime.ErrNotFound) || err == nil && !common.BridgeUp(b) {
+	b, err := runtime.Get[*v1alpha1.Bridge](ctx, c, resource.Key{Kind: "Bridge", Name: bridge})
+	if errors.Is(err, runtime.ErrNotFound) {
 		return network{}, runtime.Waiting(common.DependencyRecheck, "ApplianceNotReady", "Bridge %s of Appliance %s is not ready", bridge, name)
 	}
 	if err != nil {
 		return network{}, err
 	}
-	status(s).Appliance = proto.String(name)
-	n := network{appliance: a, bridge: b.GetStatus().GetInterfaceName()}
+	n := network{appliance: a, up: common.BridgeUp(b), bridge: common.BridgeInterface(b)}
 	subnet, err1 := netip.ParsePrefix(b.GetSpec().GetSubnet())
 	lan, err2 := netip.ParseAddr(a.GetSpec().GetLan().GetAddress())
 	start, err3 := netip.ParseAddr(a.GetSpec().GetDhcp().GetStart())

@@ -3,7 +3,6 @@ package appliance
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -67,7 +66,7 @@ func New(d Deps) *runtime.Controller {
 	}
 	r := &reconciler{Deps: d}
 	return runtime.New(runtime.Options[*v1alpha1.Appliance]{
-		Kind: kind, Finalizer: finalizer, Reconciler: r, Ready: readyTable, Resync: d.Probe,
+		Kind: kind, Finalizer: finalizer, Reconciler: r, Ready: readyTable, Resync: d.Probe, Plan: r.Plan,
 		Watches: []runtime.Watch{
 			{Kind: "Bridge", Map: everyAppliance},
 			{Kind: "App", Map: everyAppliance},
@@ -103,7 +102,7 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err := r.reserve(ctx, s); err != nil {
 		return runtime.Result{}, err
 	}
-	o, err := r.converge(ctx, s, conn, cl, network)
+	d, o, err := r.converge(ctx, s, conn, cl, network)
 	r.reportGuest(s, o, err)
 	if err != nil {
 		r.Board.Publish(s.Object.GetMetadata().GetName(), nil)
@@ -112,7 +111,7 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err := s.SaveStatus(ctx); err != nil {
 		return runtime.Result{}, err
 	}
-	return runtime.Result{}, r.serve(ctx, s, conn, o, network)
+	return runtime.Result{}, r.serve(ctx, s, conn, o, d)
 }
 
 // Finalize destroys the guest when nothing uses it any more, and keeps it at work before.
@@ -124,7 +123,7 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 		if _, err := r.Reconcile(ctx, s); err != nil {
 			s.Log.Info("appliance is not as it should be while its deletion waits", "error", err)
 		}
-		return runtime.Result{}, runtime.Waiting(r.Probe, "InUse", "deletion waits: %s uses this appliance", user)
+		return runtime.Result{}, inUse(user)
 	}
 	r.Board.Publish(s.Object.GetMetadata().GetName(), nil)
 	if s.Object.GetSpec().GetDeletionPolicy() == "Orphan" || s.Object.GetStatus().GetVmid() == 0 {
@@ -134,15 +133,32 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 	if err != nil {
 		return runtime.Result{}, err
 	}
-	_, err = r.driver(s, conn).Converge(ctx, nil, mark(s.Object, conn), s.Object.GetStatus().GetNode())
+	m := mark(s.Object, conn)
+	_, _, err = r.driver(s, conn).Converge(ctx, nil, m, s.Object.GetStatus().GetNode(), func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
+		o := observed{guest: guest}
+		s.Remember(o)
+		return plan(nil, m, o)
+	})
 	return runtime.Result{}, err
 }
 
+// inUse is why a deletion waits; what uses the appliance triggers it when it goes.
+func inUse(user string) error {
+	return runtime.Waiting(DefaultProbe, "InUse", "deletion waits: %s uses this appliance", user)
+}
+
 func (r *reconciler) driver(s *session, conn *cluster.Connection) *lxc.Driver {
-	return &lxc.Driver{
-		API: conn.API, Journal: journal{s}, Report: s, Log: s.Log,
-		Before: common.Announce(s, CondCreated, CondRunning, []string{CondPackages, CondNetwork, CondConfigured, CondDNS, CondProxy, CondNAT}),
+	announce := common.Announce(s, CondCreated, CondRunning, []string{CondPackages, CondNetwork, CondConfigured, CondDNS, CondProxy, CondNAT})
+	before := func(ctx context.Context, step lxc.Step, o lxc.Observed) error {
+		switch step.Action {
+		case lxc.ActionDownload:
+			s.False(CondTemplate, "Fetching", "template %s is being fetched to %s", o.Template.Fetch, o.Template.Storage)
+		case lxc.ActionCreate:
+			s.True(CondTemplate, "Present", "%s", o.Template.Volid)
+		}
+		return announce(ctx, step)
 	}
+	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log, Before: before}
 }
 
 // journal keeps the awaited task in the status.
@@ -226,6 +242,8 @@ func (r *reconciler) reportGuest(s *session, o lxc.Observed, err error) {
 		} else {
 			s.False(CondRunning, "NotRunning", "guest %d is stopped", st.GetVmid())
 		}
+	case errors.As(err, &stalled) && lxc.IsAboutTemplate(stalled.Reason):
+		s.False(CondTemplate, stalled.Reason, "%s", stalled.Text)
 	case errors.As(err, &stalled):
 		s.False(CondCreated, stalled.Reason, "%s", stalled.Text)
 	case err != nil:
@@ -239,44 +257,52 @@ func (r *reconciler) user(ctx context.Context, s *session) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name := s.Object.GetMetadata().GetName()
+	return w.userOf(s.Object.GetMetadata().GetName()), nil
+}
+
+// userOf names an App or Vhost that uses an appliance, "" for none.
+func (w world) userOf(name string) string {
 	for _, a := range w.apps {
 		if w.applianceOf(a) == name {
-			return resource.KeyOf(a).String(), nil
+			return resource.KeyOf(a).String()
 		}
 	}
 	for _, v := range w.vhosts {
 		if w.vhostAppliance(v) == name {
-			return resource.KeyOf(v).String(), nil
+			return resource.KeyOf(v).String()
 		}
 	}
-	return "", nil
+	return ""
 }
 
-func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) (lxc.Observed, error) {
-	spec := s.Object.GetSpec()
-	node, err := common.Node(ctx, conn.API, spec.GetNode(), s.Object.GetStatus().GetNode(), cl.GetSpec().GetNode())
+// converge takes the guest's steps of the plan; the others are taken inside it.
+func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) (*desired, lxc.Observed, error) {
+	node, err := common.Node(ctx, conn.API, s.Object.GetSpec().GetNode(), s.Object.GetStatus().GetNode(), cl.GetSpec().GetNode())
 	if err != nil {
-		return lxc.Observed{}, err
+		return nil, lxc.Observed{}, err
 	}
-	d := r.driver(s, conn)
-	desired, err := desiredGuest(s.Object, cl, mark(s.Object, conn), n)
-	if err != nil {
-		return lxc.Observed{}, err
-	}
-	desired.Node = node
-	desired.Template = func(ctx context.Context) (string, error) {
-		want := spec.GetTemplate()
-		if want == "" {
-			want = cl.GetSpec().GetApplianceTemplate()
-		}
-		volid, err := d.Template(ctx, node, want)
+	m := mark(s.Object, conn)
+	ask := func() (*desired, error) {
+		w, err := readWorld(ctx, s.Client)
 		if err != nil {
-			s.False(CondTemplate, "Missing", "%v", err)
-			return "", fmt.Errorf("template: %w", err)
+			return nil, err
 		}
-		s.True(CondTemplate, "Present", "%s", volid)
-		return volid, nil
+		return desire(s.Object, cl, m, n, w, node)
 	}
-	return d.Converge(ctx, desired, desired.Mark, node)
+	d, err := ask()
+	if err != nil {
+		return nil, lxc.Observed{}, err
+	}
+	before, _ := s.Remembered().(observed)
+	rounds := 0
+	o, _, err := r.driver(s, conn).Converge(ctx, d.guest, m, node, func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
+		rounds++
+		o := observed{guest: guest, inside: before.inside}
+		s.Remember(o)
+		return plan(d, m, o)
+	})
+	if err == nil && rounds > 1 {
+		d, err = ask() // what it serves may have changed while the guest was worked on
+	}
+	return d, o, err
 }

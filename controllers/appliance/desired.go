@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,24 +29,31 @@ const (
 // network is what the Bridge and the spec say of the LAN, checked against each other.
 type network struct {
 	bridge     string // interface name on the node
+	up         bool   // the Bridge is
 	lan        netip.Prefix
 	start, end netip.Addr
 }
 
-// network waits for the Bridge and checks the addresses against its subnet. The two are
-// separate objects, so only here can they be compared for sure.
+// network waits for the Bridge.
 func (r *reconciler) network(ctx context.Context, s *session) (network, error) {
-	spec := s.Object.GetSpec()
+	n, err := findNetwork(ctx, s.Client, s.Object)
+	if err == nil && !n.up {
+		err = runtime.Waiting(common.DependencyRecheck, "BridgeNotReady", "Bridge %s is not ready", s.Object.GetSpec().GetBridgeRef().GetName())
+	}
+	return n, err
+}
+
+// findNetwork checks the addresses against the Bridge's subnet. The two are separate
+// objects, so only here can they be compared for sure.
+func findNetwork(ctx context.Context, c runtime.Client, a *v1alpha1.Appliance) (network, error) {
+	spec := a.GetSpec()
 	name := spec.GetBridgeRef().GetName()
-	b, err := runtime.Get[*v1alpha1.Bridge](ctx, s.Client, resource.Key{Kind: "Bridge", Name: name})
+	b, err := runtime.Get[*v1alpha1.Bridge](ctx, c, resource.Key{Kind: "Bridge", Name: name})
 	if errors.Is(err, runtime.ErrNotFound) {
 		return network{}, runtime.Waiting(common.DependencyRecheck, "BridgeNotFound", "Bridge %s does not exist", name)
 	}
 	if err != nil {
 		return network{}, err
-	}
-	if !common.BridgeUp(b) {
-		return network{}, runtime.Waiting(common.DependencyRecheck, "BridgeNotReady", "Bridge %s is not ready", name)
 	}
 	subnet, err := netip.ParsePrefix(b.GetSpec().GetSubnet())
 	if err != nil {
@@ -55,7 +63,7 @@ func (r *reconciler) network(ctx context.Context, s *session) (network, error) {
 	if err != nil || !subnet.Contains(addr) {
 		return network{}, runtime.Stalled("AddressOutsideSubnet", "spec.lan.address %s is outside the subnet %s of Bridge %s", spec.GetLan().GetAddress(), subnet, name)
 	}
-	n := network{bridge: b.GetStatus().GetInterfaceName(), lan: netip.PrefixFrom(addr, subnet.Bits())}
+	n := network{bridge: common.BridgeInterface(b), up: common.BridgeUp(b), lan: netip.PrefixFrom(addr, subnet.Bits())}
 	n.start, _ = netip.ParseAddr(spec.GetDhcp().GetStart())
 	n.end, _ = netip.ParseAddr(spec.GetDhcp().GetEnd())
 	if !subnet.Contains(n.start) || !subnet.Contains(n.end) || n.end.Less(n.start) {
@@ -64,7 +72,7 @@ func (r *reconciler) network(ctx context.Context, s *session) (network, error) {
 	return n, nil
 }
 
-// desiredGuest is the guest that the spec asks for; node and template are chosen later.
+// desiredGuest is the guest that the spec asks for; its node is chosen later.
 func desiredGuest(a *v1alpha1.Appliance, cl *v1alpha1.Cluster, m ownership.Mark, n network) (*lxc.Desired, error) {
 	spec, st := a.GetSpec(), a.GetStatus()
 	size, err := lxc.Size(spec.GetResources(), lxc.Sizes{Cores: 2, MemoryMiB: 1024, DiskGiB: 8})
@@ -84,6 +92,7 @@ func desiredGuest(a *v1alpha1.Appliance, cl *v1alpha1.Cluster, m ownership.Mark,
 	}
 	return &lxc.Desired{
 		Mark: m, Hostname: hostname, Storage: cl.GetSpec().GetStorage(), Sizes: size,
+		Template: cmp.Or(spec.GetTemplate(), cl.GetSpec().GetApplianceTemplate()),
 		NICs: map[int]proxmox.NIC{
 			0: wan,
 			1: {Name: lanInterface, Bridge: n.bridge, HWAddr: st.GetLanMac(), IP: n.lan.String()},

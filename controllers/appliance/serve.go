@@ -28,44 +28,40 @@ const (
 	applyRetry = 10 * time.Second
 )
 
-// serve observes the inside of the guest, changes what differs and publishes what is live.
-func (r *reconciler) serve(ctx context.Context, s *session, conn *cluster.Connection, o lxc.Observed, n network) error {
-	w, err := readWorld(ctx, s.Client)
-	if err != nil {
-		return err
+// serve observes the inside of the guest, takes the steps of the plan that are left and
+// publishes what is live.
+func (r *reconciler) serve(ctx context.Context, s *session, conn *cluster.Connection, guestSeen lxc.Observed, d *desired) error {
+	if d.broken != nil {
+		s.False(CondConfigured, "RenderFailed", "%v", d.broken)
+		return d.broken
 	}
-	in, err := w.input(s.Object, n, conn.Installation)
-	if err != nil {
-		return r.renderFailed(s, err)
-	}
-	bundle, err := appliance.Render(in)
-	if err != nil {
-		return r.renderFailed(s, err)
-	}
-	box := inside{runner: conn.Guests, target: guest.Target{Node: o.Node, VMID: int(s.Object.GetStatus().GetVmid())}}
+	box := inside{runner: conn.Guests, target: guest.Target{Node: guestSeen.Node, VMID: int(s.Object.GetStatus().GetVmid())}}
 	name := s.Object.GetMetadata().GetName()
-	seen, err := box.observe(ctx, bundle)
+	seen, err := box.observe(ctx, d.bundle)
 	if err != nil {
 		r.Board.Publish(name, nil)
 		return r.unreachable(s, err)
 	}
-	if seen == nil || len(seen.Missing) > 0 {
-		if seen, err = r.install(ctx, s, box, bundle); err != nil {
+	steps := r.remember(s, d, guestSeen, seen)
+	if lxc.Has(steps, ActionInstall) {
+		if seen, err = r.install(ctx, s, box, d.bundle, steps); err != nil {
 			r.Board.Publish(name, nil)
 			return err
 		}
+		steps = r.remember(s, d, guestSeen, seen)
 	}
 	s.True(CondPackages, "Installed", "dnsmasq, caddy and nft are installed")
 	if err := s.SaveStatus(ctx); err != nil {
 		return err
 	}
 	r.tellRestarts(ctx, s, name, *seen)
-	seen, err = r.apply(ctx, s, box, bundle, seen)
+	seen, err = r.apply(ctx, s, box, d.bundle, seen, steps)
 	if err == nil {
-		r.Board.Publish(name, liveState(in, bundle, *seen, box.target))
+		r.Board.Publish(name, liveState(d.input, d.bundle, *seen, box.target))
 	}
 	if seen != nil {
-		r.reportInside(s, in, *seen)
+		r.remember(s, d, guestSeen, seen)
+		r.reportInside(s, d.input, *seen)
 	}
 	if err != nil {
 		return err
@@ -73,9 +69,16 @@ func (r *reconciler) serve(ctx context.Context, s *session, conn *cluster.Connec
 	return r.addressed(s, *seen)
 }
 
-func (r *reconciler) renderFailed(s *session, err error) error {
-	s.False(CondConfigured, "RenderFailed", "%v", err)
-	return runtime.Stalled("RenderFailed", "the configuration cannot be made: %v", err)
+// remember keeps what was seen of guest and inside (nil: it has no agent), and returns the
+// plan from there: what is to be done inside, for the guest is as it should be.
+func (r *reconciler) remember(s *session, d *desired, guestSeen lxc.Observed, seen *appliance.Observation) []lxc.Step {
+	o := observed{guest: guestSeen}
+	if seen != nil {
+		o.inside = listed(d.bundle, *seen, s.Remembered())
+	}
+	s.Remember(o)
+	steps, _ := plan(d, d.guest.Mark, o)
+	return steps
 }
 
 // unreachable: the guest runs as Proxmox says, but no command can be run in it. While it
@@ -90,8 +93,8 @@ func (r *reconciler) unreachable(s *session, err error) error {
 	return runtime.Waiting(bootRecheck, "GuestUnreachable", "no command can be run in the guest: %v", err)
 }
 
-// install brings agent and packages into a guest that lacks them.
-func (r *reconciler) install(ctx context.Context, s *session, box inside, b appliance.Bundle) (*appliance.Observation, error) {
+// install takes the steps of a guest that lacks agent or packages: both, and a first apply.
+func (r *reconciler) install(ctx context.Context, s *session, box inside, b appliance.Bundle, steps []lxc.Step) (*appliance.Observation, error) {
 	if err := box.stage(ctx, b); err != nil {
 		return nil, r.unreachable(s, err)
 	}
@@ -105,6 +108,7 @@ func (r *reconciler) install(ctx context.Context, s *session, box inside, b appl
 			return nil, err
 		}
 		s.Normal(ctx, "Installing", "installing %s in guest %s", lack, box.target)
+		take(s, steps, ActionInstall)
 		res, err := box.staged(ctx, b, "install")
 		if err != nil {
 			return nil, r.unreachable(s, err)
@@ -116,11 +120,21 @@ func (r *reconciler) install(ctx context.Context, s *session, box inside, b appl
 			return nil, runtime.Waiting(applyRetry, "InstallFailed", "packages could not be installed in the guest: %s", tail)
 		}
 	}
+	take(s, steps, ActionConfigure)
 	res, err := box.staged(ctx, b, "apply", appliance.StageDir(b))
 	if err != nil {
 		return nil, r.unreachable(s, err)
 	}
 	return r.applied(ctx, s, res)
+}
+
+// take says which step is taken now.
+func take(s *session, steps []lxc.Step, action string) {
+	for _, st := range steps {
+		if st.Action == action {
+			runtime.LogStep(s.Log, st.Step)
+		}
+	}
 }
 
 // missingPackages reads the agent's list: lines "missing <command> <package>".
@@ -134,10 +148,9 @@ func missingPackages(out string) string {
 	return strings.Join(names, ", ")
 }
 
-// apply makes the bundle live when something differs from it.
-func (r *reconciler) apply(ctx context.Context, s *session, box inside, b appliance.Bundle, seen *appliance.Observation) (*appliance.Observation, error) {
-	differs := appliance.Diff(b, *seen)
-	if len(differs) == 0 {
+// apply takes the step Configure, if there is one: it makes the bundle live.
+func (r *reconciler) apply(ctx context.Context, s *session, box inside, b appliance.Bundle, seen *appliance.Observation, steps []lxc.Step) (*appliance.Observation, error) {
+	if !lxc.Has(steps, ActionConfigure) {
 		if status(s).GetConfigHash() != b.Hash {
 			s.Normal(ctx, "Configured", "configuration %.12s is live", b.Hash)
 		}
@@ -145,7 +158,8 @@ func (r *reconciler) apply(ctx context.Context, s *session, box inside, b applia
 		status(s).ConfigHash = proto.String(b.Hash)
 		return seen, nil
 	}
-	s.Log.Info("appliance differs", "what", differs)
+	differs := appliance.Diff(b, *seen)
+	take(s, steps, ActionConfigure)
 	res, err := box.apply(ctx, b)
 	if err != nil {
 		return nil, r.unreachable(s, err)

@@ -144,7 +144,7 @@ func withFile(b Bundle, path, content string) Bundle {
 			b.Files[i].Content = []byte(content)
 		}
 	}
-	b.Hash = setHash(b.Files)
+	b.Hash = setHash(b)
 	b.manifest = []byte(strings.Replace(manifest, old, b.Hash, 1))
 	return b
 }

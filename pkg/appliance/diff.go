@@ -46,6 +46,40 @@ func Diff(b Bundle, o Observation) []string {
 	return out
 }
 
+// Hashes maps the path of every file to the hex SHA-256 of its content: what
+// Observation.Files is when all is live.
+func (b Bundle) Hashes() map[string]string {
+	hashes := make(map[string]string, len(b.Files))
+	for _, f := range b.Files {
+		hashes[f.Path] = contentHash(f.Content)
+	}
+	return hashes
+}
+
+// Restarts names the services that an apply of the bundle restarts or starts: those of
+// whose files (see Part) one differs, and those that are not active.
+func Restarts(b Bundle, o Observation) []string {
+	var units []string
+	for _, unit := range []string{UnitNAT, UnitDNSMasq, UnitCaddy} {
+		if o.Services[unit].Active != "active" || o.SetHash != b.Hash && restartedBy(b, o, unit) {
+			units = append(units, unit)
+		}
+	}
+	return units
+}
+
+// restartedBy tells whether a file whose change restarts the unit differs. When it is not
+// known which files are live, any may.
+func restartedBy(b Bundle, o Observation, unit string) bool {
+	if o.Files == nil {
+		return true
+	}
+	return slices.ContainsFunc(b.Files, func(f File) bool {
+		mine := f.Part == PartDNSMasq && unit == UnitDNSMasq || f.Part == PartUnit && f.Path == UnitDir+"/"+unit
+		return mine && o.Files[f.Path] != contentHash(f.Content)
+	})
+}
+
 // diffFiles compares the sets of files.
 func diffFiles(b Bundle, o Observation) []string {
 	if o.SetHash == b.Hash {

@@ -45,7 +45,7 @@ func Render(in Input) (Bundle, error) {
 	if size > MaxBundleBytes {
 		return Bundle{}, fmt.Errorf("appliance %s: %d bytes of files, at most %d", quoted(in.Name), size, MaxBundleBytes)
 	}
-	b.Hash = setHash(b.Files)
+	b.Hash = setHash(b)
 	b.manifest = renderManifest(a, b, dnsProof, proxyProof)
 	return b, nil
 }
@@ -57,13 +57,7 @@ func header(a *accepted, what string) string {
 		"# installation=" + a.installation + " appliance=" + a.uid + "\n"
 }
 
-func setHash(files []File) string {
-	hashes := make(map[string]string, len(files))
-	for _, f := range files {
-		hashes[f.Path] = contentHash(f.Content)
-	}
-	return HashSet(hashes)
-}
+func setHash(b Bundle) string { return HashSet(b.Hashes()) }
 
 func contentHash(b []byte) string {
 	sum := sha256.Sum256(b)

@@ -4,6 +4,7 @@
 package common
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -57,6 +58,11 @@ func BridgeUp(b *v1alpha1.Bridge) bool {
 		resource.FindCondition(b, BridgeActive).GetStatus() == "True"
 }
 
+// BridgeInterface is the name of a Bridge's interface, also before it is made.
+func BridgeInterface(b *v1alpha1.Bridge) string {
+	return cmp.Or(b.GetStatus().GetInterfaceName(), b.GetSpec().GetInterfaceName())
+}
+
 // Announce says in the conditions what a step is about to do to a guest, durably before a
 // new guest is made: with a crash in between, it must not be taken for the one before,
 // which worked. later lists the conditions that speak of what runs in the guest.
@@ -76,7 +82,7 @@ func Announce[T resource.Object](s *runtime.Session[T], created, running string,
 			return s.SaveStatus(ctx)
 		case lxc.ActionStart, lxc.ActionShutdown:
 			if resource.FindCondition(s.Object, running) != nil {
-				s.False(running, map[lxc.Action]string{lxc.ActionStart: "Starting", lxc.ActionShutdown: "Stopping"}[step.Action], "%s", step.Why)
+				s.False(running, map[string]string{lxc.ActionStart: "Starting", lxc.ActionShutdown: "Stopping"}[step.Action], "%s", step.Why)
 			}
 		}
 		return nil
@@ -171,6 +177,11 @@ func vmidClaims(tx runtime.Tx, self resource.Key) []vmidClaim {
 		add(o, a.GetStatus().GetVmid(), a.GetSpec().GetVmid())
 	}
 	return claims
+}
+
+// Orphaned is the plan of a deletion that leaves what is outside as it is.
+func Orphaned(what string) runtime.Plan {
+	return runtime.Plan{Notes: []string{"spec.deletionPolicy is Orphan: " + what + " is left as it is"}}
 }
 
 // LastLines is the end of a program's output in one line, for messages.

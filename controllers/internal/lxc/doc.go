@@ -2,8 +2,9 @@
 // Appliance and App have in common.
 //
 // Plan is pure: from what is wanted and what was observed it makes the list of steps, each
-// with its effect on what runs. A Driver observes, plans and takes one step after the
-// other until nothing is left to do. Steps that start a Proxmox task write its UPID into
+// with its effect on what runs. The controllers' own plans are built on it. A Driver
+// observes, asks for the plan and takes one step of the guest after the other until none is
+// left. Only a deletion has steps that lose data. Steps that start a Proxmox task write its UPID into
 // the Journal, durably, before they wait for it; after a restart the Driver re-attaches.
 //
 // What the Driver never does: change or delete a guest without our mark; take a missing

@@ -51,33 +51,47 @@ type Driver struct {
 	Log     *slog.Logger
 	// Before is called before each step (nil: nothing is). It says in the object what is
 	// about to happen; a step that it returns an error for is not taken.
-	Before func(ctx context.Context, s Step) error
+	Before func(ctx context.Context, s Step, o Observed) error
 }
 
+// Planner makes the plan from what was seen of the guest; its steps may be others' too.
+type Planner func(o Observed) ([]Step, *Blocked)
+
 // Converge observes the guest and takes steps until it is as desired (nil: gone), and
-// returns what it saw last. When it cannot go on now the error is of the runtime's
-// classes: Waiting for tasks and locks, Stalled for what a human must decide.
-func (d *Driver) Converge(ctx context.Context, desired *Desired, mark ownership.Mark, node string) (Observed, error) {
+// returns what it saw last, with the steps of the plan that are not the guest's. Those that
+// come before one of the guest's have to be taken first: then it ends with both.
+//
+// When it cannot go on now the error is of the runtime's classes: Waiting for tasks and
+// locks, Stalled for what a human must decide.
+func (d *Driver) Converge(ctx context.Context, desired *Desired, mark ownership.Mark, node string, plan Planner) (Observed, []Step, error) {
 	for range maxRounds {
 		if err := d.Settle(ctx); err != nil {
-			return Observed{}, err
+			return Observed{}, nil, err
 		}
 		o, err := d.Observe(ctx, mark, node)
 		if err != nil {
-			return o, err
+			return o, nil, err
 		}
-		steps, blocked := Plan(desired, mark, o)
+		if desired != nil && !o.Present && o.Elsewhere == 0 {
+			if o.Template, err = d.Template(ctx, desired.Node, desired.Template); err != nil {
+				return o, nil, err
+			}
+		}
+		steps, blocked := plan(o)
 		if blocked != nil {
-			return o, runtime.Stalled(blocked.Reason, "%s", blocked.Text)
+			return o, nil, runtime.Stalled(blocked.Reason, "%s", blocked.Text)
 		}
-		if len(steps) == 0 {
-			return o, nil
+		if len(steps) == 0 || !ofGuest(steps[0].Action) {
+			return o, steps, nil
+		}
+		if desired != nil && (steps[0].Effect == runtime.Recreate || steps[0].Effect == runtime.DataLoss) {
+			return o, nil, fmt.Errorf("step %s of guest %d would be %s, which only a deletion may be", steps[0].Action, mark.VMID, steps[0].Effect)
 		}
 		if err := d.act(ctx, desired, mark, o, steps[0]); err != nil {
-			return o, err
+			return o, nil, err
 		}
 	}
-	return Observed{}, runtime.Waiting(lockRecheck, "NotSettling", "guest %d keeps changing while it is worked on", mark.VMID)
+	return Observed{}, nil, runtime.Waiting(lockRecheck, "NotSettling", "guest %d keeps changing while it is worked on", mark.VMID)
 }
 
 // Settle waits for the task in the journal, if there is one.
@@ -194,9 +208,9 @@ func (d *Driver) search(ctx context.Context, vmid int) (node string, err error) 
 
 // act takes one step. A step that starts a task leaves it in the journal.
 func (d *Driver) act(ctx context.Context, desired *Desired, mark ownership.Mark, o Observed, s Step) error {
-	d.Log.Info("step", "action", s.Action, "effect", s.Effect, "vmid", mark.VMID, "node", o.Node, "why", s.Why)
+	runtime.LogStep(d.Log, s.Step, "vmid", mark.VMID, "node", o.Node, "why", s.Why)
 	if d.Before != nil {
-		if err := d.Before(ctx, s); err != nil {
+		if err := d.Before(ctx, s, o); err != nil {
 			return err
 		}
 	}
@@ -211,21 +225,23 @@ func (d *Driver) act(ctx context.Context, desired *Desired, mark ownership.Mark,
 	if err != nil {
 		return d.refused(ctx, s, mark, err)
 	}
-	if err := d.Journal.SetTask(ctx, upid.String(), string(s.Action)); err != nil {
+	if err := d.Journal.SetTask(ctx, upid.String(), s.Action); err != nil {
 		return err
 	}
-	d.Report.Normal(ctx, string(s.Action), "guest %d on %s: %s; task %s", mark.VMID, o.Node, s.Why, upid)
+	if s.Action == ActionDownload {
+		d.Report.Normal(ctx, s.Action, "fetching %s to %s; task %s", o.Template.Fetch, o.Template.Storage, upid)
+		return nil
+	}
+	d.Report.Normal(ctx, s.Action, "guest %d on %s: %s; task %s", mark.VMID, o.Node, s.Why, upid)
 	return nil
 }
 
 func (d *Driver) launch(ctx context.Context, desired *Desired, mark ownership.Mark, o Observed, s Step) (proxmox.UPID, error) {
 	switch s.Action {
+	case ActionDownload:
+		return d.API.DownloadTemplate(ctx, desired.Node, o.Template.Storage, o.Template.Fetch)
 	case ActionCreate:
-		volid, err := desired.Template(ctx)
-		if err != nil {
-			return proxmox.UPID{}, err
-		}
-		return d.API.CreateLXC(ctx, desired.Node, createRequest(desired, volid))
+		return d.API.CreateLXC(ctx, desired.Node, createRequest(desired, o.Template.Volid))
 	case ActionGrowDisk:
 		return d.API.ResizeLXC(ctx, o.Node, mark.VMID, "rootfs", s.Size)
 	case ActionStart:

@@ -12,13 +12,14 @@ import (
 
 	"github.com/proximity-pve/proximity/pkg/ownership"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
+	"github.com/proximity-pve/proximity/pkg/runtime"
 )
 
 var testMark = ownership.Mark{Installation: "0123456789abcdef", Kind: "App", Namespace: "default", Name: "web", UID: "aaaabbbb-cccc-dddd-eeee-ffff00001111", VMID: 20000}
 
 func testDesired() *Desired {
 	return &Desired{
-		Mark: testMark, Node: "pve", Hostname: "web", Storage: "local-lvm", Sizes: Sizes{Cores: 1, MemoryMiB: 512, DiskGiB: 4},
+		Mark: testMark, Node: "pve", Template: "debian-12-standard", Hostname: "web", Storage: "local-lvm", Sizes: Sizes{Cores: 1, MemoryMiB: 512, DiskGiB: 4},
 		NICs:       map[int]proxmox.NIC{0: {Name: "eth0", Bridge: "vmbr1", HWAddr: "BC:24:11:00:00:01", IP: "dhcp"}},
 		Nameserver: "10.20.0.1", OnBoot: true, Startup: "order=20", Running: true,
 	}
@@ -44,10 +45,16 @@ func observedAs(c map[string]string, running bool) Observed {
 	return Observed{Present: true, Node: "pve", Running: running, Config: cfg, Mark: m, Relation: ownership.Relate(m, testMark)}
 }
 
+// absent is a guest that is not there, after a look for the template.
+func absent(t TemplateSeen) Observed {
+	t.Want = testDesired().Template
+	return Observed{Node: "pve", Template: t}
+}
+
 func actions(steps []Step) string {
 	var names []string
 	for _, s := range steps {
-		names = append(names, string(s.Action))
+		names = append(names, s.Action)
 	}
 	return strings.Join(names, " ")
 }
@@ -66,8 +73,12 @@ func TestPlan(t *testing.T) {
 		steps   string
 		blocked string
 	}{
-		"absent":                {testDesired(), Observed{}, "Create Start", ""},
-		"absent, to be stopped": {with(func(d *Desired) { d.Running = false }), Observed{}, "Create", ""},
+		"never looked at":       {testDesired(), Observed{}, "DownloadTemplate Create Start", ""},
+		"absent":                {testDesired(), absent(TemplateSeen{Volid: "local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst"}), "Create Start", ""},
+		"absent, to be stopped": {with(func(d *Desired) { d.Running = false }), absent(TemplateSeen{Volid: "local:vztmpl/x"}), "Create", ""},
+		"template to fetch":     {testDesired(), absent(TemplateSeen{Fetch: "debian-12-standard_12.7-1_amd64.tar.zst", Storage: "local"}), "DownloadTemplate Create Start", ""},
+		"no template":           {testDesired(), absent(TemplateSeen{Blocked: &Blocked{Reason: "TemplateMissing"}}), "", "TemplateMissing"},
+		"another template seen": {with(func(d *Desired) { d.Template = "other" }), absent(TemplateSeen{Volid: "local:vztmpl/x"}), "DownloadTemplate Create Start", ""},
 		"as desired":            {testDesired(), observedAs(asProxmoxKeepsIt(testDesired()), true), "", ""},
 		"stopped":               {testDesired(), observedAs(asProxmoxKeepsIt(testDesired()), false), "Start", ""},
 		"runs, to be stopped":   {with(func(d *Desired) { d.Running = false }), observedAs(asProxmoxKeepsIt(testDesired()), true), "Shutdown", ""},
@@ -134,7 +145,7 @@ func TestPlanConverges(t *testing.T) {
 				return
 			}
 			s := steps[0]
-			if s.Effect == DataLoss {
+			if s.Effect == runtime.DataLoss || s.Effect == runtime.Recreate {
 				t.Fatalf("step %s loses data", s.Action)
 			}
 			switch s.Action {

@@ -7,81 +7,82 @@ import (
 	"strings"
 
 	"github.com/proximity-pve/proximity/pkg/proxmox"
-	"github.com/proximity-pve/proximity/pkg/runtime"
 )
 
-// PurposeDownload is the journal's purpose of a template download.
-const PurposeDownload = "DownloadTemplate"
+// TemplateSeen is what there is on a node to make a guest from.
+type TemplateSeen struct {
+	// Want is what was looked for, "" when nothing was.
+	Want string
+	// Volid is the template that is there; else Fetch names the one that Proxmox's index has
+	// and that Storage would take; else Blocked says why there is none.
+	Volid, Fetch, Storage string
+	Blocked               *Blocked
+}
 
-// Template resolves what a spec calls a template, a volume id or a name prefix such as
-// debian-12-standard, to a volume id on the node. With several the newest wins. One that
-// is not there is fetched through Proxmox's own index; the download is a task in the
-// journal, and the error is Waiting meanwhile.
-func (d *Driver) Template(ctx context.Context, node, want string) (string, error) {
-	if err := d.Settle(ctx); err != nil {
-		return "", err
-	}
+// Template looks for what a spec calls a template, a volume id or a name prefix such as
+// debian-12-standard, on the node and in the index of what it could fetch. With several the
+// newest wins.
+func (d *Driver) Template(ctx context.Context, node, want string) (TemplateSeen, error) {
+	seen := TemplateSeen{Want: want}
 	storages, err := d.API.ListStorage(ctx, node, proxmox.ContentTemplate)
 	if err != nil {
-		return "", classify(fmt.Errorf("list storages of %s: %w", node, err))
+		return seen, classify(fmt.Errorf("list storages of %s: %w", node, err))
 	}
-	best, target := "", ""
 	for _, st := range storages {
 		if !bool(st.Active) {
 			continue
 		}
-		if target == "" {
-			target = st.Storage
+		if seen.Storage == "" {
+			seen.Storage = st.Storage
 		}
 		vols, err := d.API.StorageContent(ctx, node, st.Storage, proxmox.ContentTemplate)
 		if err != nil {
-			return "", classify(fmt.Errorf("list templates on %s: %w", st.Storage, err))
+			return seen, classify(fmt.Errorf("list templates on %s: %w", st.Storage, err))
 		}
 		for _, v := range vols {
 			if v.Volid == want {
-				return want, nil
+				seen.Volid = want
+				return seen, nil
 			}
-			if strings.HasPrefix(v.Name(), want) && (best == "" || newer(v.Name(), volumeName(best))) {
-				best = v.Volid
+			if strings.HasPrefix(v.Name(), want) && (seen.Volid == "" || newer(v.Name(), volumeName(seen.Volid))) {
+				seen.Volid = v.Volid
 			}
 		}
 	}
 	switch {
-	case best != "":
-		return best, nil
+	case seen.Volid != "":
 	case strings.Contains(want, ":"):
-		return "", runtime.Stalled("TemplateMissing", "template %s is not on node %s; upload it, or name one that is", want, node)
-	case target == "":
-		return "", runtime.Stalled("NoTemplateStorage", "no active storage of node %s holds templates; allow the content type vztmpl on one (pvesm set STORAGE --content ...)", node)
+		seen.Blocked = &Blocked{Reason: "TemplateMissing", Text: fmt.Sprintf("template %s is not on node %s; upload it, or name one that is", want, node)}
+	case seen.Storage == "":
+		seen.Blocked = &Blocked{Reason: "NoTemplateStorage", Text: fmt.Sprintf(
+			"no active storage of node %s holds templates; allow the content type vztmpl on one (pvesm set STORAGE --content ...)", node)}
+	default:
+		return d.indexed(ctx, node, want, seen)
 	}
-	return "", d.fetchTemplate(ctx, node, target, want)
+	return seen, nil
 }
 
-// fetchTemplate starts the download of the newest indexed template of that name.
-func (d *Driver) fetchTemplate(ctx context.Context, node, storage, want string) error {
+// IsAboutTemplate tells whether the reason of a Blocked is about the template.
+func IsAboutTemplate(reason string) bool {
+	return reason == "TemplateMissing" || reason == "NoTemplateStorage"
+}
+
+// indexed finds the newest template of that name that could be fetched.
+func (d *Driver) indexed(ctx context.Context, node, want string, seen TemplateSeen) (TemplateSeen, error) {
 	index, err := d.API.ListTemplates(ctx, node)
 	if err != nil {
-		return classify(fmt.Errorf("read the template index of %s: %w", node, err))
+		return seen, classify(fmt.Errorf("read the template index of %s: %w", node, err))
 	}
-	best := ""
 	for _, t := range index {
-		if (t.Package == want || strings.HasPrefix(t.Template, want)) && (best == "" || newer(t.Template, best)) {
-			best = t.Template
+		if (t.Package == want || strings.HasPrefix(t.Template, want)) && (seen.Fetch == "" || newer(t.Template, seen.Fetch)) {
+			seen.Fetch = t.Template
 		}
 	}
-	if best == "" {
-		return runtime.Stalled("TemplateMissing",
-			"no template whose name begins with %q is on node %s or in its index; run `pveam update` there, upload one, or name one that is", want, node)
+	if seen.Fetch == "" {
+		seen.Blocked = &Blocked{Reason: "TemplateMissing", Text: fmt.Sprintf(
+			"no template whose name begins with %q is on node %s or in its index; run `pveam update` there, upload one, or name one that is", want, node)}
 	}
-	upid, err := d.API.DownloadTemplate(ctx, node, storage, best)
-	if err != nil {
-		return classify(fmt.Errorf("download template %s: %w", best, err))
-	}
-	if err := d.Journal.SetTask(ctx, upid.String(), PurposeDownload); err != nil {
-		return err
-	}
-	d.Report.Normal(ctx, PurposeDownload, "fetching %s to %s; task %s", best, storage, upid)
-	return runtime.Waiting(taskRecheck, "FetchingTemplate", "template %s is being fetched to %s on %s", best, storage, node)
+	return seen, nil
 }
 
 func volumeName(volid string) string { return proxmox.Volid{Volid: volid}.Name() }
