@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/proximity-pve/proximity/pkg/cli/progress"
+	"github.com/proximity-pve/proximity/pkg/cli/term"
 	"github.com/proximity-pve/proximity/pkg/client"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
@@ -27,6 +29,7 @@ type applyOptions struct {
 	server  bool // --server-side, for those who are used to it
 	wait    bool
 	timeout time.Duration
+	each    bool // --keep-going
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -34,6 +37,9 @@ func (a *app) applyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE|DIR|-",
 		Short: "Create or change resources from documents, all of them or none",
+		Long: "Create or change resources from documents, all of them or none.\n\n" +
+			"With --keep-going each document is applied by itself: one that is refused keeps no other from\n" +
+			"being applied, all that was refused is told at the end, and the exit code is not 0.",
 		Example: "  proxctl apply -f manifests/quickstart/ --wait\n" +
 			"  proxctl get app nginx-01 -o yaml | proxctl apply -f -",
 		Args: noArgs,
@@ -46,6 +52,7 @@ func (a *app) applyCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&o.server, "server-side", true, "every apply is")
 	_ = cmd.Flags().MarkHidden("force-conflicts") // they are there: hiding cannot fail
 	_ = cmd.Flags().MarkHidden("server-side")
+	cmd.Flags().BoolVarP(&o.each, "keep-going", "k", false, "apply each document by itself, and go on when one is refused")
 	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait until everything that was applied is Ready")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", defaultApplyTimeout, "how long --wait waits")
 	return cmd
@@ -77,7 +84,7 @@ func (a *app) apply(ctx context.Context, o applyOptions) error {
 		return err
 	}
 	start := time.Now()
-	results, err := conn.ApplySet(ctx, docs, client.ApplyOptions{Manager: o.manager, DryRun: o.dryRun.on(), Force: o.force})
+	results, err := conn.ApplySet(ctx, docs, client.ApplyOptions{Manager: o.manager, DryRun: o.dryRun.on(), Force: o.force, PerObject: o.each})
 	if errors.Is(err, client.ErrInvalid) {
 		// What the daemon saw were single lines of JSON. The same checks here can name the
 		// lines of both documents where two contradict each other.
@@ -88,16 +95,52 @@ func (a *app) apply(ctx context.Context, o applyOptions) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range results {
-		out.add(r.Key, r.Object, r.Outcome)
-	}
+	applied, refused := a.tell(out, results)
 	if err := out.end(); err != nil {
 		return err
 	}
 	if !o.wait || o.dryRun.on() {
-		return nil
+		return refused
 	}
-	return a.awaitReady(ctx, conn, results, o, start)
+	return errors.Join(a.awaitReady(ctx, conn, applied, o, start), refused)
+}
+
+// tell prints the results, why documents were refused on standard error, and returns those
+// that were applied and an error that counts the others.
+func (a *app) tell(out *written, results []client.ApplyResult) (applied []client.ApplyResult, err error) {
+	failed := 0
+	for _, r := range results {
+		if r.Err == nil {
+			out.add(r.Key, r.Object, r.Outcome)
+			applied = append(applied, r)
+			continue
+		}
+		if out.flags.output == "" { // what programs read has only what was applied
+			out.add(r.Key, nil, r.Outcome)
+		}
+		if failed++; failed <= maxShownErrors {
+			reportDocument(a.Err, r)
+		}
+	}
+	if failed == 0 {
+		return applied, nil
+	}
+	if failed > maxShownErrors {
+		fmt.Fprintf(a.Err, "and %s\n", counted(failed-maxShownErrors, "more document"))
+	}
+	return applied, fmt.Errorf("%d of %s failed", failed, counted(len(results), "document"))
+}
+
+// reportDocument prints why a document was refused, a line for each cause.
+func reportDocument(w io.Writer, r client.ApplyResult) {
+	var answer *client.Error
+	if !errors.As(r.Err, &answer) || len(answer.Causes) == 0 {
+		fmt.Fprintf(w, "%s: %s\n", r.Key.Short(), term.Clean(r.Err.Error()))
+		return
+	}
+	for _, c := range answer.Causes {
+		fmt.Fprintf(w, "%s: %s\n", r.Key.Short(), term.Clean(c.String()))
+	}
 }
 
 // awaitReady waits until all applied objects are Ready, and ends with the addresses, for people.

@@ -19,16 +19,24 @@ type ApplyOptions struct {
 	// Force takes fields over that other managers set to other values; without it that is
 	// ErrConflict, with a cause for each field.
 	Force bool
+	// PerObject applies every document of a set by itself: one that fails has its error in
+	// its result and keeps no other from being applied.
+	PerObject bool
 }
 
 // ApplyResult is what became of one document.
 type ApplyResult struct {
 	Key resource.Key
-	// Outcome: created, configured or unchanged.
+	// Outcome: created, configured, unchanged, or with PerObject also Failed.
 	Outcome string
 	// Object as it is stored; nil when the answer to a very large set had no room for it.
 	Object resource.Object
+	// Err is why the document failed, an *Error.
+	Err error
 }
+
+// Failed is the outcome of a document that was to be applied by itself and was not.
+const Failed = "failed"
 
 // Apply creates or changes the object of one document, as an ApplySet of it does.
 func (c *Client) Apply(ctx context.Context, doc resource.Document, opts ApplyOptions) (ApplyResult, error) {
@@ -45,7 +53,7 @@ func (c *Client) Apply(ctx context.Context, doc resource.Document, opts ApplyOpt
 
 func applyRequest(doc resource.Document, opts ApplyOptions) (*v1alpha1.ApplyRequest, error) {
 	data, err := doc.EncodeJSON()
-	return &v1alpha1.ApplyRequest{Json: data, Source: doc.Source, FieldManager: opts.Manager, DryRun: opts.DryRun, Force: opts.Force}, err
+	return &v1alpha1.ApplyRequest{Json: data, Source: doc.Source, FieldManager: opts.Manager, DryRun: opts.DryRun, Force: opts.Force, PerObject: opts.PerObject}, err
 }
 
 func (c *Client) result(r *v1alpha1.ApplyResult) (ApplyResult, error) {
@@ -53,6 +61,9 @@ func (c *Client) result(r *v1alpha1.ApplyResult) (ApplyResult, error) {
 	result := ApplyResult{
 		Key:     resource.Key{Kind: k.GetKind(), Namespace: k.GetNamespace(), Name: k.GetName()},
 		Outcome: r.GetResult(),
+	}
+	if st := r.GetError(); st != nil {
+		result.Err = c.hinted(fromStatus(st))
 	}
 	if r.GetObject() == nil {
 		return result, nil
@@ -62,8 +73,8 @@ func (c *Client) result(r *v1alpha1.ApplyResult) (ApplyResult, error) {
 	return result, err
 }
 
-// ApplySet creates or changes the objects of the documents, all of them or none; results
-// are in the order of the documents. Causes of an *Error name the documents' files and lines.
+// ApplySet creates or changes the objects of the documents, all of them or none, or with
+// PerObject each by itself; results are in the order of the documents. Causes of an *Error name the documents' files and lines.
 func (c *Client) ApplySet(ctx context.Context, docs []resource.Document, opts ApplyOptions) ([]ApplyResult, error) {
 	bounded, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel() // a stream that is left early ends
@@ -95,6 +106,10 @@ func (c *Client) ApplySet(ctx context.Context, docs []resource.Document, opts Ap
 	for i, r := range resp.GetResults() {
 		if results[i], err = c.result(r); err != nil {
 			return nil, err
+		}
+		if results[i].Err != nil {
+			results[i].Key = resource.KeyOf(docs[i].Object) // the daemon may not have got that far
+			results[i].Err = locate(results[i].Err, docs)
 		}
 	}
 	return results, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -52,10 +53,29 @@ func (d Document) Place(errs FieldErrors) FieldErrors {
 // The error is FieldErrors over all documents, at most MaxFieldErrors. A null value is a
 // field that was not written. YAML merge keys are refused, aliases are bounded.
 func DecodeDocuments(reg *Registry, source string, data []byte) ([]Document, error) {
-	if err := checkText(source, data); err != nil {
-		return nil, FieldErrors{err}
-	}
 	d := &decoder{reg: reg, source: source}
+	if err := d.documents(data); err != nil {
+		return nil, err
+	}
+	return d.docs, nil
+}
+
+// DecodeEach is DecodeDocuments for a caller who goes on without the documents that are
+// wrong: their errors are in wrong, by their Index. total counts both. The error is about
+// text that is no YAML, or too much of it.
+func DecodeEach(reg *Registry, source string, data []byte) (docs []Document, wrong map[int]FieldErrors, total int, err error) {
+	d := &decoder{reg: reg, source: source, wrong: map[int]FieldErrors{}}
+	if err := d.documents(data); err != nil {
+		return nil, nil, 0, err
+	}
+	return d.docs, d.wrong, d.index, nil
+}
+
+// documents decodes all documents of a text.
+func (d *decoder) documents(data []byte) error {
+	if err := checkText(d.source, data); err != nil {
+		return FieldErrors{err}
+	}
 	tree := newTreeReader(data)
 	for len(d.errs) <= MaxFieldErrors {
 		node, err := tree.next()
@@ -70,18 +90,18 @@ func DecodeDocuments(reg *Registry, source string, data []byte) ([]Document, err
 			d.document(node)
 		}
 		if d.index > MaxDocuments {
-			d.errs = append(d.errs, sourceError(source, node.Line, ReasonTooLong, "").withFound(
+			d.errs = append(d.errs, sourceError(d.source, node.Line, ReasonTooLong, "").withFound(
 				fmt.Sprintf("more than %d documents", MaxDocuments), "a smaller set: split the file"))
 			break
 		}
 	}
 	if len(d.errs) > 0 {
-		return nil, d.errs.Bounded()
+		return d.errs.Bounded()
 	}
-	if len(d.docs) == 0 {
-		return nil, FieldErrors{noDocuments(source, data)}
+	if d.index == 0 {
+		return FieldErrors{noDocuments(d.source, data)}
 	}
-	return d.docs, nil
+	return nil
 }
 
 // DecodeJSON reads one object from JSON (or YAML), as strict as DecodeDocuments except
@@ -137,9 +157,24 @@ type decoder struct {
 	nameOptional bool
 	docs         []Document
 	errs         FieldErrors
-	index        int // of the document being read
-	aliasCost    int // spent so far, see maxAliasCost
-	inAlias      int // depth of aliases being expanded
+	index        int                 // of the document being read
+	aliasCost    int                 // spent so far, see maxAliasCost
+	inAlias      int                 // depth of aliases being expanded
+	wrong        map[int]FieldErrors // when set, the errors of documents go here, not to errs
+	wrongErrors  int                 // all of them
+}
+
+// done ends a document, whose errors are those from the given one on.
+func (d *decoder) done(before int) {
+	if errs := d.errs[before:]; d.wrong != nil && len(errs) > 0 {
+		if errs = slices.Clone(errs).Bounded(); d.wrongErrors > maxCollected {
+			errs = errs[:1] // of so many, the first of each must do
+		}
+		d.wrong[d.index] = errs
+		d.wrongErrors += len(errs)
+		d.errs = d.errs[:before]
+	}
+	d.index++
 }
 
 func (d *decoder) syntax(err error) {
@@ -168,8 +203,9 @@ func (d *decoder) fail(n *yaml.Node, e *FieldError) {
 // document decodes one document, or each item of a List.
 func (d *decoder) document(n *yaml.Node) {
 	if n.Kind != yaml.MappingNode {
+		before := len(d.errs)
 		d.fail(n, wrongType("", n, "a mapping with apiVersion, kind and metadata"))
-		d.index++
+		d.done(before)
 		return
 	}
 	if items := listItems(n); items != nil {
@@ -205,7 +241,7 @@ func child(n *yaml.Node, key string) *yaml.Node {
 // object decodes one object and adds it to the documents when nothing is wrong with it.
 func (d *decoder) object(n *yaml.Node) {
 	before := len(d.errs)
-	defer func() { d.index++ }()
+	defer d.done(before)
 	n, done := d.resolve(n, "")
 	defer done()
 	if n == nil {

@@ -243,10 +243,10 @@ func TestApplySetBounds(t *testing.T) {
 }
 
 func TestApplyResponseFits(t *testing.T) {
-	results := make([]apply.Result, 50)
+	results := make([]apply.Each, 50)
 	for i := range results {
 		obj := namespace(fmt.Sprint("n", i), strings.Repeat("x", 100*i))
-		results[i] = apply.Result{Key: resource.KeyOf(obj), Outcome: apply.Created, Object: obj}
+		results[i].Result = apply.Result{Key: resource.KeyOf(obj), Outcome: apply.Created, Object: obj}
 	}
 	for _, limit := range []int{50 * maxResultBytes, 30_000, 100_000, MaxSendBytes} {
 		resp, err := applyResponse(results, limit)

@@ -18,6 +18,8 @@ import (
 type Applier interface {
 	// ApplySet creates or changes all documents, or none.
 	ApplySet(ctx context.Context, docs []resource.Document, opts apply.Options) ([]apply.Result, error)
+	// ApplyEach creates or changes every document by itself.
+	ApplyEach(ctx context.Context, docs []resource.Document, opts apply.Options) ([]apply.Each, error)
 	Create(ctx context.Context, obj resource.Object, opts ...apply.Options) (resource.Object, error)
 	Update(ctx context.Context, obj resource.Object, opts ...apply.Options) (resource.Object, error)
 	UpdateStatus(ctx context.Context, obj resource.Object, opts ...apply.Options) (resource.Object, error)

@@ -66,11 +66,12 @@ func (s *rest) applyOne(w http.ResponseWriter, r *http.Request, c call, b *body,
 
 // applyResult is one item of the answer to a set.
 type applyResult struct {
-	Kind      string          `json:"kind"`
+	Kind      string          `json:"kind,omitempty"`
 	Namespace string          `json:"namespace,omitempty"`
-	Name      string          `json:"name"`
+	Name      string          `json:"name,omitempty"`
 	Result    string          `json:"result"`
 	Object    json.RawMessage `json:"object,omitempty"`
+	Error     json.RawMessage `json:"error,omitempty"`
 }
 
 type applyResultList struct {
@@ -79,25 +80,24 @@ type applyResultList struct {
 	Items      []applyResult `json:"items"`
 }
 
-// applySet is POST of a set of documents: all of them or none. ?source= names the text
-// in error messages.
+// applySet is POST of a set of documents: all of them or none, with ?perObject=1 each by
+// itself. ?source= names the text in error messages.
 func (s *rest) applySet(w http.ResponseWriter, r *http.Request, _ call) error {
 	opts, err := applyOptions(r)
 	if err != nil {
 		return err
 	}
-	docs, held, err := s.readDocuments(w, r)
+	results, err := s.applyDocuments(w, r, opts)
 	if err != nil {
 		return err
 	}
-	defer held.release()
-	results, err := s.core.applySet(r.Context(), docs, opts)
-	if err != nil {
-		return err
-	}
+	errs := eachErrors{room: maxEachErrorBytes}
 	items := make([]applyResult, len(results))
 	for i, res := range results {
 		items[i] = applyResult{Kind: res.Key.Kind, Namespace: res.Key.Namespace, Name: res.Key.Name, Result: res.Outcome}
+		if res.Err != nil {
+			items[i].Error = apistatus.JSON(errs.status(res))
+		}
 		if res.Object == nil {
 			continue
 		}
@@ -113,14 +113,48 @@ func (s *rest) applySet(w http.ResponseWriter, r *http.Request, _ call) error {
 	return nil
 }
 
+// applyDocuments applies the documents of the body.
+func (s *rest) applyDocuments(w http.ResponseWriter, r *http.Request, opts apply.Options) ([]apply.Each, error) {
+	if isTrue(r, "perObject") {
+		return s.applyEach(w, r, opts)
+	}
+	docs, held, err := s.readDocuments(w, r)
+	if err != nil {
+		return nil, err
+	}
+	defer held.release()
+	results, err := s.core.applySet(r.Context(), docs, opts)
+	if err != nil {
+		return nil, err
+	}
+	each := make([]apply.Each, len(results))
+	for i, r := range results {
+		each[i].Result = r
+	}
+	return each, nil
+}
+
+func (s *rest) applyEach(w http.ResponseWriter, r *http.Request, opts apply.Options) ([]apply.Each, error) {
+	source, b, err := s.readSet(w, r)
+	if err != nil {
+		return nil, err
+	}
+	defer b.release()
+	docs, wrong, total, err := resource.DecodeEach(s.core.registry, source, b.data)
+	if err != nil {
+		return nil, err
+	}
+	set := partSet{docs: docs, wrong: make(map[int]error, len(wrong)), total: total}
+	for i, errs := range wrong {
+		set.wrong[i] = errs
+	}
+	return s.core.applyEach(r.Context(), set, opts)
+}
+
 // readDocuments decodes the body as a set of documents; the body must be released when
 // nothing refers to them any more.
 func (s *rest) readDocuments(w http.ResponseWriter, r *http.Request) ([]resource.Document, *body, error) {
-	source := r.URL.Query().Get("source")
-	if len(source) > maxSourceBytes {
-		return nil, nil, apistatus.New(apistatus.BadRequest, "source has %d bytes, allowed are %d", len(source), maxSourceBytes)
-	}
-	b, err := s.readBody(w, r, append([]string{typeApply}, documentTypes...)...)
+	source, b, err := s.readSet(w, r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -130,6 +164,16 @@ func (s *rest) readDocuments(w http.ResponseWriter, r *http.Request) ([]resource
 		return nil, nil, err
 	}
 	return docs, b, nil
+}
+
+// readSet reads the body of a set and what it is to be called.
+func (s *rest) readSet(w http.ResponseWriter, r *http.Request) (source string, b *body, err error) {
+	source = r.URL.Query().Get("source")
+	if len(source) > maxSourceBytes {
+		return "", nil, apistatus.New(apistatus.BadRequest, "source has %d bytes, allowed are %d", len(source), maxSourceBytes)
+	}
+	b, err = s.readBody(w, r, append([]string{typeApply}, documentTypes...)...)
+	return source, b, err
 }
 
 // maxSourceBytes bounds ?source=, a file name.

@@ -633,7 +633,10 @@ type ApplyRequest struct {
 	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
 	// True takes fields over that other managers set to other values, which otherwise is a
 	// conflict; the first request's counts.
-	Force         bool `protobuf:"varint,5,opt,name=force" json:"force,omitempty"`
+	Force bool `protobuf:"varint,5,opt,name=force" json:"force,omitempty"`
+	// True applies each document of a set by itself: one that fails keeps no other from
+	// being applied, and its result tells why; the first request's counts.
+	PerObject     bool `protobuf:"varint,6,opt,name=per_object,json=perObject" json:"per_object,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -703,6 +706,13 @@ func (x *ApplyRequest) GetForce() bool {
 	return false
 }
 
+func (x *ApplyRequest) GetPerObject() bool {
+	if x != nil {
+		return x.PerObject
+	}
+	return false
+}
+
 // ApplySetResponse has a result per object, in the order of the requests.
 type ApplySetResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -752,9 +762,11 @@ func (x *ApplySetResponse) GetResults() []*ApplyResult {
 type ApplyResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Key   *ObjectKey             `protobuf:"bytes,1,opt,name=key" json:"key,omitempty"`
-	// Result: created, configured or unchanged.
-	Result        string     `protobuf:"bytes,2,opt,name=result" json:"result,omitempty"`
-	Object        *anypb.Any `protobuf:"bytes,3,opt,name=object" json:"object,omitempty"`
+	// Result: created, configured, unchanged, or with per_object also failed.
+	Result string     `protobuf:"bytes,2,opt,name=result" json:"result,omitempty"`
+	Object *anypb.Any `protobuf:"bytes,3,opt,name=object" json:"object,omitempty"`
+	// Error says why the document failed.
+	Error         *Status `protobuf:"bytes,4,opt,name=error" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -806,6 +818,13 @@ func (x *ApplyResult) GetResult() string {
 func (x *ApplyResult) GetObject() *anypb.Any {
 	if x != nil {
 		return x.Object
+	}
+	return nil
+}
+
+func (x *ApplyResult) GetError() *Status {
+	if x != nil {
+		return x.Error
 	}
 	return nil
 }
@@ -1868,19 +1887,22 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\rUpdateRequest\x12,\n" +
 	"\x06object\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\x06object\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12#\n" +
-	"\rfield_manager\x18\x03 \x01(\tR\ffieldManager\"\x8e\x01\n" +
+	"\rfield_manager\x18\x03 \x01(\tR\ffieldManager\"\xad\x01\n" +
 	"\fApplyRequest\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12#\n" +
 	"\rfield_manager\x18\x03 \x01(\tR\ffieldManager\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x14\n" +
-	"\x05force\x18\x05 \x01(\bR\x05force\"M\n" +
+	"\x05force\x18\x05 \x01(\bR\x05force\x12\x1d\n" +
+	"\n" +
+	"per_object\x18\x06 \x01(\bR\tperObject\"M\n" +
 	"\x10ApplySetResponse\x129\n" +
-	"\aresults\x18\x01 \x03(\v2\x1f.proximity.v1alpha1.ApplyResultR\aresults\"\x84\x01\n" +
+	"\aresults\x18\x01 \x03(\v2\x1f.proximity.v1alpha1.ApplyResultR\aresults\"\xb6\x01\n" +
 	"\vApplyResult\x12/\n" +
 	"\x03key\x18\x01 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\x12\x16\n" +
 	"\x06result\x18\x02 \x01(\tR\x06result\x12,\n" +
-	"\x06object\x18\x03 \x01(\v2\x14.google.protobuf.AnyR\x06object\"\x96\x01\n" +
+	"\x06object\x18\x03 \x01(\v2\x14.google.protobuf.AnyR\x06object\x120\n" +
+	"\x05error\x18\x04 \x01(\v2\x1a.proximity.v1alpha1.StatusR\x05error\"\x96\x01\n" +
 	"\rDeleteRequest\x12/\n" +
 	"\x03key\x18\x01 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12)\n" +
@@ -2030,47 +2052,48 @@ var file_proximity_v1alpha1_service_proto_depIdxs = []int32{
 	11, // 6: proximity.v1alpha1.ApplySetResponse.results:type_name -> proximity.v1alpha1.ApplyResult
 	0,  // 7: proximity.v1alpha1.ApplyResult.key:type_name -> proximity.v1alpha1.ObjectKey
 	25, // 8: proximity.v1alpha1.ApplyResult.object:type_name -> google.protobuf.Any
-	0,  // 9: proximity.v1alpha1.DeleteRequest.key:type_name -> proximity.v1alpha1.ObjectKey
-	0,  // 10: proximity.v1alpha1.PatchRequest.key:type_name -> proximity.v1alpha1.ObjectKey
-	0,  // 11: proximity.v1alpha1.PlanRequest.key:type_name -> proximity.v1alpha1.ObjectKey
-	0,  // 12: proximity.v1alpha1.PlanResult.key:type_name -> proximity.v1alpha1.ObjectKey
-	16, // 13: proximity.v1alpha1.PlanResult.changes:type_name -> proximity.v1alpha1.FieldChange
-	17, // 14: proximity.v1alpha1.PlanResult.steps:type_name -> proximity.v1alpha1.PlanStep
-	18, // 15: proximity.v1alpha1.PlanResult.blocked:type_name -> proximity.v1alpha1.PlanBlock
-	25, // 16: proximity.v1alpha1.PlanResult.live:type_name -> google.protobuf.Any
-	25, // 17: proximity.v1alpha1.PlanResult.planned:type_name -> google.protobuf.Any
-	21, // 18: proximity.v1alpha1.KindsResponse.kinds:type_name -> proximity.v1alpha1.KindInfo
-	23, // 19: proximity.v1alpha1.Status.details:type_name -> proximity.v1alpha1.StatusDetails
-	24, // 20: proximity.v1alpha1.StatusDetails.causes:type_name -> proximity.v1alpha1.StatusCause
-	1,  // 21: proximity.v1alpha1.ResourceService.Get:input_type -> proximity.v1alpha1.GetRequest
-	3,  // 22: proximity.v1alpha1.ResourceService.List:input_type -> proximity.v1alpha1.ListRequest
-	5,  // 23: proximity.v1alpha1.ResourceService.Watch:input_type -> proximity.v1alpha1.WatchRequest
-	7,  // 24: proximity.v1alpha1.ResourceService.Create:input_type -> proximity.v1alpha1.CreateRequest
-	8,  // 25: proximity.v1alpha1.ResourceService.Update:input_type -> proximity.v1alpha1.UpdateRequest
-	8,  // 26: proximity.v1alpha1.ResourceService.UpdateStatus:input_type -> proximity.v1alpha1.UpdateRequest
-	9,  // 27: proximity.v1alpha1.ResourceService.Apply:input_type -> proximity.v1alpha1.ApplyRequest
-	9,  // 28: proximity.v1alpha1.ResourceService.ApplySet:input_type -> proximity.v1alpha1.ApplyRequest
-	14, // 29: proximity.v1alpha1.ResourceService.Plan:input_type -> proximity.v1alpha1.PlanRequest
-	13, // 30: proximity.v1alpha1.ResourceService.Patch:input_type -> proximity.v1alpha1.PatchRequest
-	12, // 31: proximity.v1alpha1.ResourceService.Delete:input_type -> proximity.v1alpha1.DeleteRequest
-	19, // 32: proximity.v1alpha1.ResourceService.Kinds:input_type -> proximity.v1alpha1.KindsRequest
-	2,  // 33: proximity.v1alpha1.ResourceService.Get:output_type -> proximity.v1alpha1.ObjectResponse
-	4,  // 34: proximity.v1alpha1.ResourceService.List:output_type -> proximity.v1alpha1.ListResponse
-	6,  // 35: proximity.v1alpha1.ResourceService.Watch:output_type -> proximity.v1alpha1.WatchEvent
-	2,  // 36: proximity.v1alpha1.ResourceService.Create:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 37: proximity.v1alpha1.ResourceService.Update:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 38: proximity.v1alpha1.ResourceService.UpdateStatus:output_type -> proximity.v1alpha1.ObjectResponse
-	11, // 39: proximity.v1alpha1.ResourceService.Apply:output_type -> proximity.v1alpha1.ApplyResult
-	10, // 40: proximity.v1alpha1.ResourceService.ApplySet:output_type -> proximity.v1alpha1.ApplySetResponse
-	15, // 41: proximity.v1alpha1.ResourceService.Plan:output_type -> proximity.v1alpha1.PlanResult
-	2,  // 42: proximity.v1alpha1.ResourceService.Patch:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 43: proximity.v1alpha1.ResourceService.Delete:output_type -> proximity.v1alpha1.ObjectResponse
-	20, // 44: proximity.v1alpha1.ResourceService.Kinds:output_type -> proximity.v1alpha1.KindsResponse
-	33, // [33:45] is the sub-list for method output_type
-	21, // [21:33] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	22, // 9: proximity.v1alpha1.ApplyResult.error:type_name -> proximity.v1alpha1.Status
+	0,  // 10: proximity.v1alpha1.DeleteRequest.key:type_name -> proximity.v1alpha1.ObjectKey
+	0,  // 11: proximity.v1alpha1.PatchRequest.key:type_name -> proximity.v1alpha1.ObjectKey
+	0,  // 12: proximity.v1alpha1.PlanRequest.key:type_name -> proximity.v1alpha1.ObjectKey
+	0,  // 13: proximity.v1alpha1.PlanResult.key:type_name -> proximity.v1alpha1.ObjectKey
+	16, // 14: proximity.v1alpha1.PlanResult.changes:type_name -> proximity.v1alpha1.FieldChange
+	17, // 15: proximity.v1alpha1.PlanResult.steps:type_name -> proximity.v1alpha1.PlanStep
+	18, // 16: proximity.v1alpha1.PlanResult.blocked:type_name -> proximity.v1alpha1.PlanBlock
+	25, // 17: proximity.v1alpha1.PlanResult.live:type_name -> google.protobuf.Any
+	25, // 18: proximity.v1alpha1.PlanResult.planned:type_name -> google.protobuf.Any
+	21, // 19: proximity.v1alpha1.KindsResponse.kinds:type_name -> proximity.v1alpha1.KindInfo
+	23, // 20: proximity.v1alpha1.Status.details:type_name -> proximity.v1alpha1.StatusDetails
+	24, // 21: proximity.v1alpha1.StatusDetails.causes:type_name -> proximity.v1alpha1.StatusCause
+	1,  // 22: proximity.v1alpha1.ResourceService.Get:input_type -> proximity.v1alpha1.GetRequest
+	3,  // 23: proximity.v1alpha1.ResourceService.List:input_type -> proximity.v1alpha1.ListRequest
+	5,  // 24: proximity.v1alpha1.ResourceService.Watch:input_type -> proximity.v1alpha1.WatchRequest
+	7,  // 25: proximity.v1alpha1.ResourceService.Create:input_type -> proximity.v1alpha1.CreateRequest
+	8,  // 26: proximity.v1alpha1.ResourceService.Update:input_type -> proximity.v1alpha1.UpdateRequest
+	8,  // 27: proximity.v1alpha1.ResourceService.UpdateStatus:input_type -> proximity.v1alpha1.UpdateRequest
+	9,  // 28: proximity.v1alpha1.ResourceService.Apply:input_type -> proximity.v1alpha1.ApplyRequest
+	9,  // 29: proximity.v1alpha1.ResourceService.ApplySet:input_type -> proximity.v1alpha1.ApplyRequest
+	14, // 30: proximity.v1alpha1.ResourceService.Plan:input_type -> proximity.v1alpha1.PlanRequest
+	13, // 31: proximity.v1alpha1.ResourceService.Patch:input_type -> proximity.v1alpha1.PatchRequest
+	12, // 32: proximity.v1alpha1.ResourceService.Delete:input_type -> proximity.v1alpha1.DeleteRequest
+	19, // 33: proximity.v1alpha1.ResourceService.Kinds:input_type -> proximity.v1alpha1.KindsRequest
+	2,  // 34: proximity.v1alpha1.ResourceService.Get:output_type -> proximity.v1alpha1.ObjectResponse
+	4,  // 35: proximity.v1alpha1.ResourceService.List:output_type -> proximity.v1alpha1.ListResponse
+	6,  // 36: proximity.v1alpha1.ResourceService.Watch:output_type -> proximity.v1alpha1.WatchEvent
+	2,  // 37: proximity.v1alpha1.ResourceService.Create:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 38: proximity.v1alpha1.ResourceService.Update:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 39: proximity.v1alpha1.ResourceService.UpdateStatus:output_type -> proximity.v1alpha1.ObjectResponse
+	11, // 40: proximity.v1alpha1.ResourceService.Apply:output_type -> proximity.v1alpha1.ApplyResult
+	10, // 41: proximity.v1alpha1.ResourceService.ApplySet:output_type -> proximity.v1alpha1.ApplySetResponse
+	15, // 42: proximity.v1alpha1.ResourceService.Plan:output_type -> proximity.v1alpha1.PlanResult
+	2,  // 43: proximity.v1alpha1.ResourceService.Patch:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 44: proximity.v1alpha1.ResourceService.Delete:output_type -> proximity.v1alpha1.ObjectResponse
+	20, // 45: proximity.v1alpha1.ResourceService.Kinds:output_type -> proximity.v1alpha1.KindsResponse
+	34, // [34:46] is the sub-list for method output_type
+	22, // [22:34] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_service_proto_init() }

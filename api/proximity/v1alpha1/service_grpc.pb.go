@@ -54,8 +54,8 @@ type ResourceServiceClient interface {
 	UpdateStatus(ctx context.Context, in *UpdateRequest, opts ...grpc.CallOption) (*ObjectResponse, error)
 	// Apply creates or changes one object, as an ApplySet of one document does.
 	Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResult, error)
-	// ApplySet creates or changes a set of objects, all of them or none. The stream carries
-	// at most 20,000 objects and 64 MiB.
+	// ApplySet creates or changes a set of objects, all of them or none, or each by itself.
+	// The stream carries at most 20,000 objects and 64 MiB.
 	ApplySet(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ApplyRequest, ApplySetResponse], error)
 	// Plan tells what applying documents or deleting objects would do, and changes nothing. The
 	// stream carries as much as ApplySet's; the answers, one for each request, come when it is
@@ -233,8 +233,8 @@ type ResourceServiceServer interface {
 	UpdateStatus(context.Context, *UpdateRequest) (*ObjectResponse, error)
 	// Apply creates or changes one object, as an ApplySet of one document does.
 	Apply(context.Context, *ApplyRequest) (*ApplyResult, error)
-	// ApplySet creates or changes a set of objects, all of them or none. The stream carries
-	// at most 20,000 objects and 64 MiB.
+	// ApplySet creates or changes a set of objects, all of them or none, or each by itself.
+	// The stream carries at most 20,000 objects and 64 MiB.
 	ApplySet(grpc.ClientStreamingServer[ApplyRequest, ApplySetResponse]) error
 	// Plan tells what applying documents or deleting objects would do, and changes nothing. The
 	// stream carries as much as ApplySet's; the answers, one for each request, come when it is

@@ -168,6 +168,16 @@ func build(reason, message string) *v1alpha1.Status {
 	}
 }
 
+// Short returns a Status with the beginning of its message, of at most limit bytes, and
+// without causes.
+func Short(st *v1alpha1.Status, limit int) *v1alpha1.Status {
+	short := build(st.GetReason(), shorten(st.GetMessage(), limit))
+	if d := st.GetDetails(); d != nil {
+		short.Details = &v1alpha1.StatusDetails{Kind: d.GetKind(), Namespace: d.GetNamespace(), Name: d.GetName()}
+	}
+	return short
+}
+
 // shorten cuts a text to at most limit bytes of valid UTF-8, as protobuf demands of strings.
 func shorten(s string, limit int) string {
 	if len(s) > limit {

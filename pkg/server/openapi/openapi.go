@@ -149,13 +149,14 @@ func (d *document) fixed() {
 		"apiVersion": object{"type": "string"}, "kind": object{"type": "string", "enum": []string{"ApplyResultList"}},
 		"items": object{"type": "array", "items": object{"type": "object", "properties": object{
 			"kind": object{"type": "string"}, "namespace": object{"type": "string"}, "name": object{"type": "string"},
-			"result": object{"type": "string", "enum": []string{"created", "configured", "unchanged"}},
-			"object": object{"type": "object"},
+			"result": object{"type": "string", "enum": []string{"created", "configured", "unchanged", "failed"}},
+			"object": object{"type": "object"}, "error": refTo("Status"),
 		}}},
 	}}
-	d.add(root+"/apply", "post", "applySet", "Apply a set of documents: all of them or none",
+	d.add(root+"/apply", "post", "applySet", "Apply a set of documents: all of them or none, or each by itself",
 		answer("A result per document.", refTo("ApplyResultList")),
-		query("fieldManager", "Who owns the fields.", "force", "1: take fields over that other managers set to other values.", "dryRun", "All: validate and report only.", "source", "Name of the text in error messages."),
+		query("fieldManager", "Who owns the fields.", "force", "1: take fields over that other managers set to other values.", "dryRun", "All: validate and report only.", "source", "Name of the text in error messages.",
+			"perObject", "1: apply each document by itself; those that fail have an error in their result."),
 		body("application/yaml", object{"type": "string"}, true))
 	d.plan()
 }
