@@ -26,7 +26,10 @@ type Deps struct {
 	Clusters *cluster.Set
 	// Secrets opens what specs refer to.
 	Secrets *secretref.Resolver
-	Log     *slog.Logger
+	// Dial and Configured are how connections are made; see the controller of kind Cluster.
+	Dial       func(name string, s cluster.Settings) (*cluster.Connection, error)
+	Configured func(name string) (cluster.Settings, bool)
+	Log        *slog.Logger
 	// Probe is the period after which the outside is looked at again; 0: each kind's own.
 	Probe time.Duration
 }
@@ -36,7 +39,7 @@ func All(d Deps) []*runtime.Controller {
 	board := live.NewBoard()
 	return []*runtime.Controller{
 		namespace.New(),
-		clustercontroller.New(d.Clusters),
+		clustercontroller.New(clustercontroller.Deps{Clusters: d.Clusters, Dial: d.Dial, Configured: d.Configured, Secrets: d.Secrets}),
 		bridge.New(bridge.Deps{Clusters: d.Clusters, Log: d.Log, Probe: d.Probe}),
 		appliance.New(appliance.Deps{Clusters: d.Clusters, Board: board, Log: d.Log, Probe: d.Probe}),
 		app.New(app.Deps{Clusters: d.Clusters, Board: board, Log: d.Log, Probe: d.Probe}),

@@ -11,6 +11,7 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
@@ -181,6 +182,36 @@ func TestOperationsAreForgotten(t *testing.T) {
 		time.Sleep(25 * time.Hour)
 		if n := len(w.list("Operation")); n != 0 {
 			t.Errorf("%d are kept for more than a day", n)
+		}
+	})
+}
+
+// An examination finds what is wrong with a connection and changes nothing.
+func TestExamine(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deployed()
+		w.must(w.admin.CreateNetwork(w.Context(), nodeName, proxmox.InterfaceSpec{Iface: "vmbr7", Type: "bridge", Autostart: true}))
+		writes := w.node.Stats().Writes
+		op := &v1alpha1.Operation{
+			ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Operation"),
+			Metadata: &v1alpha1.ObjectMeta{Namespace: resource.SystemNamespace, Name: "examine"},
+			Spec: &v1alpha1.OperationSpec{
+				Action: proto.String("Examine"), Target: &v1alpha1.ObjectReference{Kind: proto.String("Cluster"), Name: proto.String("default")},
+			},
+		}
+		_, err := w.applier.Create(w.Context(), op)
+		w.must(err)
+		key := resource.KeyOf(op)
+		w.until("examined", w.ended(key, "Succeeded", "Succeeded"))
+		found := map[string]string{}
+		for _, c := range w.operation(key).GetChecks() {
+			found[c.GetName()] = c.GetStatus()
+		}
+		if len(found) < 10 || found["API"] != "Pass" || found["NetworkStaged"] != "Fail" || found["GuestAccess"] != "Pass" {
+			t.Errorf("found %v", found)
+		}
+		if n := w.node.Stats().Writes - writes; n != 0 {
+			t.Errorf("%d writes to the node", n)
 		}
 	})
 }

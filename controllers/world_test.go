@@ -197,7 +197,7 @@ func (w *world) start() *daemon {
 	w.must(err)
 	way, err := guest.NewOnNode(&mortalShell{daemon: d, shell: d.shell}, guest.ModeAttach)
 	w.must(err)
-	conn := &cluster.Connection{Name: cluster.DefaultName, API: d.api, Guests: way, Installation: installation}
+	conn := &cluster.Connection{Name: cluster.DefaultName, API: d.api, Guests: way, Installation: installation, Endpoint: "https://node", Identity: creds.TokenID, Mode: cluster.AccessSSH}
 	if w.hostAccess {
 		conn.Host = way
 	}

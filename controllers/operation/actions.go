@@ -41,12 +41,24 @@ type outcome struct {
 	message string
 	result  map[string]string
 	log     []string
+	checks  []*v1alpha1.Check
 }
 
-// target finds the guest to act on; one that is not there yet is waited for.
-func (r *reconciler) target(ctx context.Context, s *session) (*target, error) {
+// subject is what an action works on.
+type subject interface {
+	// label names it for people.
+	label() string
+	do(ctx context.Context, spec *v1alpha1.OperationSpec) (outcome, error)
+}
+
+func (t *target) label() string { return t.name }
+
+// target finds what to act on; a guest that is not there yet is waited for.
+func (r *reconciler) target(ctx context.Context, s *session) (subject, error) {
 	ref, action := s.Object.GetSpec().GetTarget(), s.Object.GetSpec().GetAction()
 	switch {
+	case ref.GetKind() == "Cluster" && action == "Examine":
+		return r.clusterTarget(ctx, s, ref)
 	case ref.GetKind() == "Appliance":
 		return r.applianceTarget(ctx, s, ref)
 	case ref.GetKind() == "App" && action == "CollectLogs":

@@ -1,7 +1,7 @@
 // Package operation reconciles kind Operation: it carries out an imperative wish, once.
 //
-// Reads: Operation, Appliance. Owns nothing outside; the actions act on the appliance's
-// guest through its agent.
+// Reads: Operation, Appliance, App, Cluster. Owns nothing outside; the actions act on the
+// appliance's guest through its agent, on an App's guest, or look at a Cluster.
 //
 // An operation never runs twice: the phase Running is durable before the action begins,
 // and an operation that is found Running after a restart of the daemon has Failed, with a
@@ -150,7 +150,7 @@ func (r *reconciler) run(ctx context.Context, s *session, uid string) error {
 	actx, cancel := context.WithTimeout(ctx, max(left, time.Second))
 	defer cancel()
 	out, err := target.do(actx, s.Object.GetSpec())
-	s.Object.Status.Result, s.Object.Status.Log = out.result, out.log
+	s.Object.Status.Result, s.Object.Status.Log, s.Object.Status.Checks = out.result, out.log, out.checks
 	switch {
 	case errors.Is(actx.Err(), context.DeadlineExceeded):
 		r.finish(s, failed, "TimedOut", "not done within %s", timeout)
@@ -161,7 +161,7 @@ func (r *reconciler) run(ctx context.Context, s *session, uid string) error {
 	default:
 		r.finish(s, succeeded, "Succeeded", "%s", out.message)
 	}
-	s.Normal(ctx, s.Object.Status.GetPhase(), "%s of %s: %s", s.Object.GetSpec().GetAction(), target.name, s.Object.Status.GetMessage())
+	s.Normal(ctx, s.Object.Status.GetPhase(), "%s of %s: %s", s.Object.GetSpec().GetAction(), target.label(), s.Object.Status.GetMessage())
 	return nil
 }
 

@@ -124,9 +124,26 @@ func (c *fakeController) carryOut(tx store.Tx, op *v1alpha1.Operation) error {
 		Log:    []string{"first line of " + op.GetSpec().GetTarget().GetName(), "second \x1b[2Jline"},
 		Result: map[string]string{"target": "10.0.0.1:53"},
 	}
+	if op.GetSpec().GetAction() == "Examine" {
+		op.Status.Log, op.Status.Checks = nil, examinedFor(op.GetSpec().GetTarget().GetName())
+	}
 	if op.GetSpec().GetArguments()["service"] == "broken" {
 		op.Status.Phase, op.Status.Message = proto.String("Failed"), proto.String("there is no service broken")
 	}
 	_, err := tx.UpdateStatus(op)
 	return err
+}
+
+// examinedFor is what an examination finds: nothing wrong, but on a Cluster named broken.
+func examinedFor(cluster string) []*v1alpha1.Check {
+	checks := []*v1alpha1.Check{
+		{Name: proto.String("API"), Status: proto.String("Pass"), Message: proto.String("https://pve:8006 answers")},
+		{Name: proto.String("Clock"), Status: proto.String("Warn"), Message: proto.String("late"), Fix: []string{"timedatectl set-ntp true"}},
+	}
+	if cluster == "broken" {
+		checks = append(checks, &v1alpha1.Check{
+			Name: proto.String("Quorum"), Status: proto.String("Fail"), Message: proto.String("no\x1b[2J quorum"), Fix: []string{"pvecm status", "# wait"},
+		})
+	}
+	return checks
 }

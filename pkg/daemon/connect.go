@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,110 +12,87 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/cluster"
-	"github.com/proximity-pve/proximity/pkg/guest"
-	"github.com/proximity-pve/proximity/pkg/guest/local"
-	"github.com/proximity-pve/proximity/pkg/guest/ssh"
-	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/resource"
-	"github.com/proximity-pve/proximity/pkg/store"
 	"github.com/proximity-pve/proximity/pkg/version"
 )
 
 // maxSecretFile bounds a token's or key's file, in bytes.
 const maxSecretFile = 64 << 10
 
-// connect makes the connection named default. Nothing is sent yet: whether it works is
-// seen on the Cluster object.
-func connect(cfg Config, installation string, reg prometheus.Registerer, log *slog.Logger) (conn *cluster.Connection, closeConn func(), err error) {
-	p := cfg.Proxmox
-	secret := p.tokenSecret
-	if secret == "" {
-		data, err := readSecret(p.TokenSecretFile)
-		if err != nil {
-			return nil, nil, fmt.Errorf("proxmox.tokenSecretFile: %w", err)
-		}
-		secret = strings.TrimSpace(string(data))
+// configurationManager owns the fields of the Cluster `default` that the configuration
+// decides: who writes another value there is told so.
+const configurationManager = "configuration"
+
+// connections returns the set of connections with the configured one in it, so that nothing
+// has to wait for it, and what makes more of them.
+func connections(cfg Config, installation string, reg prometheus.Registerer, log *slog.Logger) (
+	set *cluster.Set, dialer cluster.Dialer, configured func(name string) (cluster.Settings, bool), err error) {
+	if dialer, err = newDialer(installation, reg, log); err != nil {
+		return nil, dialer, nil, err
 	}
+	settings, err := configuredConnection(cfg.Proxmox)
+	if err != nil {
+		return nil, dialer, nil, err
+	}
+	set = cluster.NewSet()
+	if _, _, err = set.Ensure(cluster.DefaultName, settings, dialer.Dial); err != nil {
+		return nil, dialer, nil, fmt.Errorf("proxmox: %w", err)
+	}
+	return set, dialer, func(name string) (cluster.Settings, bool) { return settings, name == cluster.DefaultName }, nil
+}
+
+// newDialer returns what makes connections to Proxmox, with their requests counted.
+func newDialer(installation string, reg prometheus.Registerer, log *slog.Logger) (cluster.Dialer, error) {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "proximity_proxmox_requests_total", Help: "Requests to the Proxmox VE API by method, path and status (0: no answer).",
-	}, []string{"method", "path", "status"})
+		Name: "proximity_proxmox_requests_total", Help: "Requests to the Proxmox VE API by method, path, status (0: no answer) and cluster.",
+	}, []string{"method", "path", "status", "cluster"})
 	if err := reg.Register(requests); err != nil {
-		return nil, nil, err
+		return cluster.Dialer{}, err
 	}
-	client := proxmox.Config{
-		Endpoints: p.Endpoints, TokenID: p.TokenID, TokenSecret: secret, CAFile: p.CAFile,
-		UserAgent: "proximityd/" + version.String(), Log: log,
-		Observe: func(method, path string, status int, _ time.Duration) {
-			requests.WithLabelValues(method, path, fmt.Sprint(status)).Inc()
+	return cluster.Dialer{
+		Installation: installation, UserAgent: "proximityd/" + version.String(), Log: log,
+		Observe: func(name, method, path string, status int, _ time.Duration) {
+			requests.WithLabelValues(method, path, fmt.Sprint(status), name).Inc()
+		},
+	}, nil
+}
+
+// configuredConnection is what the configuration adds to the Cluster `default`: what is
+// secret, and what is of this machine.
+func configuredConnection(p ProxmoxConfig) (cluster.Settings, error) {
+	s := cluster.Settings{
+		Endpoints: p.Endpoints, TokenID: p.TokenID, TokenSecret: p.tokenSecret,
+		Access: cluster.Access{
+			Mode: p.GuestAccess.Mode, Command: p.GuestAccess.Command, User: p.GuestAccess.User,
+			HostKeys: p.GuestAccess.HostKeys, KnownHostsFile: p.GuestAccess.KnownHostsFile, Addresses: p.GuestAccess.Addresses,
 		},
 	}
+	if s.TokenSecret == "" {
+		data, err := readSecret(p.TokenSecretFile)
+		if err != nil {
+			return s, fmt.Errorf("proxmox.tokenSecretFile: %w", err)
+		}
+		s.TokenSecret = strings.TrimSpace(string(data))
+	}
 	if p.Fingerprint != "" {
-		client.Fingerprints = []string{p.Fingerprint}
+		s.Fingerprints = []string{p.Fingerprint}
 	}
-	api, err := proxmox.New(client)
-	if err != nil {
-		return nil, nil, fmt.Errorf("proxmox: %w", err)
-	}
-	way, err := guestAccess(p.GuestAccess, log)
-	if err != nil {
-		api.Close()
-		return nil, nil, fmt.Errorf("proxmox.guestAccess: %w", err)
-	}
-	closeConn = func() {
-		if err := way.Close(); err != nil {
-			log.Debug("close the way into guests", "error", err)
+	if p.CAFile != "" {
+		var err error
+		if s.CABundle, err = os.ReadFile(p.CAFile); err != nil {
+			return s, fmt.Errorf("proxmox.caFile: %w", err)
 		}
-		api.Close()
 	}
-	return &cluster.Connection{Name: cluster.DefaultName, API: api, Guests: way, Host: way, Installation: installation}, closeConn, nil
-}
-
-func guestAccess(g GuestAccess, log *slog.Logger) (*guest.OnNode, error) {
-	mode := guest.ModeAttach
-	if g.Command == "pct" {
-		mode = guest.ModePct
-	}
-	if g.Mode == "local" {
-		name, err := os.Hostname()
+	if s.Access.Mode == cluster.AccessSSH {
+		key, err := readSecret(p.GuestAccess.PrivateKeyFile)
 		if err != nil {
-			return nil, err
+			return s, fmt.Errorf("proxmox.guestAccess.privateKeyFile: %w", err)
 		}
-		// A Proxmox node is called by its short host name.
-		name, _, _ = strings.Cut(name, ".")
-		exec, err := local.New(name, 0)
-		if err != nil {
-			return nil, err
-		}
-		return guest.NewOnNode(exec, mode)
+		s.Access.PrivateKey = key
 	}
-	key, err := readSecret(g.PrivateKeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("privateKeyFile: %w", err)
-	}
-	c := ssh.Config{User: g.User, PrivateKey: key, HostKeys: g.HostKeys, Log: log, Address: nodeAddress(g.Addresses)}
-	if g.KnownHostsFile != "" {
-		c.KnownHosts = []string{g.KnownHostsFile}
-	}
-	exec, err := ssh.New(c)
-	if err != nil {
-		return nil, err
-	}
-	return guest.NewOnNode(exec, mode)
-}
-
-// nodeAddress maps node names to ssh addresses; the entry of the empty name is for all
-// others, and without one it is the name itself.
-func nodeAddress(addrs map[string]string) func(string) string {
-	return func(node string) string {
-		if a := addrs[node]; a != "" {
-			return a
-		}
-		if a := addrs[""]; a != "" {
-			return a
-		}
-		return node + ":22"
-	}
+	return s, nil
 }
 
 // readSecret reads a file that nobody else may read.
@@ -134,9 +110,10 @@ func readSecret(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// ensureCluster writes the configuration's connection as the object that controllers and
-// people read. Its secrets are not part of it.
-func ensureCluster(ctx context.Context, st store.Store, cfg Config) error {
+// ensureCluster applies the configuration's connection as the Cluster `default`, at every
+// start: the fields that it sets are its own, all others are the users'. Its secrets are
+// not part of the object.
+func ensureCluster(ctx context.Context, applier *apply.Applier, registry *resource.Registry, cfg Config) error {
 	p := cfg.Proxmox
 	want := &v1alpha1.Cluster{
 		ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Cluster"),
@@ -154,19 +131,14 @@ func ensureCluster(ctx context.Context, st store.Store, cfg Config) error {
 	if p.Node != "" {
 		want.Spec.Node = proto.String(p.Node)
 	}
-	_, err := st.Update(ctx, func(tx store.Tx) error {
-		cur, err := tx.Get(resource.KeyOf(want))
-		if errors.Is(err, store.ErrNotFound) {
-			_, err = tx.Create(want)
-			return err
-		}
-		if err != nil {
-			return err
-		}
-		next := resource.Clone(cur).(*v1alpha1.Cluster)
-		next.Spec = want.Spec
-		_, err = tx.Update(next)
+	data, err := resource.EncodeJSON(want)
+	if err != nil {
 		return err
-	})
+	}
+	docs, err := resource.DecodeDocuments(registry, "configuration", data)
+	if err != nil {
+		return err
+	}
+	_, err = applier.ApplySet(ctx, docs, apply.Options{Manager: configurationManager, Force: true})
 	return err
 }

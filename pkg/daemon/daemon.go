@@ -87,19 +87,25 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		defer node.Close()
 	}
 
-	conn, closeConn, err := connect(cfg, installation, metrics, log)
+	clusters, dialer, configured, err := connections(cfg, installation, metrics, log)
 	if err != nil {
 		return err
 	}
-	defer closeConn()
+	defer func() {
+		if err := clusters.Close(); err != nil {
+			log.Debug("close the connections to Proxmox", "error", err)
+		}
+	}()
 	applier := apply.New(st, registry).WithKeys(keys)
 	if err := applier.EnsureNamespaces(ctx); err != nil {
 		return fmt.Errorf("make the first namespaces: %w", err)
 	}
-	if err := ensureCluster(ctx, st, cfg); err != nil {
+	if err := ensureCluster(ctx, applier.System(), registry, cfg); err != nil {
 		return fmt.Errorf("make Cluster %s: %w", cluster.DefaultName, err)
 	}
-	manager := runtime.NewManager(st, log, metrics, controllers.All(controllers.Deps{Clusters: cluster.NewSet(conn), Secrets: secretref.New(keys), Log: log})...)
+	manager := runtime.NewManager(st, log, metrics, controllers.All(controllers.Deps{
+		Clusters: clusters, Dial: dialer.Dial, Configured: configured, Secrets: secretref.New(keys), Log: log,
+	})...)
 
 	return serve(ctx, cfg, log, st, metrics, node, applier, manager)
 }

@@ -61,6 +61,8 @@ type Config struct {
 	// the system's authorities decide. Both at once are refused.
 	Fingerprints []string
 	CAFile       string
+	// CAPEM is such authorities in PEM form, instead of a file.
+	CAPEM []byte
 
 	// Concurrency bounds requests under way; 0 means DefaultConcurrency.
 	Concurrency int

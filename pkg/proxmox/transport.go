@@ -66,8 +66,8 @@ func dialTLS(ctx context.Context, d *net.Dialer, cfg *tls.Config, network, addr 
 func newTLSConfig(cfg Config) (*tls.Config, error) {
 	out := &tls.Config{MinVersion: tls.VersionTLS12}
 	switch {
-	case len(cfg.Fingerprints) > 0 && cfg.CAFile != "":
-		return nil, errors.New("proxmox: both fingerprints and a CA file are given")
+	case cfg.CAFile != "" && len(cfg.CAPEM) > 0 || len(cfg.Fingerprints) > 0 && (cfg.CAFile != "" || len(cfg.CAPEM) > 0):
+		return nil, errors.New("proxmox: both fingerprints and authorities are given, or authorities twice")
 	case len(cfg.Fingerprints) > 0:
 		pins, err := parsePins(cfg.Fingerprints)
 		if err != nil {
@@ -82,12 +82,24 @@ func newTLSConfig(cfg Config) (*tls.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("proxmox: CA file: %w", err)
 		}
-		out.RootCAs = x509.NewCertPool()
-		if !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("proxmox: CA file %s has no certificate", cfg.CAFile)
+		if out.RootCAs, err = authorities(pem); err != nil {
+			return nil, fmt.Errorf("proxmox: CA file %s: %w", cfg.CAFile, err)
+		}
+	case len(cfg.CAPEM) > 0:
+		var err error
+		if out.RootCAs, err = authorities(cfg.CAPEM); err != nil {
+			return nil, fmt.Errorf("proxmox: authorities: %w", err)
 		}
 	}
 	return out, nil
+}
+
+func authorities(pem []byte) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, errors.New("there is no certificate in it")
+	}
+	return pool, nil
 }
 
 // pinSet is the set of acceptable leaf certificates, by SHA-256 of their DER form.

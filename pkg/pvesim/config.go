@@ -41,6 +41,12 @@ type Config struct {
 	// for several.
 	ClusterName string
 
+	// ClockOffset is how far the node's clock is ahead of this machine's.
+	ClockOffset time.Duration
+	// Packages are the installed Debian packages of Proxmox VE with their versions; nil is
+	// what belongs to the simulated version.
+	Packages map[string]string
+
 	// AuthDelay is how long a refused authentication takes; the real one takes 3 s.
 	AuthDelay time.Duration
 	// LockTimeout is how long a guest's configuration lock is waited for; 0 is the real
@@ -129,6 +135,9 @@ func (c *Config) fill() error {
 	}
 	if c.Storages == nil {
 		c.Storages = DefaultStorages()
+	}
+	if c.Packages == nil {
+		c.Packages = defaultPackages()
 	}
 	if c.LockTimeout == 0 {
 		c.LockTimeout = defaultLockTimeout

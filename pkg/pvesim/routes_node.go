@@ -8,5 +8,7 @@ var nodeHandlers = map[string]handler{
 	"DELETE /nodes/{node}/tasks/{upid}":     stopTask,
 	"GET /nodes/{node}/tasks/{upid}/log":    taskLog,
 	"GET /nodes/{node}/tasks/{upid}/status": taskStatus,
+	"GET /nodes/{node}/time":                nodeTime,
+	"GET /nodes/{node}/apt/versions":        packageVersions,
 	"GET /nodes/{node}/version":             getVersion,
 }

@@ -21,9 +21,9 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Cluster is a connection to a Proxmox VE node or cluster. The object `default` is
-// made from the daemon's configuration at start; credentials stay in that
-// configuration and are not part of the object.
+// Cluster is a connection to a Proxmox VE node or cluster. The object `default` is kept as
+// the daemon's configuration says; others are made like any object, with their
+// credentials in a Secret.
 type Cluster struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ApiVersion    *string                `protobuf:"bytes,1,opt,name=api_version,json=apiVersion" json:"api_version,omitempty"`
@@ -107,7 +107,8 @@ type ClusterSpec struct {
 	Endpoints []string `protobuf:"bytes,1,rep,name=endpoints" json:"endpoints,omitempty"`
 	// SHA-256 fingerprint of the endpoint's certificate, colon separated.
 	Fingerprint *string `protobuf:"bytes,2,opt,name=fingerprint" json:"fingerprint,omitempty"`
-	// How commands reach guests: ssh or local.
+	// How commands reach guests: ssh (through their node), local (the daemon runs on the only
+	// node), console (through the API alone; nothing can be done on the node itself).
 	GuestAccess *string `protobuf:"bytes,3,opt,name=guest_access,json=guestAccess" json:"guest_access,omitempty"`
 	// First VMID of the range that Apps are allocated from (100 to 999999999).
 	VmidStart *int32 `protobuf:"varint,4,opt,name=vmid_start,json=vmidStart" json:"vmid_start,omitempty"`
@@ -122,9 +123,24 @@ type ClusterSpec struct {
 	// Template for appliances that name none.
 	ApplianceTemplate *string `protobuf:"bytes,9,opt,name=appliance_template,json=applianceTemplate" json:"appliance_template,omitempty"`
 	// Bridge that carries the uplink of appliances that name none.
-	WanBridge     *string `protobuf:"bytes,10,opt,name=wan_bridge,json=wanBridge" json:"wan_bridge,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	WanBridge *string `protobuf:"bytes,10,opt,name=wan_bridge,json=wanBridge" json:"wan_bridge,omitempty"`
+	// Certificate authorities of the endpoints in PEM form, instead of a fingerprint; a
+	// cluster's own is in /etc/pve/pve-root-ca.pem.
+	CaBundle *string `protobuf:"bytes,11,opt,name=ca_bundle,json=caBundle" json:"ca_bundle,omitempty"`
+	// Further fingerprints that may answer, for nodes with certificates of their own.
+	Fingerprints []string `protobuf:"bytes,12,rep,name=fingerprints" json:"fingerprints,omitempty"`
+	// Who the daemon is to Proxmox. Only the cluster `default` may leave it out: the
+	// daemon's configuration has it then.
+	Credentials *ClusterCredentials `protobuf:"bytes,13,opt,name=credentials" json:"credentials,omitempty"`
+	// The way onto the nodes, with guestAccess: ssh. Unset in the cluster `default`: as the
+	// daemon's configuration says.
+	Ssh *ClusterSSH `protobuf:"bytes,14,opt,name=ssh" json:"ssh,omitempty"`
+	// Storage that templates are fetched to; unset: the first one that holds templates.
+	TemplateStorage *string `protobuf:"bytes,15,opt,name=template_storage,json=templateStorage" json:"template_storage,omitempty"`
+	// Where templates come from that are not in Proxmox' own index.
+	TemplateSources []*TemplateSource `protobuf:"bytes,16,rep,name=template_sources,json=templateSources" json:"template_sources,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ClusterSpec) Reset() {
@@ -227,6 +243,260 @@ func (x *ClusterSpec) GetWanBridge() string {
 	return ""
 }
 
+func (x *ClusterSpec) GetCaBundle() string {
+	if x != nil && x.CaBundle != nil {
+		return *x.CaBundle
+	}
+	return ""
+}
+
+func (x *ClusterSpec) GetFingerprints() []string {
+	if x != nil {
+		return x.Fingerprints
+	}
+	return nil
+}
+
+func (x *ClusterSpec) GetCredentials() *ClusterCredentials {
+	if x != nil {
+		return x.Credentials
+	}
+	return nil
+}
+
+func (x *ClusterSpec) GetSsh() *ClusterSSH {
+	if x != nil {
+		return x.Ssh
+	}
+	return nil
+}
+
+func (x *ClusterSpec) GetTemplateStorage() string {
+	if x != nil && x.TemplateStorage != nil {
+		return *x.TemplateStorage
+	}
+	return ""
+}
+
+func (x *ClusterSpec) GetTemplateSources() []*TemplateSource {
+	if x != nil {
+		return x.TemplateSources
+	}
+	return nil
+}
+
+// ClusterCredentials is an API token, or a user with a password. Prefer a token: it can be
+// limited and withdrawn by itself.
+type ClusterCredentials struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// API token, user@realm!name; its secret is in secretRef.
+	TokenId *string `protobuf:"bytes,1,opt,name=token_id,json=tokenId" json:"token_id,omitempty"`
+	// User, user@realm, instead of a token; the password is in secretRef.
+	Username *string `protobuf:"bytes,2,opt,name=username" json:"username,omitempty"`
+	// Where the token's secret or the password is.
+	SecretRef     *SecretKeyRef `protobuf:"bytes,3,opt,name=secret_ref,json=secretRef" json:"secret_ref,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterCredentials) Reset() {
+	*x = ClusterCredentials{}
+	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterCredentials) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterCredentials) ProtoMessage() {}
+
+func (x *ClusterCredentials) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterCredentials.ProtoReflect.Descriptor instead.
+func (*ClusterCredentials) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_cluster_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ClusterCredentials) GetTokenId() string {
+	if x != nil && x.TokenId != nil {
+		return *x.TokenId
+	}
+	return ""
+}
+
+func (x *ClusterCredentials) GetUsername() string {
+	if x != nil && x.Username != nil {
+		return *x.Username
+	}
+	return ""
+}
+
+func (x *ClusterCredentials) GetSecretRef() *SecretKeyRef {
+	if x != nil {
+		return x.SecretRef
+	}
+	return nil
+}
+
+// ClusterSSH is a login on the nodes.
+type ClusterSSH struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Login name (default root).
+	User *string `protobuf:"bytes,1,opt,name=user" json:"user,omitempty"`
+	// Where the private key is, in PEM form.
+	PrivateKeyRef *SecretKeyRef `protobuf:"bytes,2,opt,name=private_key_ref,json=privateKeyRef" json:"private_key_ref,omitempty"`
+	// Host keys that the nodes may show, as in a known_hosts file without the host: a type
+	// and a key.
+	HostKeys []string `protobuf:"bytes,3,rep,name=host_keys,json=hostKeys" json:"host_keys,omitempty"`
+	// Addresses host:port of nodes whose name does not lead to them.
+	Addresses map[string]string `protobuf:"bytes,4,rep,name=addresses" json:"addresses,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Program that enters guests on a node: attach (lxc-attach, fast) or pct (pct exec).
+	Command       *string `protobuf:"bytes,5,opt,name=command" json:"command,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterSSH) Reset() {
+	*x = ClusterSSH{}
+	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterSSH) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterSSH) ProtoMessage() {}
+
+func (x *ClusterSSH) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterSSH.ProtoReflect.Descriptor instead.
+func (*ClusterSSH) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_cluster_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ClusterSSH) GetUser() string {
+	if x != nil && x.User != nil {
+		return *x.User
+	}
+	return ""
+}
+
+func (x *ClusterSSH) GetPrivateKeyRef() *SecretKeyRef {
+	if x != nil {
+		return x.PrivateKeyRef
+	}
+	return nil
+}
+
+func (x *ClusterSSH) GetHostKeys() []string {
+	if x != nil {
+		return x.HostKeys
+	}
+	return nil
+}
+
+func (x *ClusterSSH) GetAddresses() map[string]string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *ClusterSSH) GetCommand() string {
+	if x != nil && x.Command != nil {
+		return *x.Command
+	}
+	return ""
+}
+
+// TemplateSource is where a template can be fetched from.
+type TemplateSource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name that Apps and Appliances use for it.
+	Name *string `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
+	// URL of the file (.tar.zst, .tar.xz or .tar.gz), fetched by the node.
+	Url *string `protobuf:"bytes,2,opt,name=url" json:"url,omitempty"`
+	// SHA-512 of the file, in hexadecimal; the node verifies it.
+	Sha512        *string `protobuf:"bytes,3,opt,name=sha512" json:"sha512,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TemplateSource) Reset() {
+	*x = TemplateSource{}
+	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TemplateSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TemplateSource) ProtoMessage() {}
+
+func (x *TemplateSource) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TemplateSource.ProtoReflect.Descriptor instead.
+func (*TemplateSource) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_cluster_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TemplateSource) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *TemplateSource) GetUrl() string {
+	if x != nil && x.Url != nil {
+		return *x.Url
+	}
+	return ""
+}
+
+func (x *TemplateSource) GetSha512() string {
+	if x != nil && x.Sha512 != nil {
+		return *x.Sha512
+	}
+	return ""
+}
+
 // ClusterStatus is what was observed.
 type ClusterStatus struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
@@ -237,14 +507,22 @@ type ClusterStatus struct {
 	// Nodes by name.
 	Nodes []*ClusterNode `protobuf:"bytes,4,rep,name=nodes" json:"nodes,omitempty"`
 	// Number of nodes online.
-	NodeCount     *int32 `protobuf:"varint,5,opt,name=node_count,json=nodeCount" json:"node_count,omitempty"`
+	NodeCount *int32 `protobuf:"varint,5,opt,name=node_count,json=nodeCount" json:"node_count,omitempty"`
+	// True when the cluster can be changed; a single node always can.
+	Quorate *bool `protobuf:"varint,6,opt,name=quorate" json:"quorate,omitempty"`
+	// Storages of the nodes that are online.
+	Storages []*ClusterStorage `protobuf:"bytes,7,rep,name=storages" json:"storages,omitempty"`
+	// Privileges that the daemon needs and does not have, as "VM.Audit on /vms".
+	MissingPrivileges []string `protobuf:"bytes,8,rep,name=missing_privileges,json=missingPrivileges" json:"missing_privileges,omitempty"`
+	// What was examined last, as `proxctl doctor` prints it.
+	Checks        []*Check `protobuf:"bytes,9,rep,name=checks" json:"checks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClusterStatus) Reset() {
 	*x = ClusterStatus{}
-	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[2]
+	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -256,7 +534,7 @@ func (x *ClusterStatus) String() string {
 func (*ClusterStatus) ProtoMessage() {}
 
 func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[2]
+	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -269,7 +547,7 @@ func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
 func (*ClusterStatus) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_cluster_proto_rawDescGZIP(), []int{2}
+	return file_proximity_v1alpha1_cluster_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ClusterStatus) GetObservedGeneration() int32 {
@@ -307,6 +585,199 @@ func (x *ClusterStatus) GetNodeCount() int32 {
 	return 0
 }
 
+func (x *ClusterStatus) GetQuorate() bool {
+	if x != nil && x.Quorate != nil {
+		return *x.Quorate
+	}
+	return false
+}
+
+func (x *ClusterStatus) GetStorages() []*ClusterStorage {
+	if x != nil {
+		return x.Storages
+	}
+	return nil
+}
+
+func (x *ClusterStatus) GetMissingPrivileges() []string {
+	if x != nil {
+		return x.MissingPrivileges
+	}
+	return nil
+}
+
+func (x *ClusterStatus) GetChecks() []*Check {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+// Check is one finding of an examination.
+type Check struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the check, e.g. Quorum.
+	Name *string `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
+	// Status: Pass, Warn, Fail or Skip.
+	Status *string `protobuf:"bytes,2,opt,name=status" json:"status,omitempty"`
+	// Message for people.
+	Message *string `protobuf:"bytes,3,opt,name=message" json:"message,omitempty"`
+	// What puts it right: commands for a root shell on a node; lines that begin with # are for
+	// people.
+	Fix           []string `protobuf:"bytes,4,rep,name=fix" json:"fix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Check) Reset() {
+	*x = Check{}
+	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Check) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Check) ProtoMessage() {}
+
+func (x *Check) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Check.ProtoReflect.Descriptor instead.
+func (*Check) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_cluster_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Check) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *Check) GetStatus() string {
+	if x != nil && x.Status != nil {
+		return *x.Status
+	}
+	return ""
+}
+
+func (x *Check) GetMessage() string {
+	if x != nil && x.Message != nil {
+		return *x.Message
+	}
+	return ""
+}
+
+func (x *Check) GetFix() []string {
+	if x != nil {
+		return x.Fix
+	}
+	return nil
+}
+
+// ClusterStorage is a storage as a node sees it.
+type ClusterStorage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the node.
+	Node *string `protobuf:"bytes,1,opt,name=node" json:"node,omitempty"`
+	// Name of the storage.
+	Name *string `protobuf:"bytes,2,opt,name=name" json:"name,omitempty"`
+	// Type, e.g. dir, lvmthin, zfspool.
+	Type *string `protobuf:"bytes,3,opt,name=type" json:"type,omitempty"`
+	// What it may hold, e.g. rootdir, vztmpl, backup.
+	Content []string `protobuf:"bytes,4,rep,name=content" json:"content,omitempty"`
+	// True when it can be used now.
+	Active *bool `protobuf:"varint,5,opt,name=active" json:"active,omitempty"`
+	// True when all nodes see the same.
+	Shared        *bool `protobuf:"varint,6,opt,name=shared" json:"shared,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterStorage) Reset() {
+	*x = ClusterStorage{}
+	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterStorage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterStorage) ProtoMessage() {}
+
+func (x *ClusterStorage) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterStorage.ProtoReflect.Descriptor instead.
+func (*ClusterStorage) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_cluster_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ClusterStorage) GetNode() string {
+	if x != nil && x.Node != nil {
+		return *x.Node
+	}
+	return ""
+}
+
+func (x *ClusterStorage) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *ClusterStorage) GetType() string {
+	if x != nil && x.Type != nil {
+		return *x.Type
+	}
+	return ""
+}
+
+func (x *ClusterStorage) GetContent() []string {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *ClusterStorage) GetActive() bool {
+	if x != nil && x.Active != nil {
+		return *x.Active
+	}
+	return false
+}
+
+func (x *ClusterStorage) GetShared() bool {
+	if x != nil && x.Shared != nil {
+		return *x.Shared
+	}
+	return false
+}
+
 // ClusterNode is one node of the cluster.
 type ClusterNode struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -320,7 +791,7 @@ type ClusterNode struct {
 
 func (x *ClusterNode) Reset() {
 	*x = ClusterNode{}
-	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[3]
+	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -332,7 +803,7 @@ func (x *ClusterNode) String() string {
 func (*ClusterNode) ProtoMessage() {}
 
 func (x *ClusterNode) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[3]
+	mi := &file_proximity_v1alpha1_cluster_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -345,7 +816,7 @@ func (x *ClusterNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterNode.ProtoReflect.Descriptor instead.
 func (*ClusterNode) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_cluster_proto_rawDescGZIP(), []int{3}
+	return file_proximity_v1alpha1_cluster_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ClusterNode) GetName() string {
@@ -366,24 +837,25 @@ var File_proximity_v1alpha1_cluster_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_cluster_proto_rawDesc = "" +
 	"\n" +
-	" proximity/v1alpha1/cluster.proto\x12\x12proximity.v1alpha1\x1a\x1dproximity/v1alpha1/meta.proto\"\xf2\x02\n" +
+	" proximity/v1alpha1/cluster.proto\x12\x12proximity.v1alpha1\x1a\x1dproximity/v1alpha1/meta.proto\"\x94\x03\n" +
 	"\aCluster\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\tR\n" +
 	"apiVersion\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12:\n" +
 	"\bmetadata\x18\x03 \x01(\v2\x1e.proximity.v1alpha1.ObjectMetaR\bmetadata\x123\n" +
 	"\x04spec\x18\x04 \x01(\v2\x1f.proximity.v1alpha1.ClusterSpecR\x04spec\x129\n" +
-	"\x06status\x18\x05 \x01(\v2!.proximity.v1alpha1.ClusterStatusR\x06status:\x85\x01\xca\xda\x18\x80\x01\n" +
+	"\x06status\x18\x05 \x01(\v2!.proximity.v1alpha1.ClusterStatusR\x06status:\xa7\x01\xca\xda\x18\xa2\x01\n" +
 	"\bclusters\x12\x03pve\"\x18\n" +
 	"\x05READY\x12\x0fcondition:Ready\"\x19\n" +
 	"\aVERSION\x12\x0estatus.version\"\x19\n" +
-	"\x05NODES\x12\x10status.nodeCount\"\x1d\n" +
+	"\x05NODES\x12\x10status.nodeCount\" \n" +
+	"\x06CHECKS\x12\x16condition:ChecksPassed\"\x1d\n" +
 	"\tENDPOINTS\x12\x0espec.endpoints\x18\x01H\n" +
-	"\"\xd8\x02\n" +
+	"\"\xa1\x05\n" +
 	"\vClusterSpec\x12\x1c\n" +
 	"\tendpoints\x18\x01 \x03(\tR\tendpoints\x12 \n" +
-	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x120\n" +
-	"\fguest_access\x18\x03 \x01(\tB\r\xda\xda\x18\tssh,localR\vguestAccess\x12\x1d\n" +
+	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x128\n" +
+	"\fguest_access\x18\x03 \x01(\tB\x15\xda\xda\x18\x11ssh,local,consoleR\vguestAccess\x12\x1d\n" +
 	"\n" +
 	"vmid_start\x18\x04 \x01(\x05R\tvmidStart\x12\x19\n" +
 	"\bvmid_end\x18\x05 \x01(\x05R\avmidEnd\x12\x18\n" +
@@ -393,7 +865,33 @@ const file_proximity_v1alpha1_cluster_proto_rawDesc = "" +
 	"\x12appliance_template\x18\t \x01(\tR\x11applianceTemplate\x12\x1d\n" +
 	"\n" +
 	"wan_bridge\x18\n" +
-	" \x01(\tR\twanBridge\"\x83\x02\n" +
+	" \x01(\tR\twanBridge\x12\x1b\n" +
+	"\tca_bundle\x18\v \x01(\tR\bcaBundle\x12\"\n" +
+	"\ffingerprints\x18\f \x03(\tR\ffingerprints\x12H\n" +
+	"\vcredentials\x18\r \x01(\v2&.proximity.v1alpha1.ClusterCredentialsR\vcredentials\x120\n" +
+	"\x03ssh\x18\x0e \x01(\v2\x1e.proximity.v1alpha1.ClusterSSHR\x03ssh\x12)\n" +
+	"\x10template_storage\x18\x0f \x01(\tR\x0ftemplateStorage\x12W\n" +
+	"\x10template_sources\x18\x10 \x03(\v2\".proximity.v1alpha1.TemplateSourceB\b\xd2\xda\x18\x04nameR\x0ftemplateSources\"\x8c\x01\n" +
+	"\x12ClusterCredentials\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x1a\n" +
+	"\busername\x18\x02 \x01(\tR\busername\x12?\n" +
+	"\n" +
+	"secret_ref\x18\x03 \x01(\v2 .proximity.v1alpha1.SecretKeyRefR\tsecretRef\"\xbc\x02\n" +
+	"\n" +
+	"ClusterSSH\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12H\n" +
+	"\x0fprivate_key_ref\x18\x02 \x01(\v2 .proximity.v1alpha1.SecretKeyRefR\rprivateKeyRef\x12\x1b\n" +
+	"\thost_keys\x18\x03 \x03(\tR\bhostKeys\x12K\n" +
+	"\taddresses\x18\x04 \x03(\v2-.proximity.v1alpha1.ClusterSSH.AddressesEntryR\taddresses\x12(\n" +
+	"\acommand\x18\x05 \x01(\tB\x0e\xda\xda\x18\n" +
+	"attach,pctR\acommand\x1a<\n" +
+	"\x0eAddressesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"N\n" +
+	"\x0eTemplateSource\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12\x16\n" +
+	"\x06sha512\x18\x03 \x01(\tR\x06sha512\"\xd8\x03\n" +
 	"\rClusterStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -402,7 +900,23 @@ const file_proximity_v1alpha1_cluster_proto_rawDesc = "" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12?\n" +
 	"\x05nodes\x18\x04 \x03(\v2\x1f.proximity.v1alpha1.ClusterNodeB\b\xd2\xda\x18\x04nameR\x05nodes\x12\x1d\n" +
 	"\n" +
-	"node_count\x18\x05 \x01(\x05R\tnodeCount\"9\n" +
+	"node_count\x18\x05 \x01(\x05R\tnodeCount\x12\x18\n" +
+	"\aquorate\x18\x06 \x01(\bR\aquorate\x12M\n" +
+	"\bstorages\x18\a \x03(\v2\".proximity.v1alpha1.ClusterStorageB\r\xd2\xda\x18\tnode,nameR\bstorages\x12-\n" +
+	"\x12missing_privileges\x18\b \x03(\tR\x11missingPrivileges\x12;\n" +
+	"\x06checks\x18\t \x03(\v2\x19.proximity.v1alpha1.CheckB\b\xd2\xda\x18\x04nameR\x06checks\"x\n" +
+	"\x05Check\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
+	"\x06status\x18\x02 \x01(\tB\x17\xda\xda\x18\x13Pass,Warn,Fail,SkipR\x06status\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x10\n" +
+	"\x03fix\x18\x04 \x03(\tR\x03fix\"\x96\x01\n" +
+	"\x0eClusterStorage\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12\x18\n" +
+	"\acontent\x18\x04 \x03(\tR\acontent\x12\x16\n" +
+	"\x06active\x18\x05 \x01(\bR\x06active\x12\x16\n" +
+	"\x06shared\x18\x06 \x01(\bR\x06shared\"9\n" +
 	"\vClusterNode\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06onlineBDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
@@ -419,26 +933,41 @@ func file_proximity_v1alpha1_cluster_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_cluster_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_proximity_v1alpha1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_proximity_v1alpha1_cluster_proto_goTypes = []any{
-	(*Cluster)(nil),       // 0: proximity.v1alpha1.Cluster
-	(*ClusterSpec)(nil),   // 1: proximity.v1alpha1.ClusterSpec
-	(*ClusterStatus)(nil), // 2: proximity.v1alpha1.ClusterStatus
-	(*ClusterNode)(nil),   // 3: proximity.v1alpha1.ClusterNode
-	(*ObjectMeta)(nil),    // 4: proximity.v1alpha1.ObjectMeta
-	(*Condition)(nil),     // 5: proximity.v1alpha1.Condition
+	(*Cluster)(nil),            // 0: proximity.v1alpha1.Cluster
+	(*ClusterSpec)(nil),        // 1: proximity.v1alpha1.ClusterSpec
+	(*ClusterCredentials)(nil), // 2: proximity.v1alpha1.ClusterCredentials
+	(*ClusterSSH)(nil),         // 3: proximity.v1alpha1.ClusterSSH
+	(*TemplateSource)(nil),     // 4: proximity.v1alpha1.TemplateSource
+	(*ClusterStatus)(nil),      // 5: proximity.v1alpha1.ClusterStatus
+	(*Check)(nil),              // 6: proximity.v1alpha1.Check
+	(*ClusterStorage)(nil),     // 7: proximity.v1alpha1.ClusterStorage
+	(*ClusterNode)(nil),        // 8: proximity.v1alpha1.ClusterNode
+	nil,                        // 9: proximity.v1alpha1.ClusterSSH.AddressesEntry
+	(*ObjectMeta)(nil),         // 10: proximity.v1alpha1.ObjectMeta
+	(*SecretKeyRef)(nil),       // 11: proximity.v1alpha1.SecretKeyRef
+	(*Condition)(nil),          // 12: proximity.v1alpha1.Condition
 }
 var file_proximity_v1alpha1_cluster_proto_depIdxs = []int32{
-	4, // 0: proximity.v1alpha1.Cluster.metadata:type_name -> proximity.v1alpha1.ObjectMeta
-	1, // 1: proximity.v1alpha1.Cluster.spec:type_name -> proximity.v1alpha1.ClusterSpec
-	2, // 2: proximity.v1alpha1.Cluster.status:type_name -> proximity.v1alpha1.ClusterStatus
-	5, // 3: proximity.v1alpha1.ClusterStatus.conditions:type_name -> proximity.v1alpha1.Condition
-	3, // 4: proximity.v1alpha1.ClusterStatus.nodes:type_name -> proximity.v1alpha1.ClusterNode
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	10, // 0: proximity.v1alpha1.Cluster.metadata:type_name -> proximity.v1alpha1.ObjectMeta
+	1,  // 1: proximity.v1alpha1.Cluster.spec:type_name -> proximity.v1alpha1.ClusterSpec
+	5,  // 2: proximity.v1alpha1.Cluster.status:type_name -> proximity.v1alpha1.ClusterStatus
+	2,  // 3: proximity.v1alpha1.ClusterSpec.credentials:type_name -> proximity.v1alpha1.ClusterCredentials
+	3,  // 4: proximity.v1alpha1.ClusterSpec.ssh:type_name -> proximity.v1alpha1.ClusterSSH
+	4,  // 5: proximity.v1alpha1.ClusterSpec.template_sources:type_name -> proximity.v1alpha1.TemplateSource
+	11, // 6: proximity.v1alpha1.ClusterCredentials.secret_ref:type_name -> proximity.v1alpha1.SecretKeyRef
+	11, // 7: proximity.v1alpha1.ClusterSSH.private_key_ref:type_name -> proximity.v1alpha1.SecretKeyRef
+	9,  // 8: proximity.v1alpha1.ClusterSSH.addresses:type_name -> proximity.v1alpha1.ClusterSSH.AddressesEntry
+	12, // 9: proximity.v1alpha1.ClusterStatus.conditions:type_name -> proximity.v1alpha1.Condition
+	8,  // 10: proximity.v1alpha1.ClusterStatus.nodes:type_name -> proximity.v1alpha1.ClusterNode
+	7,  // 11: proximity.v1alpha1.ClusterStatus.storages:type_name -> proximity.v1alpha1.ClusterStorage
+	6,  // 12: proximity.v1alpha1.ClusterStatus.checks:type_name -> proximity.v1alpha1.Check
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_cluster_proto_init() }
@@ -453,7 +982,7 @@ func file_proximity_v1alpha1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_cluster_proto_rawDesc), len(file_proximity_v1alpha1_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

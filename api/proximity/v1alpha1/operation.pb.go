@@ -190,8 +190,10 @@ type OperationStatus struct {
 	Log                []string     `protobuf:"bytes,6,rep,name=log" json:"log,omitempty"`
 	Conditions         []*Condition `protobuf:"bytes,7,rep,name=conditions" json:"conditions,omitempty"`
 	ObservedGeneration *int32       `protobuf:"varint,8,opt,name=observed_generation,json=observedGeneration" json:"observed_generation,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// What an examination found.
+	Checks        []*Check `protobuf:"bytes,9,rep,name=checks" json:"checks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OperationStatus) Reset() {
@@ -280,11 +282,18 @@ func (x *OperationStatus) GetObservedGeneration() int32 {
 	return 0
 }
 
+func (x *OperationStatus) GetChecks() []*Check {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
 var File_proximity_v1alpha1_operation_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_operation_proto_rawDesc = "" +
 	"\n" +
-	"\"proximity/v1alpha1/operation.proto\x12\x12proximity.v1alpha1\x1a\x1dproximity/v1alpha1/meta.proto\"\xef\x02\n" +
+	"\"proximity/v1alpha1/operation.proto\x12\x12proximity.v1alpha1\x1a proximity/v1alpha1/cluster.proto\x1a\x1dproximity/v1alpha1/meta.proto\"\xef\x02\n" +
 	"\tOperation\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\tR\n" +
 	"apiVersion\x12\x12\n" +
@@ -297,15 +306,15 @@ const file_proximity_v1alpha1_operation_proto_rawDesc = "" +
 	"\x06ACTION\x12\vspec.action\"\x15\n" +
 	"\x06TARGET\x12\vspec.target\"\x15\n" +
 	"\x05PHASE\x12\fstatus.phase\"\x1b\n" +
-	"\aMESSAGE\x12\x0estatus.message\x18\x01@\x01H\xa0\x06\"\xb6\x02\n" +
-	"\rOperationSpec\x12@\n" +
-	"\x06action\x18\x01 \x01(\tB(\xda\xda\x18$RestartAppliance,TestNAT,CollectLogsR\x06action\x12;\n" +
+	"\aMESSAGE\x12\x0estatus.message\x18\x01@\x01H\xa0\x06\"\xbe\x02\n" +
+	"\rOperationSpec\x12H\n" +
+	"\x06action\x18\x01 \x01(\tB0\xda\xda\x18,RestartAppliance,TestNAT,CollectLogs,ExamineR\x06action\x12;\n" +
 	"\x06target\x18\x02 \x01(\v2#.proximity.v1alpha1.ObjectReferenceR\x06target\x12N\n" +
 	"\targuments\x18\x03 \x03(\v20.proximity.v1alpha1.OperationSpec.ArgumentsEntryR\targuments\x12\x18\n" +
 	"\atimeout\x18\x04 \x01(\tR\atimeout\x1a<\n" +
 	"\x0eArgumentsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbf\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfc\x03\n" +
 	"\x0fOperationStatus\x12:\n" +
 	"\x05phase\x18\x01 \x01(\tB$\xda\xda\x18 Pending,Running,Succeeded,FailedR\x05phase\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1d\n" +
@@ -317,7 +326,8 @@ const file_proximity_v1alpha1_operation_proto_rawDesc = "" +
 	"\n" +
 	"conditions\x18\a \x03(\v2\x1d.proximity.v1alpha1.ConditionB\b\xd2\xda\x18\x04typeR\n" +
 	"conditions\x12/\n" +
-	"\x13observed_generation\x18\b \x01(\x05R\x12observedGeneration\x1a9\n" +
+	"\x13observed_generation\x18\b \x01(\x05R\x12observedGeneration\x12;\n" +
+	"\x06checks\x18\t \x03(\v2\x19.proximity.v1alpha1.CheckB\b\xd2\xda\x18\x04nameR\x06checks\x1a9\n" +
 	"\vResultEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01BDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
@@ -344,6 +354,7 @@ var file_proximity_v1alpha1_operation_proto_goTypes = []any{
 	(*ObjectMeta)(nil),      // 5: proximity.v1alpha1.ObjectMeta
 	(*ObjectReference)(nil), // 6: proximity.v1alpha1.ObjectReference
 	(*Condition)(nil),       // 7: proximity.v1alpha1.Condition
+	(*Check)(nil),           // 8: proximity.v1alpha1.Check
 }
 var file_proximity_v1alpha1_operation_proto_depIdxs = []int32{
 	5, // 0: proximity.v1alpha1.Operation.metadata:type_name -> proximity.v1alpha1.ObjectMeta
@@ -353,11 +364,12 @@ var file_proximity_v1alpha1_operation_proto_depIdxs = []int32{
 	3, // 4: proximity.v1alpha1.OperationSpec.arguments:type_name -> proximity.v1alpha1.OperationSpec.ArgumentsEntry
 	4, // 5: proximity.v1alpha1.OperationStatus.result:type_name -> proximity.v1alpha1.OperationStatus.ResultEntry
 	7, // 6: proximity.v1alpha1.OperationStatus.conditions:type_name -> proximity.v1alpha1.Condition
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	8, // 7: proximity.v1alpha1.OperationStatus.checks:type_name -> proximity.v1alpha1.Check
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_operation_proto_init() }
@@ -365,6 +377,7 @@ func file_proximity_v1alpha1_operation_proto_init() {
 	if File_proximity_v1alpha1_operation_proto != nil {
 		return
 	}
+	file_proximity_v1alpha1_cluster_proto_init()
 	file_proximity_v1alpha1_meta_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

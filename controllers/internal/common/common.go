@@ -24,21 +24,28 @@ import (
 // no event announces it.
 const DependencyRecheck = 10 * time.Second
 
+// connectRecheck is likewise for a connection, which nothing announces and which is made
+// within moments of a start.
+const connectRecheck = time.Second
+
 // Connect returns the connection and the object of a cluster. Errors are of the runtime's
 // classes.
 func Connect(ctx context.Context, c runtime.Client, set *cluster.Set, name string) (*cluster.Connection, *v1alpha1.Cluster, error) {
 	if name == "" {
 		name = cluster.DefaultName
 	}
-	conn, err := set.Get(name)
-	if err != nil {
-		return nil, nil, runtime.Stalled("NotConnected", "%v", err)
-	}
 	obj, err := runtime.Get[*v1alpha1.Cluster](ctx, c, resource.Key{Kind: "Cluster", Name: name})
 	if errors.Is(err, runtime.ErrNotFound) {
 		return nil, nil, runtime.Waiting(DependencyRecheck, "ClusterNotFound", "Cluster %s does not exist", name)
 	}
-	return conn, obj, err
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := set.Get(name)
+	if err != nil { // made by the controller of the Cluster, which says what it lacks
+		return nil, nil, runtime.Waiting(connectRecheck, "NotConnected", "%v; see Cluster %s", err, name)
+	}
+	return conn, obj, nil
 }
 
 // Conditions of kind Bridge, which those that live on a Bridge read.

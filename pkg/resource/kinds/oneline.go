@@ -15,6 +15,7 @@ import (
 // indexes. They still hold no NUL.
 var multiLine = map[string]bool{
 	"Namespace spec.description": true,
+	"Cluster spec.caBundle":      true,
 	"App spec.files[].content":   true,
 	"App spec.commands[].argv[]": true,
 	"Secret spec.stringData[]":   true,

@@ -2,8 +2,6 @@ package kinds
 
 import (
 	"fmt"
-	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -14,7 +12,6 @@ import (
 
 const (
 	maxDescription = 4 << 10
-	maxEndpoints   = 32 // nodes of one Proxmox cluster, by its own recommendation
 
 	minOperationTimeout = time.Second
 	maxOperationTimeout = 30 * time.Minute
@@ -31,62 +28,16 @@ func validateNamespace(n *v1alpha1.Namespace, p *problems) {
 	}
 }
 
-var (
-	fingerprint = regexp.MustCompile(`^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$`)
-	storageName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]{0,98}[A-Za-z0-9]$`)
-)
-
-func validateCluster(c *v1alpha1.Cluster, p *problems) {
-	spec := orEmpty(c.Spec)
-	if n := len(spec.GetEndpoints()); n > maxEndpoints {
-		p.invalid("spec.endpoints", n, fmt.Sprintf("at most %d endpoints", maxEndpoints))
-	}
-	for i, s := range spec.GetEndpoints() {
-		u, err := url.Parse(s)
-		if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
-			p.invalid(resource.IndexPath("spec.endpoints", i), withoutCredentials(s), "a URL of a Proxmox API, https://host:8006, without credentials or a path")
-		}
-	}
-	if spec.Fingerprint != nil && !fingerprint.MatchString(spec.GetFingerprint()) {
-		p.invalid("spec.fingerprint", spec.GetFingerprint(), "a SHA-256 fingerprint: 32 pairs of hexadecimal digits joined by colons")
-	}
-	p.number("spec.vmidStart", spec.VmidStart, minVMID, maxVMID)
-	p.number("spec.vmidEnd", spec.VmidEnd, minVMID, maxVMID)
-	if spec.VmidStart != nil && spec.VmidEnd != nil && spec.GetVmidEnd() < spec.GetVmidStart() {
-		p.invalid("spec.vmidEnd", spec.GetVmidEnd(), fmt.Sprintf("a number not below spec.vmidStart, %d", spec.GetVmidStart()))
-	}
-	if spec.Storage != nil && !storageName.MatchString(spec.GetStorage()) {
-		p.invalid("spec.storage", spec.GetStorage(), "the name of a storage, e.g. local-lvm")
-	}
-	p.node("spec.node", spec.Node)
-	p.template("spec.appTemplate", spec.AppTemplate)
-	p.template("spec.applianceTemplate", spec.ApplianceTemplate)
-	if spec.WanBridge != nil {
-		p.interfaceName("spec.wanBridge", spec.GetWanBridge(), "")
-	}
-}
-
-// withoutCredentials hides what stands before the @ of a URL: errors are shown and logged.
-func withoutCredentials(s string) string {
-	at := strings.LastIndexByte(s, '@')
-	if at < 0 {
-		return s
-	}
-	scheme := ""
-	if i := strings.Index(s, "://"); i >= 0 && i < at {
-		scheme = s[:i+3]
-	}
-	return scheme + "***" + s[at:]
-}
-
 func defaultOperation(o *v1alpha1.Operation) { orText(&sub(&o.Spec).Timeout, "2m") }
 
 // targetsOf names the kinds that each action works on.
-var targetsOf = map[string][]string{"RestartAppliance": {"Appliance"}, "TestNAT": {"Appliance"}, "CollectLogs": {"Appliance", "App"}}
+var targetsOf = map[string][]string{
+	"RestartAppliance": {"Appliance"}, "TestNAT": {"Appliance"}, "CollectLogs": {"Appliance", "App"}, "Examine": {"Cluster"},
+}
 
 func validateOperation(o *v1alpha1.Operation, p *problems) {
 	spec := orEmpty(o.Spec)
-	p.must("spec.action", spec.Action, "RestartAppliance, TestNAT or CollectLogs")
+	p.must("spec.action", spec.Action, "RestartAppliance, TestNAT, CollectLogs or Examine")
 	target := orEmpty(spec.Target)
 	if p.must("spec.target.kind", target.Kind, "the kind of the object to act on") {
 		if want := targetsOf[spec.GetAction()]; want != nil && !slices.Contains(want, target.GetKind()) {

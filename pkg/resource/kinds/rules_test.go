@@ -53,6 +53,9 @@ var valid = map[string]string{
   vmidEnd: 199
   storage: local-lvm
   wanBridge: vmbr0
+  credentials: {tokenId: "proximity@pve!daemon", secretRef: {name: office, key: token}}
+  ssh: {user: root, privateKeyRef: {name: office, key: ssh}, hostKeys: [ssh-ed25519 AAAA], addresses: {pve1: "192.168.1.10:22"}}
+  templateSources: [{name: base, url: "https://example.org/base.tar.zst", sha512: ` + strings.Repeat("ab", 64) + `}]
 `,
 	"Operation": `spec:
   action: CollectLogs
@@ -238,10 +241,26 @@ func TestRules(t *testing.T) {
 		{"Cluster", "https://pve1.example.org:8006", "https://root:pw@pve1:8006/", `5: spec.endpoints[0]: found "https://***@pve1:8006/"; allowed is a URL of a Proxmox API, https://host:8006, without credentials or a path`},
 		{"Cluster", "vmidEnd: 199", "vmidEnd: 99", "8: spec.vmidEnd: found \"99\"; allowed is a number from 100 to 999999999"},
 		{"Cluster", "vmidStart: 100", "vmidStart: 200", `8: spec.vmidEnd: found "199"; allowed is a number not below spec.vmidStart, 200`},
-		{"Cluster", "guestAccess: ssh", "guestAccess: magic", `6: spec.guestAccess: found "magic"; allowed is one of ssh, local`},
+		{"Cluster", "guestAccess: ssh", "guestAccess: magic", `6: spec.guestAccess: found "magic"; allowed is one of ssh, local, console`},
 		{"Cluster", "guestAccess: ssh", "fingerprint: AB:CD", `6: spec.fingerprint: found "AB:CD"; allowed is a SHA-256 fingerprint: 32 pairs of hexadecimal digits joined by colons`},
-		{"Operation", "action: CollectLogs", "action: Explode", `5: spec.action: found "Explode"; allowed is one of RestartAppliance, TestNAT, CollectLogs`},
-		{"Operation", "  action: CollectLogs\n", "", "4: spec.action: missing; allowed is RestartAppliance, TestNAT or CollectLogs"},
+		{"Cluster", "storage: local-lvm", "fingerprints: [AB]", `9: spec.fingerprints[0]: found "AB"; allowed is a SHA-256 fingerprint: 32 pairs of hexadecimal digits joined by colons`},
+		{"Cluster", "storage: local-lvm", "caBundle: nonsense", `9: spec.caBundle: found "text that is not PEM"; allowed is certificates in PEM form`},
+		{"Cluster", "storage: local-lvm", "caBundle: \"-----BEGIN PRIVATE KEY-----\\nAAAA\\n-----END PRIVATE KEY-----\\n\"", `9: spec.caBundle: found "a PRIVATE KEY"; allowed is certificates in PEM form`},
+		{"Cluster", "storage: local-lvm", "caBundle: \"\"", `9: spec.caBundle: found "no certificate"; allowed is certificates in PEM form`},
+		{"Cluster", "proximity@pve!daemon", "proximity@pve", `11: spec.credentials.tokenId: found "proximity@pve"; allowed is user@realm!name, e.g. proximity@pve!daemon`},
+		{"Cluster", `tokenId: "proximity@pve!daemon", `, "", `11: spec.credentials.tokenId: missing; allowed is an API token, user@realm!name; or else username`},
+		{"Cluster", `tokenId: "proximity@pve!daemon"`, "username: root", `11: spec.credentials.username: found "root"; allowed is user@realm, e.g. proximity@pve`},
+		{"Cluster", ", secretRef: {name: office, key: token}", "", `11: spec.credentials.secretRef: missing; allowed is the name and key of the Secret that holds the token's secret or the password`},
+		{"Cluster", "privateKeyRef: {name: office, key: ssh}, ", "", `12: spec.ssh.privateKeyRef: missing; allowed is the name and key of the Secret that holds the private key`},
+		{"Cluster", "[ssh-ed25519 AAAA]", `["pve ssh-ed25519 AAAA"]`, `12: spec.ssh.hostKeys[0]: found "pve ssh-ed25519 AAAA"; allowed is a type and a key, e.g. ssh-ed25519 AAAA...`},
+		{"Cluster", "192.168.1.10:22", "192.168.1.10", `12: spec.ssh.addresses[pve1]: found "192.168.1.10"; allowed is host:port, e.g. 192.168.1.10:22`},
+		{"Cluster", "guestAccess: ssh", "guestAccess: console", `12: spec.ssh: it is not used with guestAccess: console; leave it out`},
+		{"Cluster", "https://example.org/base.tar.zst", "https://u:p@example.org/base.tar.zst", `13: spec.templateSources[0].url: found "https://***@example.org/base.tar.zst"; allowed is an http or https URL of a .tar.zst, .tar.xz or .tar.gz, without credentials`},
+		{"Cluster", "https://example.org/base.tar.zst", "https://example.org/base.iso", `13: spec.templateSources[0].url: found "https://example.org/base.iso"; allowed is an http or https URL of a .tar.zst, .tar.xz or .tar.gz, without credentials`},
+		{"Cluster", "name: base", "name: -base", `13: spec.templateSources[0].name: found "-base"; allowed is letters, digits, -, _ and ., a letter or digit first`},
+		{"Cluster", strings.Repeat("ab", 64), "abc", `13: spec.templateSources[0].sha512: found "abc"; allowed is 128 hexadecimal digits`},
+		{"Operation", "action: CollectLogs", "action: Explode", `5: spec.action: found "Explode"; allowed is one of RestartAppliance, TestNAT, CollectLogs, Examine`},
+		{"Operation", "  action: CollectLogs\n", "", "4: spec.action: missing; allowed is RestartAppliance, TestNAT, CollectLogs or Examine"},
 		{"Operation", "kind: Appliance", "kind: Vhost", `6: spec.target.kind: found "Vhost"; allowed is Appliance or App, for the action CollectLogs`},
 		{"Operation", ", name: net", "", "6: spec.target.name: missing; allowed is the name of the object to act on"},
 		{"Operation", "timeout: 90s", "timeout: 31m", `8: spec.timeout: found "31m"; allowed is a duration in whole seconds from 1s to 30m, e.g. 90s, 30m, 12h`},
