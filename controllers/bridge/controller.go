@@ -54,9 +54,10 @@ func New(d Deps) *runtime.Controller {
 	if d.Probe == 0 {
 		d.Probe = DefaultProbe
 	}
+	r := &reconciler{d}
 	return runtime.New(runtime.Options[*v1alpha1.Bridge]{
-		Kind: kind, Finalizer: finalizer, Reconciler: &reconciler{d}, Ready: []string{CondConfigured, CondActive},
-		Resync: d.Probe,
+		Kind: kind, Finalizer: finalizer, Reconciler: r, Ready: []string{CondConfigured, CondActive},
+		Resync: d.Probe, Plan: r.Plan,
 		// One at a time: bridges of a node share its staging area and its reload.
 		Workers: 1,
 		Watches: []runtime.Watch{{Kind: "Appliance", Map: bridgeOfAppliance}},
@@ -87,10 +88,8 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err != nil {
 		return runtime.Result{}, err
 	}
-	for _, node := range nodes {
-		if err := r.converge(ctx, s, conn, node, true); err != nil {
-			return runtime.Result{}, err
-		}
+	if err := r.converge(ctx, s, conn, nodes, true); err != nil {
+		return runtime.Result{}, err
 	}
 	// A node that is away still has what was written there.
 	known := slices.Concat(status(s).Nodes, nodes)
@@ -99,17 +98,6 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	s.True(CondConfigured, "Written", "%s is configured on %s (%s)", iface, strings.Join(nodes, ", "), methodFor(iface))
 	s.True(CondActive, "Active", "%s is up on %s", iface, strings.Join(nodes, ", "))
 	return runtime.Result{}, nil
-}
-
-// hostAccess refuses a name that only the host seam can write when there is none.
-func hostAccess(s *session, conn *cluster.Connection, iface string) error {
-	if methodFor(iface) == methodAPI || conn.Host != nil {
-		return nil
-	}
-	text := fmt.Sprintf("the Proxmox network API refuses the name %q (no hyphens), and the daemon has no host access to write it itself; set spec.interfaceName to an API-legal name such as %q, or configure guestAccess ssh",
-		iface, legalName(iface))
-	s.False(CondConfigured, "HostAccessMissing", "%s", text)
-	return runtime.Stalled("HostAccessMissing", "%s", text)
 }
 
 // legalName proposes a name that the API takes: the same letters and digits, at most ten
@@ -129,78 +117,6 @@ func legalName(iface string) string {
 		return "proxlan"
 	}
 	return name
-}
-
-// Finalize removes the bridge from every node when no appliance uses it.
-func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, error) {
-	appliances, err := runtime.List[*v1alpha1.Appliance](ctx, s.Client, "Appliance", "")
-	if err != nil {
-		return runtime.Result{}, err
-	}
-	for _, a := range appliances {
-		if a.GetSpec().GetBridgeRef().GetName() == s.Object.GetMetadata().GetName() {
-			// Until then it stays as it should be.
-			if _, err := r.Reconcile(ctx, s); err != nil {
-				s.Log.Info("bridge is not as it should be while its deletion waits", "error", err)
-			}
-			return runtime.Result{}, runtime.Waiting(common.DependencyRecheck, "InUse", "deletion waits: %s uses this bridge", resource.KeyOf(a))
-		}
-	}
-	if s.Object.GetSpec().GetDeletionPolicy() == "Orphan" || s.Object.GetStatus().GetInterfaceName() == "" {
-		return runtime.Result{}, nil
-	}
-	conn, _, err := common.Connect(ctx, s.Client, r.Clusters, s.Object.GetSpec().GetClusterRef().GetName())
-	if err != nil {
-		return runtime.Result{}, err
-	}
-	if err := r.attached(ctx, s, conn); err != nil {
-		return runtime.Result{}, err
-	}
-	nodes, err := onlineNodes(ctx, conn)
-	if err != nil {
-		return runtime.Result{}, err
-	}
-	for _, node := range nodes {
-		if err := r.converge(ctx, s, conn, node, false); err != nil {
-			return runtime.Result{}, err
-		}
-	}
-	if away := status(s).Nodes; len(away) > 0 {
-		return runtime.Result{}, runtime.Waiting(common.DependencyRecheck, "NodeOffline",
-			"deletion waits: %s may still have the bridge and is not online; if it will not come back, set spec.deletionPolicy to Orphan", strings.Join(away, ", "))
-	}
-	return runtime.Result{}, nil
-}
-
-// attached refuses to remove a bridge that a guest, whoever made it, is plugged into: it
-// would be cut off, and stay so when the bridge came back.
-func (r *reconciler) attached(ctx context.Context, s *session, conn *cluster.Connection) error {
-	rows, err := conn.API.ClusterResources(ctx, proxmox.GuestResources)
-	if err != nil {
-		return lxc.Classify(fmt.Errorf("list guests: %w", err))
-	}
-	for _, row := range rows {
-		if row.Type != "lxc" {
-			continue
-		}
-		cfg, err := conn.API.LXCConfig(ctx, row.Node, int(row.VMID))
-		if proxmox.IsNotExist(err) {
-			continue
-		}
-		if err != nil {
-			return lxc.Classify(fmt.Errorf("read configuration of guest %d: %w", row.VMID, err))
-		}
-		nics, err := cfg.NICs()
-		if err != nil {
-			return err
-		}
-		for _, nic := range nics {
-			if nic.Bridge == s.Object.GetStatus().GetInterfaceName() {
-				return runtime.Waiting(common.DependencyRecheck, "GuestsAttached", "deletion waits: guest %d is attached to %s", row.VMID, nic.Bridge)
-			}
-		}
-	}
-	return nil
 }
 
 func status(s *session) *v1alpha1.BridgeStatus {
@@ -228,71 +144,97 @@ func onlineNodes(ctx context.Context, conn *cluster.Connection) ([]string, error
 	return names, nil
 }
 
-// converge brings one node to what is wanted.
-func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Connection, node string, wanted bool) error {
-	n := nodeBridge{
-		conn: conn, node: node, iface: s.Object.GetSpec().GetInterfaceName(),
-		mtu: int(s.Object.GetSpec().GetMtu()), comment: s.Object.GetSpec().GetComment(),
-		mark: ownership.Mark{Installation: conn.Installation, Kind: kind, Name: s.Object.GetMetadata().GetName(), UID: s.Object.GetMetadata().GetUid()},
+// on is the object's bridge on a node ("" for what is the same on all).
+func on(b *v1alpha1.Bridge, conn *cluster.Connection, node string) nodeBridge {
+	return nodeBridge{
+		conn: conn, node: node, iface: b.GetSpec().GetInterfaceName(), mtu: int(b.GetSpec().GetMtu()), comment: b.GetSpec().GetComment(),
+		mark: ownership.Mark{Installation: conn.Installation, Kind: kind, Name: b.GetMetadata().GetName(), UID: b.GetMetadata().GetUid()},
 	}
-	if err := r.settle(ctx, s, conn); err != nil {
+}
+
+// converge takes the steps of the plan on each node.
+func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Connection, nodes []string, wanted bool) error {
+	seen := observed{iface: s.Object.GetSpec().GetInterfaceName()}
+	for _, node := range nodes {
+		n := on(s.Object, conn, node)
+		var d *desired
+		if wanted {
+			d = n.desired()
+		}
+		if err := r.convergeNode(ctx, s, n, d, &seen); err != nil {
+			return err
+		}
+	}
+	s.Remember(seen)
+	return nil
+}
+
+// convergeNode brings one node to what is desired (nil: gone), and adds to seen what it
+// saw last.
+func (r *reconciler) convergeNode(ctx context.Context, s *session, n nodeBridge, d *desired, seen *observed) error {
+	if err := r.settle(ctx, s, n.conn); err != nil {
 		return err
 	}
 	o, err := n.observe(ctx)
 	if err != nil {
 		return lxc.Classify(err)
 	}
-	o.owed = slices.Contains(s.Object.GetStatus().GetNodes(), node)
-	todo, blocked := plan(n.iface, wanted, n.mtu, o)
+	o.owed = slices.Contains(s.Object.GetStatus().GetNodes(), n.node)
+	seen.nodes = append(seen.nodes, o)
+	s.Remember(observed{seen.iface, slices.Clone(seen.nodes)})
+	todo, blocked := planNode(d, n.iface, o)
 	if blocked != nil {
-		s.False(CondConfigured, blocked.reason, "%s", blocked.text)
-		return runtime.Stalled(blocked.reason, "%s", blocked.text)
+		s.False(CondConfigured, blocked.Reason, "%s", blocked.Text)
+		return runtime.Stalled(blocked.Reason, "%s", blocked.Text)
 	}
 	if len(todo) == 0 {
-		if !wanted {
-			status(s).Nodes = without(status(s).Nodes, node)
+		if d == nil {
+			status(s).Nodes = without(status(s).Nodes, n.node)
 		}
 		return nil
 	}
-	if err := hostAccess(s, conn, n.iface); err != nil {
-		return err
-	}
-	s.Log.Info("bridge differs", "node", node, "interface", n.iface, "todo", todo)
-	if !slices.Equal(todo, []action{actionReload}) {
-		s.Normal(ctx, string(todo[0]), "%s on node %s (%s)", n.iface, node, methodFor(n.iface))
+	if todo[0].Action != actionReload {
+		s.Normal(ctx, todo[0].Action, "%s on node %s (%s)", n.iface, n.node, methodFor(n.iface))
 	} else {
-		s.Warning(ctx, "Reload", "%s on node %s is not as configured; reloading its network", n.iface, node)
+		s.Warning(ctx, "Reload", "%s on node %s is not as configured; reloading its network", n.iface, n.node)
 	}
-	if !wanted && !o.owed {
-		status(s).Nodes = append(status(s).Nodes, node)
+	if d == nil && !o.owed {
+		status(s).Nodes = append(status(s).Nodes, n.node)
 		if err := s.SaveStatus(ctx); err != nil {
 			return err
 		}
 	}
-	for _, a := range todo {
-		upid, err := n.act(ctx, a)
-		if errors.Is(err, guest.ErrChanged) || errors.Is(err, guest.ErrUnreachable) {
-			return runtime.Waiting(time.Second, "NotWritten", "%v", err)
-		}
-		if err != nil {
-			s.False(CondConfigured, "NotWritten", "%v", err)
-			return lxc.Classify(fmt.Errorf("%s %s on %s: %w", a, n.iface, node, err))
-		}
-		if upid != "" {
-			status(s).Task = proto.String(upid)
-			if err := s.SaveStatus(ctx); err != nil {
-				return err
-			}
-			if err := r.settle(ctx, s, conn); err != nil {
-				return err
-			}
+	for _, st := range todo {
+		if err := r.take(ctx, s, n, st); err != nil {
+			return err
 		}
 	}
-	if err := n.verify(ctx, s, wanted); err != nil || wanted {
+	if seen.nodes[len(seen.nodes)-1], err = n.verify(ctx, s, d != nil); err != nil || d != nil {
 		return err
 	}
-	status(s).Nodes = without(status(s).Nodes, node)
+	status(s).Nodes = without(status(s).Nodes, n.node)
 	return s.SaveStatus(ctx)
+}
+
+// take takes one step and waits for its task.
+func (r *reconciler) take(ctx context.Context, s *session, n nodeBridge, st step) error {
+	runtime.LogStep(s.Log, st.Step, "node", n.node)
+	upid, err := n.act(ctx, st.Action)
+	if errors.Is(err, guest.ErrChanged) || errors.Is(err, guest.ErrUnreachable) {
+		return runtime.Waiting(time.Second, "NotWritten", "%v", err)
+	}
+	if err != nil {
+		s.False(CondConfigured, "NotWritten", "%v", err)
+		return lxc.Classify(fmt.Errorf("%s %s on %s: %w", st.Action, n.iface, n.node, err))
+	}
+	if upid == "" {
+		return nil
+	}
+	status(s).Task = proto.String(upid)
+	if err := s.SaveStatus(ctx); err != nil {
+		return err
+	}
+	return r.settle(ctx, s, n.conn)
 }
 
 func without(nodes []string, node string) []string {

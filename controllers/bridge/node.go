@@ -45,15 +45,20 @@ func (n nodeBridge) spec() proxmox.InterfaceSpec {
 	return proxmox.InterfaceSpec{Iface: n.iface, Type: "bridge", Autostart: true, MTU: n.mtu, Comments: comments}
 }
 
-func (n nodeBridge) observe(ctx context.Context) (observed, error) {
+// desired is the bridge as the object asks for it.
+func (n nodeBridge) desired() *desired {
+	return &desired{iface: n.iface, mtu: n.mtu, comments: n.spec().Comments, block: n.block()}
+}
+
+func (n nodeBridge) observe(ctx context.Context) (nodeSeen, error) {
 	net, err := n.conn.API.ListNetwork(ctx, n.node)
 	if err != nil {
-		return observed{}, fmt.Errorf("list the network of %s: %w", n.node, err)
+		return nodeSeen{}, fmt.Errorf("list the network of %s: %w", n.node, err)
 	}
-	o := observed{node: n.node, pending: foreignChanges(net.Changes, n.iface, n.mark.UID)}
+	o := nodeSeen{node: n.node, noHost: n.conn.Host == nil, pending: foreignChanges(net.Changes, n.iface, n.mark.UID)}
 	if i, ok := net.Find(n.iface); ok {
 		m := ownership.FromComment(i.Comments)
-		o.listed, o.active, o.mtu = true, bool(i.Active), int(i.MTU)
+		o.listed, o.active, o.mtu, o.comments = true, bool(i.Active), int(i.MTU), i.Comments
 		o.ours = m != nil && m.Installation == n.mark.Installation && m.UID == n.mark.UID
 	}
 	switch {
@@ -67,14 +72,14 @@ func (n nodeBridge) observe(ctx context.Context) (observed, error) {
 		if err != nil {
 			return o, fmt.Errorf("read /etc/network/interfaces of %s: %w", n.node, err)
 		}
-		o.ours = guest.HasBlock(file, n.blockMark())
+		o.ours, o.file = guest.HasBlock(file, n.blockMark()), file
 		o.listed = o.listed || o.ours
 	}
 	return o, nil
 }
 
 // act takes one action; a reload by the API returns its UPID.
-func (n nodeBridge) act(ctx context.Context, a action) (upid string, err error) {
+func (n nodeBridge) act(ctx context.Context, a string) (upid string, err error) {
 	if methodFor(n.iface) == methodHost {
 		return "", n.actOnHost(ctx, a)
 	}
@@ -103,7 +108,7 @@ func (n nodeBridge) act(ctx context.Context, a action) (upid string, err error) 
 }
 
 // actOnHost edits the file that the API reads too, where Proxmox lists and keeps the block.
-func (n nodeBridge) actOnHost(ctx context.Context, a action) error {
+func (n nodeBridge) actOnHost(ctx context.Context, a string) error {
 	if a == actionReload {
 		return n.conn.Host.ReloadNetwork(ctx, n.node)
 	}
@@ -121,18 +126,18 @@ func (n nodeBridge) actOnHost(ctx context.Context, a action) error {
 }
 
 // verify looks whether the reload did what it should: Proxmox may call it a success with
-// an interface missing.
-func (n nodeBridge) verify(ctx context.Context, s *session, wanted bool) error {
+// an interface missing. It returns what it saw.
+func (n nodeBridge) verify(ctx context.Context, s *session, wanted bool) (nodeSeen, error) {
 	o, err := n.observe(ctx)
 	if err != nil {
-		return err
+		return o, err
 	}
 	if o.active == wanted {
 		if wanted {
 			s.Normal(ctx, "Active", "%s is up on node %s", n.iface, n.node)
 		}
-		return nil
+		return o, nil
 	}
 	s.False(CondActive, "NotActive", "the network of %s was reloaded, and %s is not as it should be (up: %v)", n.node, n.iface, o.active)
-	return runtime.Waiting(DefaultProbe, "NotActive", "the network of %s was reloaded, and %s is not as it should be (up: %v)", n.node, n.iface, o.active)
+	return o, runtime.Waiting(DefaultProbe, "NotActive", "the network of %s was reloaded, and %s is not as it should be (up: %v)", n.node, n.iface, o.active)
 }

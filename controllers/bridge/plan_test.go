@@ -1,44 +1,174 @@
 package bridge
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/guest"
+	"github.com/proximity-pve/proximity/pkg/ownership"
+	"github.com/proximity-pve/proximity/pkg/runtime"
 )
 
+const (
+	apiName  = "lan"
+	hostName = "proximity-lan"
+)
+
+// want is the bridge of that name as the tests desire it.
+func want(iface string, mtu int) *desired {
+	n := nodeBridge{iface: iface, mtu: mtu, comment: "ours", mark: ownership.Mark{Installation: "i-1", Kind: kind, Name: "lan", UID: "u-1"}, conn: &cluster.Connection{}}
+	return n.desired()
+}
+
+// model is a node's network as the steps change it.
+type model struct {
+	d       *desired // what our steps write
+	staged  nodeSeen
+	live    bool
+	touched bool // something unmarked was
+}
+
+func (m *model) observe() nodeSeen {
+	o := m.staged
+	o.active = m.live && o.listed
+	return o
+}
+
+func (m *model) take(action string) {
+	mine := !m.staged.listed || m.staged.ours
+	switch action {
+	case actionWrite:
+		m.touched = m.touched || !mine
+		m.staged.listed, m.staged.ours, m.staged.mtu, m.staged.comments = true, true, m.d.mtu, m.d.comments+"\n"
+		if m.staged.file != nil {
+			if file, err := guest.SetBlock(m.staged.file, m.d.block); err == nil {
+				m.staged.file = file
+			}
+		}
+	case actionRemove:
+		m.touched = m.touched || !mine
+		m.staged = nodeSeen{node: m.staged.node, file: guest.RemoveBlock(m.staged.file, m.d.block.Mark)}
+	case actionReload:
+		m.live, m.staged.owed = m.staged.listed, false
+	}
+}
+
 func TestPlan(t *testing.T) {
-	base := observed{node: "pve", listed: true, ours: true, active: true}
-	with := func(f func(*observed)) observed { o := base; f(&o); return o }
+	d := want(apiName, 0)
+	base := nodeSeen{node: "pve", listed: true, ours: true, active: true, comments: d.comments + "\n"}
+	with := func(f func(*nodeSeen)) nodeSeen { o := base; f(&o); return o }
+	block := func(mtu int) []byte {
+		file, err := guest.SetBlock([]byte("auto lo\niface lo inet loopback\n"), want(hostName, mtu).block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	onHost := nodeSeen{node: "pve", listed: true, ours: true, active: true, file: block(0)}
 	for name, tc := range map[string]struct {
-		wanted  bool
-		mtu     int
-		o       observed
+		d       *desired
+		iface   string
+		o       nodeSeen
 		todo    string
 		blocked string
 	}{
-		"absent":                {true, 0, observed{node: "pve"}, "[Write Reload]", ""},
-		"as wanted":             {true, 0, base, "[]", ""},
-		"not active":            {true, 0, with(func(o *observed) { o.active = false }), "[Reload]", ""},
-		"other MTU":             {true, 9000, base, "[Write Reload]", ""},
-		"foreign":               {true, 0, with(func(o *observed) { o.ours = false }), "[]", "InterfaceTaken"},
-		"foreign, to be gone":   {false, 0, with(func(o *observed) { o.ours = false }), "[]", ""},
-		"pending of others":     {true, 0, observed{node: "pve", pending: "diff"}, "[]", "ForeignPendingChanges"},
-		"pending, nothing todo": {true, 0, with(func(o *observed) { o.pending = "diff" }), "[]", ""},
-		"to be gone":            {false, 0, base, "[Remove Reload]", ""},
-		"maybe in the kernel":   {false, 0, observed{node: "pve", owed: true}, "[Reload]", ""},
-		"owed, but pending":     {false, 0, observed{node: "pve", owed: true, pending: "diff"}, "[]", "ForeignPendingChanges"},
-		"gone":                  {false, 0, observed{node: "pve"}, "[]", ""},
+		"absent":                {d, apiName, nodeSeen{node: "pve"}, "Write Reload", ""},
+		"as wanted":             {d, apiName, base, "", ""},
+		"not active":            {d, apiName, with(func(o *nodeSeen) { o.active = false }), "Reload", ""},
+		"other MTU":             {want(apiName, 9000), apiName, base, "Write Reload", ""},
+		"other comment":         {d, apiName, with(func(o *nodeSeen) { o.comments = "theirs\n" }), "Write Reload", ""},
+		"foreign":               {d, apiName, with(func(o *nodeSeen) { o.ours = false }), "", "InterfaceTaken"},
+		"foreign, to be gone":   {nil, apiName, with(func(o *nodeSeen) { o.ours = false }), "", ""},
+		"pending of others":     {d, apiName, nodeSeen{node: "pve", pending: "diff"}, "", "ForeignPendingChanges"},
+		"pending, nothing todo": {d, apiName, with(func(o *nodeSeen) { o.pending = "diff" }), "", ""},
+		"to be gone":            {nil, apiName, base, "Remove Reload", ""},
+		"maybe in the kernel":   {nil, apiName, nodeSeen{node: "pve", owed: true}, "Reload", ""},
+		"owed, but pending":     {nil, apiName, nodeSeen{node: "pve", owed: true, pending: "diff"}, "", "ForeignPendingChanges"},
+		"gone":                  {nil, apiName, nodeSeen{node: "pve"}, "", ""},
+		"block as wanted":       {want(hostName, 0), hostName, onHost, "", ""},
+		"block was edited":      {want(hostName, 0), hostName, nodeSeen{node: "pve", listed: true, ours: true, active: true, file: bytes.Replace(block(0), []byte("bridge-stp off"), []byte("bridge-stp on"), 1)}, "Write Reload", ""},
+		"no way to the host":    {want(hostName, 0), hostName, nodeSeen{node: "pve", noHost: true}, "", "HostAccessMissing"},
+		"no way to remove":      {nil, hostName, nodeSeen{node: "pve", listed: true, ours: true, noHost: true}, "", "HostAccessMissing"},
 	} {
-		todo, blocked := plan("lan", tc.wanted, tc.mtu, tc.o)
+		steps, blocked := plan(tc.d, observed{tc.iface, []nodeSeen{tc.o}})
 		reason := ""
 		if blocked != nil {
-			reason = blocked.reason
+			reason = blocked.Reason
 		}
-		if got := fmt.Sprint(todo); got != tc.todo || reason != tc.blocked {
-			t.Errorf("%s: %s %q, want %s %q", name, got, reason, tc.todo, tc.blocked)
+		if got := actions(steps); got != tc.todo || reason != tc.blocked {
+			t.Errorf("%s: %q %q, want %q %q", name, got, reason, tc.todo, tc.blocked)
 		}
 	}
+}
+
+func actions(steps []step) string {
+	var names []string
+	for _, s := range steps {
+		names = append(names, s.Action)
+	}
+	return strings.Join(names, " ")
+}
+
+// TestPlanReachesWhatIsDesired carries plans out on a model: from any state the plan's steps
+// lead to one whose plan is empty, that of a deletion to one without anything of ours, and
+// nothing that is not marked as ours is ever changed.
+func TestPlanReachesWhatIsDesired(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		iface := rapid.SampledFrom([]string{apiName, hostName}).Draw(t, "iface")
+		d := want(iface, rapid.SampledFrom([]int{0, 1400, 9000}).Draw(t, "mtu"))
+		was := want(iface, rapid.SampledFrom([]int{0, 1400}).Draw(t, "mtu before"))
+		var models []*model
+		o := observed{iface: iface}
+		for i := range rapid.IntRange(1, 3).Draw(t, "nodes") {
+			m := &model{d: was, live: rapid.Bool().Draw(t, "live"), staged: nodeSeen{
+				node: fmt.Sprint("pve", i), listed: rapid.Bool().Draw(t, "listed"), owed: rapid.Bool().Draw(t, "owed"),
+				pending: rapid.SampledFrom([]string{"", "", "diff"}).Draw(t, "pending"), comments: was.comments,
+			}}
+			m.staged.ours = m.staged.listed && rapid.Bool().Draw(t, "ours")
+			if m.staged.mtu = was.mtu; iface == hostName {
+				m.staged.file = []byte("auto lo\niface lo inet loopback\n")
+				if m.staged.ours {
+					m.take(actionWrite)
+				}
+			}
+			models = append(models, m)
+			o.nodes = append(o.nodes, m.observe())
+		}
+		target := d
+		if rapid.Bool().Draw(t, "deletion") {
+			target = nil
+		}
+		steps, blocked := plan(target, o)
+		for _, s := range steps {
+			if s.Effect != runtime.InPlace {
+				t.Fatalf("step %s is %s", s.Action, s.Effect)
+			}
+			for _, m := range models {
+				if m.d = d; m.staged.node == s.node {
+					m.take(s.Action)
+				}
+			}
+		}
+		after := observed{iface: iface}
+		for _, m := range models {
+			if m.touched {
+				t.Fatal("what is not ours was changed")
+			}
+			after.nodes = append(after.nodes, m.observe())
+			if blocked == nil && target == nil && (m.staged.ours || m.live && m.staged.listed && m.staged.ours) {
+				t.Fatalf("something of ours is left: %+v", m.staged)
+			}
+		}
+		if left, again := plan(target, after); blocked == nil && (len(left) > 0 || again != nil) {
+			t.Fatalf("after the plan there is more to do: %+v, %+v", left, again)
+		}
+	})
 }
 
 func TestMethodAndProposal(t *testing.T) {

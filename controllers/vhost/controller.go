@@ -18,13 +18,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
-	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/controllers/internal/probe"
 	"github.com/proximity-pve/proximity/controllers/internal/routing"
@@ -72,8 +70,9 @@ func New(d Deps) *runtime.Controller {
 	if d.Probe == 0 {
 		d.Probe = DefaultProbe
 	}
+	r := &reconciler{d}
 	return runtime.New(runtime.Options[*v1alpha1.Vhost]{
-		Kind: kind, Finalizer: finalizer, Reconciler: &reconciler{d}, Resync: d.Probe,
+		Kind: kind, Finalizer: finalizer, Reconciler: r, Resync: d.Probe, Plan: r.Plan,
 		Ready: []string{CondAccepted, CondResolved, CondProgrammed, CondServing},
 		Watches: []runtime.Watch{
 			{Kind: "App", Map: vhostsOfApp},
@@ -128,7 +127,7 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 		return runtime.Result{}, err
 	}
 	index := routing.IndexApps(apps)
-	a, err := r.appliance(s, index, appliances)
+	a, err := chooseAppliance(s.Object, index, appliances)
 	if err != nil {
 		return runtime.Result{}, err
 	}
@@ -146,11 +145,10 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 // Finalize waits until the proxy no longer serves the name. An appliance that is gone or
 // not known to serve anything serves it no more.
 func (r *reconciler) Finalize(_ context.Context, s *session) (runtime.Result, error) {
-	st := r.Board.Get(s.Object.GetStatus().GetAppliance())
-	if st == nil {
-		return runtime.Result{}, nil
-	}
-	if _, ok := st.Vhost(routing.Key(s.Object.GetMetadata())); ok {
+	name := s.Object.GetStatus().GetAppliance()
+	o := see(r.Board.Get(name), name, routing.Key(s.Object.GetMetadata()))
+	s.Remember(o)
+	if steps, _ := plan(nil, o); len(steps) > 0 {
 		return runtime.Result{}, runtime.Waiting(recheck, "StillServed", "the proxy still serves the name")
 	}
 	return runtime.Result{}, nil
@@ -163,31 +161,13 @@ func status(s *session) *v1alpha1.VhostStatus {
 	return s.Object.Status
 }
 
-func (r *reconciler) appliance(s *session, index map[string]*v1alpha1.App, all []*v1alpha1.Appliance) (*v1alpha1.Appliance, error) {
-	name := routing.VhostAppliance(s.Object, index, all)
-	for _, a := range all {
-		if a.GetMetadata().GetName() == name {
-			return a, nil
-		}
-	}
-	if name == "" && len(all) > 1 {
-		return nil, runtime.Stalled("ApplianceNotChosen", "there are %d appliances; name one in spec.applianceRef", len(all))
-	}
-	return nil, runtime.Waiting(common.DependencyRecheck, "ApplianceNotFound", "Appliance %s does not exist", name)
-}
-
 // accept lets the older Vhost keep a host name that two claim.
 func (r *reconciler) accept(ctx context.Context, s *session, index map[string]*v1alpha1.App, appliances []*v1alpha1.Appliance) error {
 	all, err := runtime.List[*v1alpha1.Vhost](ctx, s.Client, kind, "")
 	if err != nil {
 		return err
 	}
-	mine := routing.VhostAppliance(s.Object, index, appliances)
-	same := slices.DeleteFunc(slices.Clone(all), func(v *v1alpha1.Vhost) bool {
-		return routing.VhostAppliance(v, index, appliances) != mine
-	})
-	if claim, lost := routing.Conflict(s.Object, same); lost {
-		text := fmt.Sprintf("host name %s belongs to Vhost %s, which is older; use another name or delete that Vhost", claim.Host, claim.By)
+	if text := conflict(s.Object, all, index, appliances); text != "" {
 		s.False(CondAccepted, "Conflict", "%s", text)
 		s.SetCondition("Conflict", "True", "Conflict", "%s", text)
 		for _, c := range []string{CondProgrammed, CondServing} {
@@ -228,12 +208,14 @@ func (r *reconciler) programmed(s *session, a *v1alpha1.Appliance, index map[str
 	if st == nil {
 		return runtime.Waiting(recheck, "ApplianceNotReady", "appliance %s is not ready", name)
 	}
-	if rej, ok := st.Rejected[live.RejectedKey("vhost", key)]; ok {
-		s.False(CondAccepted, "Refused", "%s", rej.Reason)
-		return runtime.Stalled("Refused", "the proxy's configuration leaves this Vhost out: %s", rej.Reason)
+	o := see(st, name, key)
+	s.Remember(o)
+	steps, blocked := plan(&desired{appliance: name, vhost: routing.Render(s.Object, index)}, o)
+	if blocked != nil {
+		s.False(CondAccepted, blocked.Reason, "%s", o.refused)
+		return runtime.Stalled(blocked.Reason, "%s", blocked.Text)
 	}
-	want := routing.Render(s.Object, index)
-	if got, ok := st.Vhost(key); !ok || !st.InSync || !reflect.DeepEqual(got, want) {
+	if len(steps) > 0 {
 		s.False(CondProgrammed, "NotProgrammed", "the proxy of appliance %s does not have it yet", name)
 		return runtime.Waiting(recheck, "NotProgrammed", "the proxy of appliance %s does not have it yet", name)
 	}

@@ -1,0 +1,72 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/common"
+	"github.com/proximity-pve/proximity/pkg/runtime"
+)
+
+// Plan implements runtime's Options.Plan.
+func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Bridge]) (runtime.Plan, error) {
+	spec := p.Object.GetSpec()
+	o, _ := p.Seen.(observed)
+	if p.Deleted {
+		user, err := userOf(ctx, p.Client, p.Object)
+		switch {
+		case err != nil:
+			return runtime.Plan{}, err
+		case user != "":
+			return runtime.Plan{}, inUse(user)
+		case spec.GetDeletionPolicy() == "Orphan":
+			return common.Orphaned("bridge " + spec.GetInterfaceName()), nil
+		}
+		steps, blocked := plan(nil, o)
+		made := runtime.Plan{Steps: public(steps), Blocked: blocked}
+		if away := notSeen(p.Object.GetStatus().GetNodes(), o); len(away) > 0 {
+			made.Notes = []string{fmt.Sprintf("the bridge may be on %s too, where nobody has looked", strings.Join(away, ", "))}
+		}
+		return made, nil
+	}
+	conn, cl, err := common.Connect(ctx, p.Client, r.Clusters, spec.GetClusterRef().GetName())
+	if err != nil {
+		return runtime.Plan{}, err
+	}
+	o.iface = spec.GetInterfaceName()
+	var online []string
+	for _, n := range cl.GetStatus().GetNodes() {
+		if n.GetOnline() {
+			online = append(online, n.GetName())
+		}
+	}
+	o.nodes = slices.Clone(o.nodes)
+	for _, node := range notSeen(online, o) {
+		o.nodes = append(o.nodes, nodeSeen{node: node, noHost: conn.Host == nil})
+	}
+	slices.SortFunc(o.nodes, func(a, b nodeSeen) int { return strings.Compare(a.node, b.node) })
+	steps, blocked := plan(on(p.Object, conn, "").desired(), o)
+	made := runtime.Plan{Steps: public(steps), Blocked: blocked}
+	if len(o.nodes) == 0 {
+		made.Notes = []string{"which nodes there are is not known yet: the bridge will be defined on every node that is online"}
+	}
+	return made, nil
+}
+
+// notSeen are the nodes that were not looked at.
+func notSeen(nodes []string, o observed) []string {
+	return slices.DeleteFunc(slices.Clone(nodes), func(name string) bool {
+		return slices.ContainsFunc(o.nodes, func(n nodeSeen) bool { return n.node == name })
+	})
+}
+
+func public(steps []step) []runtime.Step {
+	out := make([]runtime.Step, len(steps))
+	for i, s := range steps {
+		out[i] = s.Step
+	}
+	return out
+}
