@@ -79,7 +79,7 @@ func (c Cause) String() string {
 
 // reasons maps the reasons of the API's Status.
 var reasons = map[string]error{
-	"NotFound": ErrNotFound, "AlreadyExists": ErrAlreadyExists, "Conflict": ErrConflict,
+	"NotFound": ErrNotFound, "AlreadyExists": ErrAlreadyExists, "Conflict": ErrConflict, "PreconditionFailed": ErrConflict,
 	"Invalid": ErrInvalid, "BadRequest": ErrInvalid, "UnsupportedMediaType": ErrInvalid,
 	"Unauthorized": ErrUnauthenticated, "Forbidden": ErrForbidden, "Expired": ErrExpired,
 	"TooManyRequests": ErrBusy, "RequestEntityTooLarge": ErrTooLarge, "Timeout": ErrTimeout,

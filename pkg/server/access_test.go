@@ -139,7 +139,7 @@ func TestNobodyMayDoAnything(t *testing.T) {
 
 func TestUnknownPathsTellNothingWithoutACredential(t *testing.T) {
 	f := start(t)
-	for _, path := range []string{"/", "/api", "/apis/other", apiRoot + "/nothings", apiRoot + "/apps/a/b/c", "/healthz/", "//healthz",
+	for _, path := range []string{"/", "/api/v1", "/apis/other", apiRoot + "/nothings", apiRoot + "/apps/a/b/c", "/healthz/", "//healthz",
 		"/debug/pprof/", "/api/v1/system", "/.git/config", apiRoot + "/apps/..%2f..%2fmetrics", "/healthz%2f..%2fmetrics"} {
 		for _, method := range allMethods {
 			resp := f.open(context.Background(), method, path, "")

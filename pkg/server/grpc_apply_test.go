@@ -4,7 +4,9 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -66,5 +68,18 @@ func TestApplyIsASetOfOne(t *testing.T) {
 	}
 	if _, err := one.resources().Apply(t.Context(), by("me", "1", false)); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("without a token: %v", err)
+	}
+}
+
+// A message of a few KB that unpacks to more than is allowed is refused while it unpacks.
+func TestCompressedRequests(t *testing.T) {
+	f := start(t)
+	if _, err := f.resources().Apply(t.Context(), document(namespaceJSON("a", strings.Repeat("x", 200)), ""), asAdmin, grpc.UseCompressor(gzip.Name)); err != nil {
+		t.Error(err)
+	}
+	bomb := document(strings.Repeat(" ", 100<<20), "")
+	_, err := f.resources().Apply(t.Context(), bomb, asAdmin, grpc.UseCompressor(gzip.Name), grpc.MaxCallSendMsgSize(200<<20))
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a bomb: %.200v", err)
 	}
 }

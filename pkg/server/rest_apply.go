@@ -29,6 +29,9 @@ func (s *rest) patch(w http.ResponseWriter, r *http.Request, c call) error {
 	if err != nil {
 		return err
 	}
+	if err := noIfMatch(r); err != nil {
+		return err
+	}
 	supported := strings.Join(patchTypes, ", ")
 	w.Header().Set("Accept-Patch", supported)
 	b, err := s.readBody(w, r, patchTypes...)

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"compress/flate"
+	"compress/gzip"
 	"errors"
 	"io"
 	"mime"
@@ -28,17 +30,23 @@ type body struct {
 
 func (b *body) release() { b.held.release() }
 
-// readBody reads the whole body, at most MaxBodyBytes of one of the content types. An
-// empty body has no type to check.
+// readBody reads the whole body, at most MaxBodyBytes of one of the content types, also
+// when it came compressed by gzip. An empty body has no type to check.
 func (s *rest) readBody(w http.ResponseWriter, r *http.Request, types ...string) (*body, error) {
 	if r.ContentLength > MaxBodyBytes {
 		return nil, errBodyTooLarge()
 	}
-	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		return nil, apistatus.New(apistatus.UnsupportedMediaType, "content encoding %.40q is not supported: send the body as it is", coding)
+	zipped := false
+	switch coding := r.Header.Get("Content-Encoding"); coding {
+	case "", "identity":
+	case "gzip":
+		zipped = true
+	default:
+		w.Header().Set("Accept-Encoding", "gzip") // RFC 9110, section 12.5.3
+		return nil, apistatus.New(apistatus.UnsupportedMediaType, "content encoding %.40q is not supported: use gzip, or send the body as it is", coding)
 	}
 	size := r.ContentLength
-	if size < 0 { // chunked: it could be as much as is allowed
+	if size < 0 || zipped { // it could be as much as is allowed
 		size = MaxBodyBytes
 	}
 	b := &body{held: s.gate.buffer.reserve()}
@@ -46,7 +54,7 @@ func (s *rest) readBody(w http.ResponseWriter, r *http.Request, types ...string)
 		return nil, err
 	}
 	var err error
-	b.data, err = io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBodyBytes))
+	b.data, err = readAll(http.MaxBytesReader(w, r.Body, MaxBodyBytes), zipped)
 	if err == nil && len(b.data) > 0 {
 		err = checkType(r.Header.Get("Content-Type"), types)
 	}
@@ -55,6 +63,34 @@ func (s *rest) readBody(w http.ResponseWriter, r *http.Request, types ...string)
 		return nil, bodyError(err)
 	}
 	return b, nil
+}
+
+// readAll reads a body. What a compressed one unpacks to is bounded, too: a few KB can be
+// many GB.
+func readAll(body io.Reader, zipped bool) ([]byte, error) {
+	if !zipped {
+		return io.ReadAll(body)
+	}
+	z, err := gzip.NewReader(body)
+	if err != nil {
+		return nil, notGzip(err)
+	}
+	data, err := io.ReadAll(io.LimitReader(z, MaxBodyBytes+1))
+	switch {
+	case err != nil:
+		return nil, notGzip(err)
+	case len(data) > MaxBodyBytes:
+		return nil, errBodyTooLarge()
+	}
+	return data, nil
+}
+
+// notGzip tells a body that is none from one that never came.
+func notGzip(err error) error {
+	if errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, new(flate.CorruptInputError)) {
+		return apistatus.New(apistatus.BadRequest, "the body is said to be compressed by gzip, and is not, or is damaged")
+	}
+	return err
 }
 
 func errBodyTooLarge() error {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -65,6 +66,18 @@ type apiResource struct {
 func ourGroup() apiGroup {
 	v := groupVersion{GroupVersion: resource.APIVersion, Version: resource.Version}
 	return apiGroup{Name: resource.Group, Versions: []groupVersion{v}, PreferredVersion: v}
+}
+
+// coreVersions says that there is nothing of Kubernetes' own, unnamed group: kubectl asks.
+func (s *rest) coreVersions(w http.ResponseWriter, r *http.Request, _ call) error {
+	return page(w, r, map[string]any{"kind": "APIVersions", "apiVersion": "v1", "versions": []string{}})
+}
+
+// openAPIIndex is where kubectl finds the document of a group. The hash makes it ask again
+// when the document is another one.
+func (s *rest) openAPIIndex(w http.ResponseWriter, r *http.Request, _ call) error {
+	url := fmt.Sprintf("/openapi/v3%s?hash=%x", apiRoot, sha256.Sum256(s.openapi))
+	return page(w, r, map[string]any{"paths": map[string]any{strings.TrimPrefix(apiRoot, "/"): map[string]string{"serverRelativeURL": url}}})
 }
 
 func (s *rest) groupList(w http.ResponseWriter, r *http.Request, _ call) error {

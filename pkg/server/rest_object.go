@@ -188,8 +188,13 @@ func (s *rest) update(w http.ResponseWriter, r *http.Request, c call) error {
 	if err != nil {
 		return err
 	}
+	version, fail, err := matched(r, obj.GetMetadata().GetResourceVersion())
+	if err != nil {
+		return err
+	}
+	obj.GetMetadata().ResourceVersion = version
 	updated, err := s.core.update(r.Context(), obj, opts)
-	return writeObject(w, r, http.StatusOK, updated, err)
+	return writeObject(w, r, http.StatusOK, updated, fail(err))
 }
 
 func (s *rest) updateStatus(w http.ResponseWriter, r *http.Request, c call) error {
@@ -201,8 +206,13 @@ func (s *rest) updateStatus(w http.ResponseWriter, r *http.Request, c call) erro
 	if err != nil {
 		return err
 	}
+	version, fail, err := matched(r, obj.GetMetadata().GetResourceVersion())
+	if err != nil {
+		return err
+	}
+	obj.GetMetadata().ResourceVersion = version
 	updated, err := s.core.updateStatus(r.Context(), obj, opts)
-	return writeObject(w, r, http.StatusOK, updated, err)
+	return writeObject(w, r, http.StatusOK, updated, fail(err))
 }
 
 // deleteOptions is what of Kubernetes' DeleteOptions has a meaning here.
@@ -228,8 +238,12 @@ func (s *rest) delete(w http.ResponseWriter, r *http.Request, c call) error {
 		return err
 	}
 	opts.DryRun = opts.DryRun || dry
+	var fail func(error) error
+	if pre.ResourceVersion, fail, err = matched(r, pre.ResourceVersion); err != nil {
+		return err
+	}
 	last, err := s.core.delete(r.Context(), c.key(), pre, opts)
-	return writeObject(w, r, http.StatusOK, last, err)
+	return writeObject(w, r, http.StatusOK, last, fail(err))
 }
 
 // preconditions reads them from the query and from a DeleteOptions body, where both count,

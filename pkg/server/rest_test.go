@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
@@ -55,7 +56,14 @@ var restTests = []struct {
 	{"deep body", "POST", ns, strings.Repeat("[", 100000), nil, 400, `"reason":"BadRequest"`},
 	{"bad name", "POST", ns, namespaceJSON("Not A Label", "x"), nil, 422, `"field":"metadata.name"`},
 	{"other content type", "POST", ns, namespaceJSON("c", "x"), []string{"Content-Type: application/xml"}, 415, `"reason":"UnsupportedMediaType"`},
-	{"compressed body", "POST", ns, namespaceJSON("c", "x"), []string{"Content-Encoding: gzip"}, 415, `"reason":"UnsupportedMediaType"`},
+	{"body in another compression", "POST", ns, namespaceJSON("c", "x"), []string{"Content-Encoding: br"}, 415, `"reason":"UnsupportedMediaType"`},
+	{"body that is not compressed", "POST", ns, namespaceJSON("c", "x"), []string{"Content-Encoding: gzip"}, 400, `and is not, or is damaged`},
+	{"compressed body", "POST", ns, zipped(namespaceJSON("zipped", "x")), []string{"Content-Encoding: gzip"}, 201, `"name":"zipped"`},
+	{"damaged body", "POST", ns, strings.Replace(zipped(namespaceJSON("zipped2", "x")), "zipped2", "zipped3", 1), []string{"Content-Encoding: gzip"}, 400, `and is not, or is damaged`},
+	{"bomb", "POST", ns, zipped(strings.Repeat(" ", 100<<20)), []string{"Content-Encoding: gzip"}, 413, `"reason":"RequestEntityTooLarge"`},
+	{"core group", "GET", "/api", "", nil, 200, `"kind":"APIVersions"`},
+	{"OpenAPI index", "GET", "/openapi/v3", "", nil, 200, `"serverRelativeURL":"/openapi/v3/apis/proximity/v1alpha1?hash=`},
+	{"OpenAPI of the group", "GET", "/openapi/v3/apis/proximity/v1alpha1?hash=x", "", nil, 200, `"openapi"`},
 	{"other charset", "POST", ns, namespaceJSON("c", "x"), []string{"Content-Type: application/json; charset=utf-16"}, 415, `UnsupportedMediaType`},
 	{"dry run of create", "POST", ns + "?dryRun=All", namespaceJSON("c", "x"), nil, 201, `"name":"c"`},
 	{"dry run of create wrote nothing", "GET", ns + "/c", "", nil, 404, ``},
@@ -253,4 +261,17 @@ func TestRequestIDs(t *testing.T) {
 			t.Errorf("%q was answered with %q", bad, got)
 		}
 	}
+}
+
+// zipped compresses a text without making it shorter when it is short: a test may change it.
+func zipped(text string) string {
+	level := gzip.BestSpeed
+	if len(text) < 1000 {
+		level = gzip.NoCompression
+	}
+	var out bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&out, level)
+	_, _ = z.Write([]byte(text))
+	_ = z.Close()
+	return out.String()
 }

@@ -65,6 +65,12 @@ func writeObject(w http.ResponseWriter, r *http.Request, code int, obj resource.
 	if err != nil {
 		return err
 	}
+	etag := etagOf(obj)
+	w.Header().Set("ETag", etag)
+	if notModified(r, etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
 	body, err := resource.EncodeJSON(obj)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ const (
 	NotFound              = "NotFound"
 	AlreadyExists         = "AlreadyExists"
 	Conflict              = "Conflict"
+	PreconditionFailed    = "PreconditionFailed" // HTTP's If-Match; Kubernetes has none
 	Invalid               = "Invalid"
 	BadRequest            = "BadRequest"
 	Unauthorized          = "Unauthorized"
@@ -42,6 +43,7 @@ var mappings = []mapping{
 	{NotFound, http.StatusNotFound, codes.NotFound},
 	{AlreadyExists, http.StatusConflict, codes.AlreadyExists},
 	{Conflict, http.StatusConflict, codes.Aborted},
+	{PreconditionFailed, http.StatusPreconditionFailed, codes.FailedPrecondition},
 	{BadRequest, http.StatusBadRequest, codes.InvalidArgument},
 	{Invalid, http.StatusUnprocessableEntity, codes.InvalidArgument},
 	{UnsupportedMediaType, http.StatusUnsupportedMediaType, codes.InvalidArgument},

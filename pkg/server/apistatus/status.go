@@ -51,6 +51,20 @@ func Busy(retryAfterSeconds int, format string, args ...any) *Error {
 	return e
 }
 
+// Precondition returns a conflict as the failure of the precondition of an HTTP request,
+// and other errors as they are.
+func Precondition(err error) error {
+	if !errors.Is(err, store.ErrConflict) {
+		return err
+	}
+	failed := error(New(PreconditionFailed, "%s", err.Error()))
+	var about *aboutError
+	if errors.As(err, &about) {
+		failed = About(about.key, failed)
+	}
+	return failed
+}
+
 // aboutError says which object an error is about.
 type aboutError struct {
 	key resource.Key
