@@ -1,15 +1,12 @@
 package pvesim
 
 import (
-	"maps"
 	"net/http"
-	"slices"
-	"strconv"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/proximity-pve/proximity/pkg/pvesim/access"
-	"github.com/proximity-pve/proximity/pkg/pvesim/pveschema"
 )
 
 // getTicket is a dummy of the real API for formatters.
@@ -40,20 +37,42 @@ func createTicket(c *call) (result, error) {
 	}}, nil
 }
 
+// capabilityAreas are the groups of privileges that a user interface asks for, by the
+// first element of the path; dc is the root (PVE::RPCEnvironment, compute_api_permission).
+var capabilityAreas = map[string]*regexp.Regexp{
+	"vms":     regexp.MustCompile(`^(?:VM\.|Permissions\.Modify)`),
+	"access":  regexp.MustCompile(`^(?:(?:User|Group)\.|Permissions\.Modify)`),
+	"storage": regexp.MustCompile(`^(?:Datastore\.|Permissions\.Modify)`),
+	"nodes":   regexp.MustCompile(`^(?:Sys\.|Permissions\.Modify)`),
+	"sdn":     regexp.MustCompile(`^(?:SDN\.|Permissions\.Modify)`),
+	"dc":      regexp.MustCompile(`^(?:Sys\.Audit|Sys\.Modify|SDN\.)`),
+	"mapping": regexp.MustCompile(`^(?:Mapping\.|Permissions\.Modify)`),
+}
+
 // capabilities tells a user interface what to show: privileges by area.
 func capabilities(s *access.Store, user string) map[string]map[string]int {
-	areas := []struct{ name, path, prefix string }{
-		{"dc", "/", "Sys."}, {"dc", "/", "SDN."}, {"nodes", "/nodes", "Sys."}, {"vms", "/vms", "VM."},
-		{"storage", "/storage", "Datastore."}, {"sdn", "/sdn", "SDN."}, {"mapping", "/mapping", "Mapping."}, {"access", "/access", "User."},
-	}
 	out := map[string]map[string]int{}
-	for _, a := range areas {
-		if out[a.name] == nil {
-			out[a.name] = map[string]int{}
+	for area := range capabilityAreas {
+		out[area] = map[string]int{}
+	}
+	paths := []string{"/", "/nodes", "/access/groups", "/vms", "/storage", "/sdn", "/mapping"}
+	for _, a := range s.ACLs() {
+		paths = append(paths, a.Path)
+	}
+	for _, path := range paths {
+		area, _, _ := strings.Cut(path[1:], "/")
+		if area == "" {
+			area = "dc"
 		}
-		for priv := range s.Permissions(user, a.path) {
-			if strings.HasPrefix(priv, a.prefix) {
-				out[a.name][priv] = 1
+		for priv := range s.Permissions(user, path) {
+			targets := []string{area}
+			if area == "pool" { // what a pool grants holds for its members
+				targets = []string{"vms", "storage"}
+			}
+			for _, t := range targets {
+				if re := capabilityAreas[t]; re != nil && re.MatchString(priv) {
+					out[t][priv] = 1
+				}
 			}
 		}
 	}
@@ -103,137 +122,36 @@ func number(b bool) int {
 
 func normalize(path string) string { return access.NormalizePath(path) }
 
-func listUsers(c *call) (result, error) {
-	out := []map[string]any{}
-	users := c.node.access.Users()
-	for _, id := range slices.Sorted(maps.Keys(users)) {
-		if id != c.who.user() && !c.may("/access/groups", "User.Modify", "Sys.Audit") {
-			continue
-		}
-		u := users[id]
-		_, realm, _ := strings.Cut(id, "@")
-		row := map[string]any{"userid": id, "enable": number(u.Enabled), "expire": u.Expire, "realm-type": realm}
-		if u.Comment != "" {
-			row["comment"] = u.Comment
-		}
-		if c.flag("full") {
-			row["groups"], row["tokens"] = "", tokenRows(u)
-		}
-		out = append(out, row)
-	}
-	return result{data: out}, nil
+// listDomains are the two realms that every installation has.
+func listDomains(*call) (result, error) {
+	return result{data: []map[string]any{
+		{"realm": "pam", "type": "pam", "comment": "Linux PAM standard authentication"},
+		{"realm": "pve", "type": "pve", "comment": "Proxmox VE authentication server"},
+	}}, nil
 }
 
-func tokenRows(u access.User) any {
-	if len(u.Tokens) == 0 {
-		return nil
-	}
-	rows := []map[string]any{}
-	for _, id := range slices.Sorted(maps.Keys(u.Tokens)) {
-		rows = append(rows, map[string]any{"tokenid": id, "privsep": number(u.Tokens[id].PrivSep), "expire": u.Tokens[id].Expire, "comment": u.Tokens[id].Comment})
-	}
-	return rows
-}
-
-func createUser(c *call) (result, error) {
-	id := c.params["userid"]
-	if c.node.access.HasUser(id) {
-		return result{}, die("create user failed: user '%s' already exists", id)
-	}
-	enabled := !c.has("enable") || c.flag("enable")
-	return result{}, c.node.access.SetUser(id, c.params["password"], c.params["comment"], enabled)
-}
-
-func listRoles(c *call) (result, error) {
-	out := []map[string]any{}
-	roles := c.node.access.Roles()
-	for _, name := range slices.Sorted(maps.Keys(roles)) {
-		out = append(out, map[string]any{"roleid": name, "special": number(roles[name].Special), "privs": strings.Join(roles[name].Privileges, ",")})
-	}
-	return result{data: out}, nil
-}
-
-func createRole(c *call) (result, error) {
-	id := c.params["roleid"]
-	if c.node.access.HasRole(id) {
-		return result{}, die("create role failed: role '%s' already exists", id)
-	}
-	if err := c.node.access.SetRole(id, pveschema.SplitList(c.params["privs"])); err != nil {
-		return result{}, paramError("privs", "invalid format - "+err.Error()+"\n")
-	}
-	return result{}, nil
-}
-
-func listACL(c *call) (result, error) {
-	out := []map[string]any{}
-	for _, a := range c.node.access.ACLs() {
-		if !c.may(a.Path, "Permissions.Modify") {
-			continue
-		}
-		kind := "user"
-		if strings.Contains(a.Subject, "!") {
-			kind = "token"
-		}
-		out = append(out, map[string]any{"path": a.Path, "ugid": a.Subject, "roleid": a.Role, "type": kind, "propagate": number(a.Propagate)})
-	}
-	return result{data: out}, nil
-}
-
-// aclRoots are the first elements that an ACL path may have.
-var aclRoots = []string{"", "access", "mapping", "nodes", "pool", "sdn", "storage", "vms"}
-
-func updateACL(c *call) (result, error) {
-	path := normalize(c.params["path"])
-	if path == "" || !slices.Contains(aclRoots, strings.SplitN(path, "/", 3)[1]) {
-		return result{}, paramError("path", "invalid ACL path '"+c.params["path"]+"'")
-	}
-	subjects := append(pveschema.SplitList(c.params["users"]), pveschema.SplitList(c.params["tokens"])...)
-	if len(subjects) == 0 {
-		const text = "either 'users', 'groups' or 'tokens' is required."
-		return result{}, paramErrors(map[string]string{"users": text, "groups": text, "tokens": text})
-	}
-	for _, role := range pveschema.SplitList(c.params["roles"]) {
-		if !c.node.access.HasRole(role) {
-			return result{}, die("ACL update failed: role '%s' does not exist", role)
-		}
-		for _, subject := range subjects {
-			user, _, _ := strings.Cut(subject, "!")
-			if !c.node.access.HasUser(user) {
-				return result{}, die("ACL update failed: user '%s' does not exist", user)
-			}
-			entry := access.ACL{Path: path, Subject: subject, Role: role, Propagate: !c.has("propagate") || c.flag("propagate")}
-			if err := c.node.access.SetACL(entry, c.flag("delete")); err != nil {
-				return result{}, err
-			}
-		}
-	}
-	return result{}, nil
-}
-
-func createToken(c *call) (result, error) {
-	user, id := c.params["userid"], c.params["tokenid"]
-	u, ok := c.node.access.Users()[user]
-	if !ok {
-		return result{}, die("no such user ('%s')", user)
-	}
-	if u.Tokens[id] != nil {
-		return result{}, paramError("tokenid", "Token already exists.")
-	}
-	privsep := !c.has("privsep") || c.flag("privsep")
-	expire, _ := strconv.ParseInt(c.params["expire"], 10, 64) // "" is 0, never
-	secret := newUUID()
-	if err := c.node.access.SetToken(user, id, secret, access.Token{PrivSep: privsep, Expire: expire, Comment: c.params["comment"]}); err != nil {
+// setPassword changes the caller's own password, or another one's with the right to.
+func setPassword(c *call) (result, error) {
+	user := c.params["userid"]
+	if _, err := c.node.access.User(user); err != nil {
 		return result{}, err
 	}
-	info := map[string]any{"privsep": strconv.Itoa(number(privsep))}
-	for _, key := range []string{"comment", "expire"} {
-		if c.has(key) {
-			info[key] = c.params[key]
-		}
+	if c.who.id != access.Root && user == access.Root { // PVE::API2::AccessControl, change_password
+		return result{}, permError("")
 	}
-	return result{data: map[string]any{"full-tokenid": user + "!" + id, "value": secret, "info": info}}, nil
+	return result{}, c.node.access.SetPassword(user, c.params["password"])
 }
 
-func deleteToken(c *call) (result, error) {
-	return result{}, c.node.access.DeleteToken(c.params["userid"], c.params["tokenid"])
+// accessIndex lists the areas below /access.
+func accessIndex(*call) (result, error) {
+	return index("users", "groups", "roles", "acl", "domains", "openid", "tfa", "ticket", "password", "permissions")
+}
+
+// index answers a directory with its entries.
+func index(names ...string) (result, error) {
+	rows := []map[string]any{}
+	for _, name := range names {
+		rows = append(rows, map[string]any{"subdir": name})
+	}
+	return result{data: rows}, nil
 }

@@ -35,6 +35,7 @@ type creation struct {
 	sshKeys  string
 	start    bool
 	user     string
+	pool     string
 }
 
 // disk is a root file system or a mount point that is to be made.
@@ -55,14 +56,14 @@ func createGuest(c *call) (result, error) {
 	if owner := n.ownerOf(vmid); owner != nil {
 		return result{}, errExists(owner, vmid)
 	}
-	cr := creation{vmid: vmid, conf: guestconf.New(), start: c.flag("start"), user: c.who.id, sshKeys: c.params["ssh-public-keys"]}
+	cr := creation{vmid: vmid, conf: guestconf.New(), start: c.flag("start"), user: c.who.id, sshKeys: c.params["ssh-public-keys"], pool: c.params["pool"]}
 	if err := checkSSHKeys(cr.sshKeys); err != nil {
 		return result{}, err
 	}
-	if pool, ok := c.params["pool"]; ok {
-		return result{}, permError("pool '" + pool + "' does not exist")
+	if err := c.poolExists(); err != nil {
+		return result{}, err
 	}
-	if !c.may(guestACL(vmid), "VM.Allocate") {
+	if c.needGuest(modification{vmid: vmid, pool: c.params["pool"]}, "VM.Allocate") != nil {
 		return result{}, permError("")
 	}
 	if c.flag("restore") {
@@ -74,7 +75,7 @@ func createGuest(c *call) (result, error) {
 			return result{}, err
 		}
 	}
-	m := modification{vmid: vmid, unprivileged: unprivileged}
+	m := modification{vmid: vmid, unprivileged: unprivileged, pool: c.params["pool"]}
 	for _, key := range slices.Sorted(maps.Keys(c.params)) {
 		if notOptions[key] && key != "rootfs" {
 			continue
@@ -262,7 +263,10 @@ func (n *Node) create(t *tasks.Task, cr creation) (err error) {
 	}
 	t.Logf("Detected container architecture: %s", cr.conf.Values["arch"])
 	warnNesting(t, cr.conf.Values["ostype"], g)
-	return n.guests.store(n, cr.vmid, cr.conf)
+	if err := n.guests.store(n, cr.vmid, cr.conf); err != nil || cr.pool == "" {
+		return err
+	}
+	return n.access.AddToPool(cr.pool, cr.vmid)
 }
 
 // warnNesting is the warning that makes a task end as WARNINGS: 1.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
+	"github.com/proximity-pve/proximity/pkg/pvesim/firewall"
 	"github.com/proximity-pve/proximity/pkg/pvesim/guestconf"
 	"github.com/proximity-pve/proximity/pkg/pvesim/tasks"
 )
@@ -208,12 +209,11 @@ func (n *Node) destroy(t *tasks.Task, g *guestFile, purge bool) error {
 	if purge {
 		t.Logf("purging CT %d from related configurations..", g.vmid)
 	}
-	for _, a := range n.access.ACLs() {
-		if a.Path == guestACL(g.vmid) {
-			if err := n.access.SetACL(a, true); err != nil {
-				return err
-			}
-		}
+	if err := n.access.ForgetGuest(g.vmid); err != nil {
+		return err
+	}
+	if err := n.firewall.Drop(firewall.Guest(vmidText(g.vmid))); err != nil {
+		return err
 	}
 	return n.guests.remove(n, g.vmid)
 }

@@ -21,7 +21,7 @@ func storageACL(id string) string { return "/storage/" + id }
 
 func listStorage(c *call) (result, error) {
 	rows := []map[string]any{}
-	for _, s := range c.node.cfg.Storages {
+	for _, s := range c.node.storages.all() {
 		if !c.may(storageACL(s.ID), "Datastore.Audit", "Datastore.AllocateSpace") ||
 			c.has("storage") && c.params["storage"] != s.ID ||
 			c.has("content") && !slices.ContainsFunc(pveschema.SplitList(c.params["content"]), func(k string) bool { return slices.Contains(s.Content, k) }) {

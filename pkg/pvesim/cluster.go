@@ -20,6 +20,8 @@ import (
 // cluster is what the nodes have in common: what a real cluster keeps in pmxcfs, and
 // the process that they all live in.
 type cluster struct {
+	datacenter
+
 	cfg    Config
 	log    *slog.Logger
 	access *access.Store
@@ -72,6 +74,9 @@ func (c *cluster) open() (err error) {
 	}
 	file := c.path("access.json")
 	if c.access, err = access.Open(file, func(b []byte) error { return writeFile(file, b, 0o600) }); err != nil {
+		return err
+	}
+	if err = c.datacenter.open(c.path, c.cfg); err != nil {
 		return err
 	}
 	if err = c.shared.open(c.path("shared.json")); err != nil {

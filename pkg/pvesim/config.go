@@ -78,12 +78,19 @@ type Peer struct {
 // maxNodes bounds a cluster.
 const maxNodes = 16
 
-// Storage is a storage of the node.
+// Storage is a storage of the cluster. What the configuration says counts until the
+// first change by the API.
 type Storage struct {
 	ID      string
-	Type    string // dir or lvmthin
+	Type    string // dir, lvmthin, zfspool...
 	Content []string
 	Bytes   int64
+	// Disabled and Nodes ("" is all) bound its use.
+	Disabled bool     `json:",omitempty"`
+	Nodes    []string `json:",omitempty"`
+	// Options are the others by their names in the API (path, vgname, prune-backups); nil is
+	// what an installation has.
+	Options map[string]string `json:",omitempty"`
 	// Shared says that all nodes see the same volumes.
 	Shared bool
 }

@@ -12,6 +12,25 @@ type modification struct {
 	vmid         int
 	old          *guestconf.Config // nil at create
 	unprivileged bool
+	pool         string // that a new guest is put into
+}
+
+// needGuest demands a privilege on the guest, or on the pool that it is put into
+// (PVE::RPCEnvironment, check_vm_perm).
+func (c *call) needGuest(m modification, privilege string) error {
+	if m.pool != "" && c.may("/pool/"+m.pool, privilege) {
+		return nil
+	}
+	return c.need(guestACL(m.vmid), privilege)
+}
+
+// poolExists checks the parameter pool.
+func (c *call) poolExists() error {
+	pool := c.params["pool"]
+	if _, ok := c.node.access.Pools()[pool]; ok || pool == "" {
+		return nil
+	}
+	return permError("pool '" + pool + "' does not exist")
 }
 
 // privilegeOf tells which privilege on the guest an option needs; "" is one that only
@@ -69,7 +88,7 @@ func (c *call) mayModify(m modification, option, value string) error {
 			return err
 		}
 	}
-	return c.need(guestACL(m.vmid), privilegeOf(option))
+	return c.needGuest(m, privilegeOf(option))
 }
 
 // mayUseBridges demands SDN.Use on the bridge before and after.
@@ -115,7 +134,7 @@ func (c *call) mayChangeFeatures(m modification, value string) error {
 		return permError("changing feature flags for privileged container is only allowed for root@pam")
 	}
 	if len(changed) == 1 && changed["nesting"] {
-		return c.need(guestACL(m.vmid), "VM.Allocate")
+		return c.needGuest(m, "VM.Allocate")
 	}
 	return permError("changing feature flags (except nesting) is only allowed for root@pam")
 }

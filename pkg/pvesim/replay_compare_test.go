@@ -150,7 +150,7 @@ func (p *replay) compareLists(id string, got, want []any) string {
 		if o["ugid"] != nil {
 			return fmt.Sprint(o["path"], o["ugid"], o["roleid"])
 		}
-		for _, key := range []string{"iface", "volid", "key", "vmid", "storage", "subdir", "roleid", "userid", "id", "tokenid", "name"} {
+		for _, key := range []string{"iface", "volid", "key", "vmid", "storage", "subdir", "roleid", "userid", "poolid", "id", "tokenid", "name"} {
 			if k, ok := o[key]; ok {
 				return fmt.Sprint(k)
 			}

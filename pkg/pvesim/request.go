@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/proximity-pve/proximity/pkg/pvesim/pveschema"
@@ -20,7 +21,12 @@ type call struct {
 	ctx    context.Context
 	who    identity
 	params map[string]string
+	given  map[string]pveschema.Value // the same with the lists of array parameters
+	schema *pveschema.Method
 }
+
+// array is an array parameter.
+func (c *call) array(name string) []string { return c.given[name].Items }
 
 // has reports whether a parameter was given.
 func (c *call) has(name string) bool {
@@ -89,16 +95,21 @@ func (x *exchange) handle() (result, error) {
 		}
 		params[name] = pveschema.Value{Text: value}
 	}
+	if route.schema.NeedsTicket && strings.Contains(who.id, "!") { // HTTPServer.pm, rest_handler
+		return result{}, permError("URI '" + path + "' not available with API token, need proper ticket.")
+	}
 	return x.node.invoke(r.Context(), who, route, params)
 }
 
 // invoke checks permissions, node and parameters in the real server's order and calls
 // the handler.
 func (n *Node) invoke(ctx context.Context, who identity, route *route, params map[string]pveschema.Value) (result, error) {
-	c := &call{node: n, ctx: ctx, who: who, params: map[string]string{}}
+	c := &call{node: n, ctx: ctx, who: who, params: map[string]string{}, schema: route.schema}
+	params = route.schema.Normalize(params)
 	for name, v := range params {
 		c.params[name] = v.Text
 	}
+	c.given = params
 	if err := c.checkPermissions(route.schema.Permissions); err != nil {
 		return result{}, err
 	}
@@ -180,7 +191,8 @@ func decodeForm(params map[string]pveschema.Value, form string) {
 				value = parts[1]
 			}
 		}
-		params[key] = pveschema.Value{Text: value, Array: given[key]}
+		items := append(params[key].Items, value)
+		params[key] = pveschema.Value{Text: value, Array: given[key], Items: items}
 		given[key] = true
 	}
 }
@@ -203,17 +215,35 @@ func decodeJSON(params map[string]pveschema.Value, body []byte) error {
 		case nil:
 		case string:
 			params[key] = pveschema.Value{Text: v}
-		case bool:
-			text := "0"
-			if v {
-				text = "1"
-			}
-			params[key] = pveschema.Value{Text: text}
-		case json.Number:
-			params[key] = pveschema.Value{Text: v.String()}
+		case bool, json.Number:
+			params[key] = pveschema.Value{Text: scalarText(v)}
+		case []any:
+			params[key] = arrayValue(v)
 		default:
-			params[key] = pveschema.Value{Array: true}
+			params[key] = pveschema.Value{Object: true}
 		}
 	}
 	return nil
+}
+
+// arrayValue keeps the scalars of a JSON list; anything else in it becomes "".
+func arrayValue(list []any) pveschema.Value {
+	v := pveschema.Value{Array: true}
+	for _, item := range list {
+		v.Items = append(v.Items, scalarText(item))
+	}
+	return v
+}
+
+// scalarText is the text that a form would carry.
+func scalarText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case bool:
+		return strconv.Itoa(number(v))
+	case json.Number:
+		return v.String()
+	}
+	return ""
 }

@@ -1,6 +1,7 @@
 package pvesim
 
 import (
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -105,7 +106,14 @@ func clusterResources(c *call) (result, error) {
 	rows := []any{}
 	want := c.params["type"]
 	if want == "" || want == "vm" {
-		rows = c.resourceGuests(rows)
+		pools := c.resourcePools()
+		guests := c.resourceGuests(pools)
+		if want == "" {
+			for _, name := range slices.Sorted(maps.Keys(pools)) {
+				rows = append(rows, pools[name])
+			}
+		}
+		rows = append(rows, guests...)
 	}
 	if want == "" || want == "node" {
 		for _, n := range c.node.nodes {
@@ -117,7 +125,7 @@ func clusterResources(c *call) (result, error) {
 	if want == "" || want == "storage" {
 		rows = c.resourceStorages(rows)
 	}
-	if (want == "" || want == "sdn") && c.may("/sdn/zones/localnetwork", "SDN.Audit", "SDN.Use") {
+	if (want == "" || want == "sdn") && c.may("/sdn/zones/localnetwork", "SDN.Audit") {
 		for _, n := range c.node.nodes {
 			rows = append(rows, map[string]any{
 				"id": "network/" + n.name + "/zone/localnetwork", "type": "network", "network": "localnetwork",
@@ -128,55 +136,125 @@ func clusterResources(c *call) (result, error) {
 	return result{data: rows}, nil
 }
 
-// resourceGuests appends the guests of all nodes, sorted by the text of their VMIDs.
-func (c *call) resourceGuests(rows []any) []any {
+// resourceGuests returns the guests of all nodes, sorted by the text of their VMIDs, and
+// adds their figures to the pools. Guests that the caller may not audit count in a pool
+// that he may, and a pool that he may not is not shown.
+func (c *call) resourceGuests(pools map[string]*poolRow) []any {
 	var list []*vmRow
+	poolOf := c.node.access.PoolByGuest()
 	for _, n := range c.node.nodes {
 		for _, g := range n.guests.all(n) {
-			if !c.may(guestACL(g.vmid), "VM.Audit") {
+			pool := pools[poolOf[g.vmid]]
+			visible := c.may(guestACL(g.vmid), "VM.Audit")
+			if !visible && pool == nil {
 				continue
 			}
-			list = append(list, &vmRow{
-				ID: "lxc/" + vmidText(g.vmid), Type: "lxc", Node: n.name, VMID: g.vmid,
-				Lock: g.conf.Values["lock"], Tags: g.conf.Values["tags"], stats: c.lastStats(n, g),
-			})
+			row := c.guestRow(n, g)
+			if pool != nil {
+				row.Pool = pool.Pool
+				if row.stats != nil {
+					pool.add(row.stats)
+				}
+			}
+			if visible {
+				list = append(list, row)
+			}
 		}
 	}
 	slices.SortFunc(list, func(a, b *vmRow) int { return strings.Compare(a.ID, b.ID) })
+	rows := make([]any, 0, len(list))
 	for _, r := range list {
-		if r.stats == nil {
-			r.Unknown = "unknown"
-			rows = append(rows, r)
-			continue
-		}
-		rows = append(rows, struct {
-			*vmRow
-			*vmStats
-			Status string `json:"status"`
-		}{r, r.stats, r.stats.Status})
+		rows = append(rows, r.shown())
 	}
 	return rows
 }
 
+func (c *call) guestRow(n *Node, g *guestFile) *vmRow {
+	return &vmRow{
+		ID: "lxc/" + vmidText(g.vmid), Type: "lxc", Node: n.name, VMID: g.vmid,
+		Lock: g.conf.Values["lock"], Tags: g.conf.Values["tags"], stats: c.lastStats(n, g),
+	}
+}
+
+// shown is the row as it is encoded: with its figures, if there are any.
+func (r *vmRow) shown() any {
+	if r.stats == nil {
+		r.Unknown = "unknown"
+		return r
+	}
+	return struct {
+		*vmRow
+		*vmStats
+		Status string `json:"status"`
+	}{r, r.stats, r.stats.Status}
+}
+
+// poolRow is a pool with the sums of its guests that run.
+type poolRow struct {
+	ID     string   `json:"id"`
+	Type   string   `json:"type"`
+	Pool   string   `json:"pool"`
+	MaxCPU *float64 `json:"maxcpu,omitempty"`
+	CPU    *float64 `json:"cpu,omitempty"`
+	MaxMem *int64   `json:"maxmem,omitempty"`
+	Mem    *int64   `json:"mem,omitempty"`
+	Uptime *int64   `json:"uptime,omitempty"`
+}
+
+// add counts a running guest. The share of the processors is weighed by their number.
+func (r *poolRow) add(s *vmStats) {
+	if s.Status != "running" {
+		return
+	}
+	if r.MaxCPU == nil {
+		r.MaxCPU, r.CPU, r.MaxMem, r.Mem, r.Uptime = new(float64), new(float64), new(int64), new(int64), new(int64)
+	}
+	total := *r.MaxCPU + s.MaxCPU
+	if total > 0 {
+		*r.CPU = (*r.CPU**r.MaxCPU + s.CPU*s.MaxCPU) / total
+	}
+	*r.MaxCPU = total
+	*r.MaxMem += s.MaxMem
+	*r.Mem += s.Mem
+	*r.Uptime = max(*r.Uptime, s.Uptime)
+}
+
+// resourcePools returns the pools that the caller may audit.
+func (c *call) resourcePools() map[string]*poolRow {
+	out := map[string]*poolRow{}
+	for name := range c.node.access.Pools() {
+		if c.may("/pool/"+name, "Pool.Audit") {
+			out[name] = &poolRow{ID: "/pool/" + name, Type: "pool", Pool: name}
+		}
+	}
+	return out
+}
+
 // resourceStorages appends the storages of all nodes, by storage.
 func (c *call) resourceStorages(rows []any) []any {
-	for _, s := range c.node.cfg.Storages {
+	for _, s := range c.node.storages.all() {
 		if !c.may(storageACL(s.ID), "Datastore.Audit", "Datastore.AllocateSpace") {
 			continue
 		}
 		for _, n := range c.node.nodes {
-			r := n.storageRow(s)
-			row := map[string]any{
-				"id": "storage/" + n.name + "/" + s.ID, "type": "storage", "storage": s.ID, "node": n.name, "status": "unknown",
-				"shared": r["shared"], "plugintype": s.Type, "content": r["content"],
+			if !s.Disabled && s.on(n.name) {
+				rows = append(rows, resourceStorage(n, s))
 			}
-			if !n.silent() {
-				row["status"], row["disk"], row["maxdisk"] = "available", r["used"], s.Bytes
-			}
-			rows = append(rows, row)
 		}
 	}
 	return rows
+}
+
+func resourceStorage(n *Node, s Storage) map[string]any {
+	r := n.storageRow(s)
+	row := map[string]any{
+		"id": "storage/" + n.name + "/" + s.ID, "type": "storage", "storage": s.ID, "node": n.name, "status": "unknown",
+		"shared": r["shared"], "plugintype": s.Type, "content": r["content"],
+	}
+	if !n.silent() {
+		row["status"], row["disk"], row["maxdisk"] = "available", r["used"], s.Bytes
+	}
+	return row
 }
 
 // nodeRow is a node in lists; without Sys.Audit it has no figures, and one that is away

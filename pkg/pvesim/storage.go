@@ -59,20 +59,19 @@ func (n *Node) stateOf(volid string) *storageState {
 }
 
 // storageByID returns a configured storage.
-func (n *Node) storageByID(id string) (Storage, bool) {
-	for _, s := range n.cfg.Storages {
-		if s.ID == id {
-			return s, true
-		}
-	}
-	return Storage{}, false
-}
+func (n *Node) storageByID(id string) (Storage, bool) { return n.storages.get(id) }
 
-// findStorage is storageByID with the real refusal.
+// findStorage is storageByID with the real refusals, also of a storage that is disabled
+// or not for this node (PVE::Storage, storage_check_enabled).
 func (n *Node) findStorage(id string) (Storage, error) {
 	s, ok := n.storageByID(id)
-	if !ok {
-		return Storage{}, die("storage '%s' does not exist", id)
+	switch {
+	case !ok:
+		return Storage{}, errNoStorage(id)
+	case s.Disabled:
+		return Storage{}, die("storage '%s' is disabled", id)
+	case !s.on(n.name):
+		return Storage{}, die("storage '%s' is not available on node '%s'", id, n.name)
 	}
 	return s, nil
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -12,9 +13,16 @@ var defaultPaths = []string{"/", "/access", "/access/groups", "/nodes", "/pool",
 
 var pathRE = regexp.MustCompile(`^/[A-Za-z0-9.\-_/]*$`)
 
-// NormalizePath removes doubled and trailing slashes; a path with other characters
-// than an ACL path can have gives "", for which nobody but root@pam has a privilege.
+// NormalizePath removes doubled and trailing slashes and adds a missing leading one; a
+// path with other characters than an ACL path can have, and no path at all, give "", for
+// which nobody but root@pam has a privilege.
 func NormalizePath(path string) string {
+	if path == "" {
+		return ""
+	}
+	if path[0] != '/' {
+		path = "/" + path
+	}
 	for strings.Contains(path, "//") {
 		path = strings.ReplaceAll(path, "//", "/")
 	}
@@ -69,7 +77,7 @@ func (u *User) tokenOf(id string) *Token {
 	return u.Tokens[id]
 }
 
-// direct computes what the ACL gives to one subject.
+// direct computes what the ACL gives to one subject, pools included.
 func (s *Store) direct(subject, path string) map[string]bool {
 	out := map[string]bool{}
 	if subject == Root {
@@ -81,18 +89,7 @@ func (s *Store) direct(subject, path string) map[string]bool {
 	if path == "" {
 		return out
 	}
-	roles := map[string]bool{} // role -> propagate
-	for _, p := range ancestors(path) {
-		here := map[string]bool{}
-		for _, a := range s.state.ACL {
-			if a.Path == p && a.Subject == subject && (a.Propagate || p == path) {
-				here[a.Role] = a.Propagate
-			}
-		}
-		if len(here) > 0 { // the more specific path replaces what was inherited
-			roles = here
-		}
-	}
+	roles := s.state.withPools(subject, path, s.state.roles(subject, path))
 	if _, denied := roles[NoAccess]; denied {
 		return out
 	}
@@ -102,6 +99,76 @@ func (s *Store) direct(subject, path string) map[string]bool {
 		}
 	}
 	return out
+}
+
+// roles resolves the roles of a user or token on a path, each with whether it propagates.
+// At every step down the subject's own entries replace what was inherited; only without
+// any, those of its groups do.
+func (st *state) roles(subject, path string) map[string]bool {
+	var groups []string
+	if !strings.Contains(subject, "!") {
+		for _, g := range st.groupsOf(subject) {
+			groups = append(groups, "@"+g)
+		}
+	}
+	roles := map[string]bool{}
+	for _, p := range ancestors(path) {
+		own, shared := map[string]bool{}, map[string]bool{}
+		for _, a := range st.ACL {
+			if a.Path != p || !a.Propagate && p != path {
+				continue
+			}
+			switch {
+			case a.Subject == subject:
+				own[a.Role] = a.Propagate
+			case slices.Contains(groups, a.Subject):
+				shared[a.Role] = a.Propagate
+			}
+		}
+		switch {
+		case len(own) > 0:
+			roles = own
+		case len(shared) > 0:
+			roles = shared
+		}
+	}
+	if propagate, denied := roles[NoAccess]; denied {
+		return map[string]bool{NoAccess: propagate}
+	}
+	return roles
+}
+
+// withPools adds what the pools of a guest or a storage grant on it. It does not
+// propagate, a NoAccess of a pool beats other roles, and one on the path beats pools.
+func (st *state) withPools(subject, path string, roles map[string]bool) map[string]bool {
+	if _, denied := roles[NoAccess]; denied {
+		return roles
+	}
+	for name, p := range st.Pools {
+		if !p.has(path) {
+			continue
+		}
+		for role := range st.roles(subject, "/pool/"+name) {
+			if role == NoAccess {
+				return map[string]bool{NoAccess: false}
+			}
+			if _, known := roles[role]; !known {
+				roles[role] = false
+			}
+		}
+	}
+	return roles
+}
+
+// has reports whether the path is that of a member.
+func (p *Pool) has(path string) bool {
+	if id, ok := strings.CutPrefix(path, "/vms/"); ok {
+		vmid, err := strconv.Atoi(id)
+		_, member := slices.BinarySearch(p.VMs, vmid)
+		return err == nil && member
+	}
+	id, ok := strings.CutPrefix(path, "/storage/")
+	return ok && slices.Contains(p.Storages, id)
 }
 
 // ancestors returns /, then each longer prefix, then the path itself.
@@ -129,6 +196,14 @@ func (s *Store) AllPermissions(authID string) map[string]map[string]bool {
 	}
 	for _, a := range s.state.ACL {
 		paths[a.Path] = true
+	}
+	for _, p := range s.state.Pools {
+		for _, vmid := range p.VMs {
+			paths["/vms/"+strconv.Itoa(vmid)] = true
+		}
+		for _, id := range p.Storages {
+			paths["/storage/"+id] = true
+		}
 	}
 	out := map[string]map[string]bool{}
 	for _, p := range slices.Sorted(maps.Keys(paths)) {

@@ -39,8 +39,8 @@ var builtinRoles = map[string]string{
 	"PVEVMUser": "VM.Audit,VM.Backup,VM.Config.CDROM,VM.Config.Cloudinit,VM.Console,VM.GuestAgent.Audit,VM.GuestAgent.FileRead,VM.GuestAgent.FileWrite,VM.PowerMgmt",
 }
 
-// validPrivilege reports whether Proxmox VE has the privilege.
-func validPrivilege(priv string) bool {
+// ValidPrivilege reports whether Proxmox VE has the privilege.
+func ValidPrivilege(priv string) bool {
 	for _, p := range strings.Split(builtinRoles[Admin], ",") {
 		if p == priv {
 			return true

@@ -13,10 +13,32 @@ import (
 type Errors map[string]string
 
 // Value is one parameter as it arrived: usually one string, several when the key was
-// repeated, which the server makes an array.
+// repeated or a JSON body had a list, which the server makes an array.
 type Value struct {
-	Text  string
-	Array bool
+	Text   string
+	Array  bool
+	Object bool     // a JSON object, which no parameter takes
+	Items  []string // of an array
+}
+
+// Normalize makes scalars of array parameters lists and joins lists of those that are
+// text with a -list format, as PVE::RESTHandler does before it validates.
+func (m *Method) Normalize(params map[string]Value) map[string]Value {
+	out := make(map[string]Value, len(params))
+	for name, v := range params {
+		p, ok := m.Lookup(name)
+		switch {
+		case !ok || v.Object:
+		case p.Type == "array" && !v.Array:
+			v = Value{Text: v.Text, Array: true, Items: []string{v.Text}}
+		case p.Type == "array":
+			v.Text = strings.Join(v.Items, ",")
+		case v.Array && p.Type == "string" && strings.HasSuffix(p.Format, "-list"):
+			v = Value{Text: strings.Join(v.Items, ",")}
+		}
+		out[name] = v
+	}
+	return out
 }
 
 // Texts of PVE::JSONSchema.
@@ -40,7 +62,7 @@ func (m *Method) Check(params map[string]Value) Errors {
 		}
 		if p.Requires != "" {
 			if _, ok := params[p.Requires]; !ok {
-				errs[p.Requires] = fmt.Sprintf("missing property - '%s' requires this property", name)
+				errs[p.Requires] = fmt.Sprintf("missing property required by '%s'", name)
 			}
 		}
 		checkValue(errs, name, p, v)
@@ -63,20 +85,34 @@ func (m *Method) Check(params map[string]Value) Errors {
 }
 
 func checkValue(errs Errors, name string, p Param, v Value) {
-	if v.Array {
-		if p.Type != "array" {
-			errs[name] = fmt.Sprintf("type check ('%s') failed - got ARRAY", p.Type)
+	switch {
+	case v.Object:
+		errs[name] = fmt.Sprintf("type check ('%s') failed - got HASH", p.Type)
+		if p.Type == "array" {
+			errs[name] = "type check ('array') failed"
 		}
-		return
-	}
-	if msg := p.check(name, v.Text); msg != "" {
-		errs[name] = msg
+	case v.Array && p.Type != "array":
+		errs[name] = fmt.Sprintf("type check ('%s') failed - got ARRAY", p.Type)
+	case v.Array:
+		for i, item := range v.Items {
+			if p.Items == nil {
+				break
+			}
+			at := fmt.Sprintf("%s[%d]", name, i)
+			if msg := p.Items.check(at, item); msg != "" {
+				errs[at] = msg
+			}
+		}
+	default:
+		if msg := p.check(name, v.Text); msg != "" {
+			errs[name] = msg
+		}
 	}
 }
 
 var (
 	integerRE = regexp.MustCompile(`^[+-]?\d+$`)
-	numberRE  = regexp.MustCompile(`^[+-]?(?:\d+(?:\.\d*)?|\.\d+)$`)
+	numberRE  = regexp.MustCompile(`^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$`)
 )
 
 // check returns the refusal of one scalar, or "". The order of the checks is the real
@@ -100,7 +136,7 @@ func (p Param) check(name, s string) string {
 		}
 	}
 	if p.Format != "" {
-		if msg := checkFormat(p.Format, s); msg != "" {
+		if msg := CheckFormat(p.Format, s); msg != "" {
 			return "invalid format - " + msg + "\n"
 		}
 	}
@@ -120,18 +156,18 @@ func (p Param) check(name, s string) string {
 	return p.checkEnum(s)
 }
 
+// checkLimits compares whatever looks like a number, whatever its type, the upper limit
+// first.
 func (p Param) checkLimits(s string) string {
-	if p.Type != "integer" && p.Type != "number" {
+	if p.Minimum == nil && p.Maximum == nil || !numberRE.MatchString(s) {
 		return ""
 	}
 	n, err := strconv.ParseFloat(s, 64)
 	switch {
-	case err != nil: // out of the range of a float: certainly above every maximum
+	case p.Maximum != nil && (n > *p.Maximum || err != nil): // out of the range of a float is above every maximum
 		return "value must have a maximum value of " + formatNumber(p.Maximum)
 	case p.Minimum != nil && n < *p.Minimum:
 		return "value must have a minimum value of " + formatNumber(p.Minimum)
-	case p.Maximum != nil && n > *p.Maximum:
-		return "value must have a maximum value of " + formatNumber(p.Maximum)
 	}
 	return ""
 }

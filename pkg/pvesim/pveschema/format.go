@@ -2,45 +2,60 @@ package pveschema
 
 import (
 	"fmt"
-	"net"
-	"net/netip"
 	"regexp"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/proximity-pve/proximity/pkg/pvesim/access"
 )
 
-// formats are the named formats: each returns the refusal of a value, or "". A format
-// without an entry accepts everything.
-var formats = map[string]func(string) string{
-	"pve-node":             match(`^(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)$`, "value does not look like a valid node name"),
-	"pve-vmid":             match(`^[1-9][0-9]{2,8}$`, "value does not look like a valid VM ID"),
-	"pve-configid":         match(`(?i)^[a-z][a-z0-9_-]+$`, "invalid configuration ID"),
-	"pve-storage-id":       match(`(?i)^[a-z][a-z0-9\-_.]*[a-z0-9]$`, "storage ID contains illegal characters"),
-	"pve-volume-id":        match(`^[^:\s]+:[^\s]+$`, "unable to parse volume ID"),
-	"pve-userid":           match(`^[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+$`, "value does not look like a valid user name"),
-	"pve-roleid":           match(`^[A-Za-z0-9.\-_]+$`, "value does not look like a valid role name"),
-	"pve-realm":            match(`^[A-Za-z][A-Za-z0-9.\-_]+$`, "value does not look like a valid realm"),
-	"pve-poolid":           match(`^[A-Za-z0-9.\-_]+(?:/[A-Za-z0-9.\-_]+){0,2}$`, "value does not look like a valid pool name"),
-	"pve-tokenid":          match(`^[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+![A-Za-z][A-Za-z0-9.\-_]+$`, "value does not look like a valid token ID"),
-	"pve-priv":             match(`^[A-Za-z][A-Za-z.]+$`, "invalid privilege"),
-	"pve-iface":            checkIface,
-	"pve-tag":              match(`(?i)^[a-z0-9_][a-z0-9_\-+.]*$`, "invalid characters in tag"),
-	"dns-name":             match(`^(?:[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?\.)*[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?$`, "value does not look like a valid DNS name"),
-	"ipv4":                 checkIPv4,
-	"ipv6":                 checkIPv6,
-	"ipv4mask":             checkMask,
-	"CIDRv4":               checkCIDRv4,
-	"CIDRv6":               checkCIDRv6,
-	"mac-addr":             checkMAC,
-	"disk-size":            match(`^\d+(?:\.\d+)?[KMGT]?$`, "value does not look like a valid disk size"),
-	"pve-ipv4-config":      checkIPv4Config,
-	"pve-ipv6-config":      checkIPv6Config,
-	"pve-startup-order":    checkStartup,
-	"pve-vlan-id-or-range": match(`^\d{1,4}(?:-\d{1,4})?$`, "invalid VLAN configuration"),
-	"pve-storage-content":  match(`^(?:images|rootdir|vztmpl|iso|backup|snippets|none|import)$`, "invalid content type"),
-	"lxc-ip-with-ll-iface": checkResolver,
-	"pve-lxc-mp-string":    func(string) string { return "" },
-	"pve-lxc-dev-string":   match(`^/dev/`, "does not look like a valid device path"),
-	"pve-task-status-type": match(`^(?:ok|error|warning|unknown)$`, "invalid status type"),
+// formats are the named formats: each returns the refusal of a value, or "". Every name
+// that the embedded schema uses is here (a test demands it).
+var formats = map[string]func(string) string{}
+
+func init() {
+	for _, group := range []map[string]func(string) string{idFormats, netFormats, guestFormats, storageFormats, firewallFormats, sdnFormats, accountFormats} {
+		for name, check := range group {
+			formats[name] = check
+		}
+	}
+}
+
+// idFormats are names of things (PVE::JSONSchema, PVE::Storage::Plugin).
+var idFormats = map[string]func(string) string{
+	"string":                   anything,
+	"urlencoded":               match(`^[-%a-zA-Z0-9_.!~*'()]*$`, "invalid urlencoded string: %s"),
+	"pve-node":                 match(`^(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)$`, "value does not look like a valid node name"),
+	"pve-vmid":                 match(`^[1-9][0-9]{2,8}$`, "value does not look like a valid VM ID"),
+	"pve-configid":             match(`(?i)^[a-z][a-z0-9_-]+$`, "invalid configuration ID '%s'"),
+	"pve-storage-id":           checkID("storage"),
+	"acme-plugin-id":           checkID("ACME plugin"),
+	"pve-poolid":               match(`^[A-Za-z0-9.\-_]+(?:/[A-Za-z0-9.\-_]+){0,2}$`, "pool name '%s' contains invalid characters"),
+	"pve-calendar-event":       anything,
+	"dns-name":                 match(`^(?:[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?\.)*[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?$`, "value does not look like a valid DNS name"),
+	"email":                    match(`^[\w+\-~]+(?:\.[\w+\-~]+)*@[a-zA-Z0-9\-]+(?:\.[a-zA-Z0-9\-]+)*$`, "value does not look like a valid email address"),
+	"email-or-username":        match(`^[^\s@]+(?:@[a-zA-Z0-9.\-]+)?$`, "value does not look like a valid email address or user name"),
+	"pve-tag":                  match(`(?i)^[a-z0-9_][a-z0-9_\-+.]*$`, "invalid characters in tag"),
+	"pve-task-status-type":     match(`^(?:ok|error|warning|unknown)$`, "invalid status type"),
+	"pve-ha-resource-id":       match(`^(?:[A-Za-z0-9]+):(\S+)$`, "value does not look like a valid ha resource id"),
+	"pve-ha-resource-or-vm-id": match(`^(?:(?:[A-Za-z0-9]+):(\S+)|[1-9][0-9]{2,8})$`, "unable to parse ha resource id '%s'"),
+	"pve-ha-node":              match(`^[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?::\d+)?$`, "value '%s' does not look like a valid ha node name"),
+}
+
+// accountFormats are users, groups, roles and tokens (PVE::Auth::Plugin,
+// PVE::AccessControl).
+var accountFormats = map[string]func(string) string{
+	"pve-userid":  checkUserID,
+	"pve-roleid":  match(`^[A-Za-z0-9.\-_]+$`, "role name '%s' contains invalid characters"),
+	"pve-groupid": match(`^[A-Za-z0-9.\-_]+$`, "group name '%s' contains invalid characters"),
+	"pve-realm":   match(`^[A-Za-z][A-Za-z0-9.\-_]+$`, "value does not look like a valid realm"),
+	"pve-tokenid": match(`^[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+![A-Za-z][A-Za-z0-9.\-_]+$`, "value '%s' does not look like a valid token ID"),
+	"pve-priv": func(s string) string {
+		if access.ValidPrivilege(s) {
+			return ""
+		}
+		return "invalid privilege '" + s + "'"
+	},
 }
 
 // SplitList splits a list parameter at commas, semicolons, blanks and NUL, as
@@ -49,14 +64,22 @@ func SplitList(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ';' || r == ' ' || r == '\t' || r == '\n' || r == 0 })
 }
 
-func checkFormat(name, s string) string {
-	if base, ok := strings.CutSuffix(name, "-list"); ok {
+// CheckFormat returns the refusal of a value by a named format, or "". A name that ends
+// in -list takes several values, one in -opt also none.
+func CheckFormat(name, s string) string {
+	if base, ok := strings.CutSuffix(name, "-list"); ok && formats[name] == nil {
 		for _, item := range SplitList(s) {
-			if msg := checkFormat(base, item); msg != "" {
+			if msg := CheckFormat(base, item); msg != "" {
 				return msg
 			}
 		}
 		return ""
+	}
+	if base, ok := strings.CutSuffix(name, "-opt"); ok {
+		if s == "" || s == "0" { // what Perl takes for false
+			return ""
+		}
+		name = base
 	}
 	if check := formats[name]; check != nil {
 		return check(s)
@@ -64,105 +87,49 @@ func checkFormat(name, s string) string {
 	return ""
 }
 
+func anything(string) string { return "" }
+
+// match refuses what does not match; %s in the message is the value.
 func match(pattern, message string) func(string) string {
 	re := regexp.MustCompile(pattern)
 	return func(s string) string {
-		if re.MatchString(s) {
+		switch {
+		case re.MatchString(s):
 			return ""
+		case strings.Contains(message, "%s"):
+			return fmt.Sprintf(message, s)
 		}
 		return message
 	}
 }
 
-var ifaceRE = regexp.MustCompile(`(?i)^[a-z][a-z0-9_]{1,20}([:.]\d+)?$`)
+var plainIDRE = regexp.MustCompile(`(?i)^[a-z][a-z0-9\-_.]*[a-z0-9]$`)
 
-// checkIface is why a bridge named proximity-lan cannot be made through the API.
-func checkIface(s string) string {
-	if ifaceRE.MatchString(s) {
-		return ""
-	}
-	return fmt.Sprintf("invalid network interface name '%s'", s)
-}
-
-func checkIPv4(s string) string {
-	if a, err := netip.ParseAddr(s); err == nil && a.Is4() {
-		return ""
-	}
-	return "value does not look like a valid IPv4 address"
-}
-
-func checkIPv6(s string) string {
-	if a, err := netip.ParseAddr(s); err == nil && a.Is6() {
-		return ""
-	}
-	return "value does not look like a valid IPv6 address"
-}
-
-func checkMask(s string) string {
-	if a, err := netip.ParseAddr(s); err == nil && a.Is4() {
-		b := a.As4()
-		if ones, bits := net.IPMask(b[:]).Size(); bits == 32 && ones > 0 {
-			return ""
+func checkID(kind string) func(string) string {
+	return func(s string) string {
+		switch {
+		case utf8.RuneCountInString(s) < 2:
+			return kind + " ID '" + s + "' cannot be shorter than 2 characters"
+		case !plainIDRE.MatchString(s):
+			return kind + " ID '" + s + "' contains illegal characters"
 		}
-	}
-	return "value does not look like a valid IPv4 network mask"
-}
-
-func checkCIDRv4(s string) string {
-	if p, err := netip.ParsePrefix(s); err == nil && p.Addr().Is4() && p.Bits() > 7 {
 		return ""
 	}
-	return "value does not look like a valid IPv4 CIDR network"
 }
 
-func checkCIDRv6(s string) string {
-	if p, err := netip.ParsePrefix(s); err == nil && p.Addr().Is6() && p.Bits() > 7 {
-		return ""
-	}
-	return "value does not look like a valid IPv6 CIDR network"
-}
+var userIDRE = regexp.MustCompile(`^[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+$`)
 
-var macRE = regexp.MustCompile(`^[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}$`)
+// maxUserIDLength is that of PVE::Auth::Plugin, verify_username.
+const maxUserIDLength = 64
 
-func checkMAC(s string) string {
-	if macRE.MatchString(s) {
-		if hw, err := net.ParseMAC(s); err == nil && hw[0]&1 == 0 {
-			return ""
-		}
-	}
-	return "value does not look like a valid unicast MAC address"
-}
-
-func checkIPv4Config(s string) string {
-	if s == "dhcp" || s == "manual" || checkCIDRv4(s) == "" {
-		return ""
-	}
-	return "value does not look like a valid ipv4 network configuration"
-}
-
-func checkIPv6Config(s string) string {
-	if s == "dhcp" || s == "manual" || s == "auto" || checkCIDRv6(s) == "" {
-		return ""
-	}
-	return "value does not look like a valid ipv6 network configuration"
-}
-
-// checkResolver accepts an address, also link-local with an interface.
-func checkResolver(s string) string {
-	addr, _, _ := strings.Cut(s, "%")
-	if _, err := netip.ParseAddr(addr); err == nil {
-		return ""
-	}
-	return "value does not look like a valid IP address"
-}
-
-var startupRE = regexp.MustCompile(`^(?:order=\d+|\d+|up=\d+|down=\d+)$`)
-
-func checkStartup(s string) string {
-	for _, part := range strings.Split(s, ",") {
-		if !startupRE.MatchString(strings.TrimSpace(part)) {
-			return "unable to parse startup options"
-		}
+func checkUserID(s string) string {
+	switch n := utf8.RuneCountInString(s); {
+	case n < 3:
+		return "user name '" + s + "' is too short"
+	case n > maxUserIDLength:
+		return fmt.Sprintf("user name '%s' is too long (%d > %d)", s, n, maxUserIDLength)
+	case !userIDRE.MatchString(s):
+		return "value '" + s + "' does not look like a valid user name"
 	}
 	return ""
 }

@@ -30,6 +30,7 @@ type Param struct {
 	MinLength  *int             `json:"minLength"`
 	MaxLength  *int             `json:"maxLength"`
 	Requires   string           `json:"requires"`
+	Items      *Param           `json:"items"` // of an array
 
 	re *regexp.Regexp
 }
@@ -56,6 +57,7 @@ type Method struct {
 	Path        string           `json:"path"` // template, /nodes/{node}/lxc
 	Parameters  map[string]Param `json:"parameters"`
 	Permissions *Permissions     `json:"permissions"` // nil: root@pam with a ticket only
+	NeedsTicket bool             `json:"needsTicket"` // API tokens are refused, whatever their rights
 
 	indexed map[string]Param // base name of net[n], mp[n]...
 }
@@ -110,6 +112,14 @@ func compile(params map[string]Param) error {
 		}
 		if err := compile(p.Properties); err != nil {
 			return err
+		}
+		if p.Items != nil {
+			item := map[string]Param{name: *p.Items}
+			if err := compile(item); err != nil {
+				return err
+			}
+			compiled := item[name]
+			p.Items = &compiled
 		}
 		params[name] = p
 	}

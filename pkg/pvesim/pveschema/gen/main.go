@@ -106,6 +106,9 @@ func trim(m map[string]any) map[string]any {
 		delete(p, "description")
 		out["permissions"] = p
 	}
+	if m["allowtoken"] == float64(0) {
+		out["needsTicket"] = true
+	}
 	return out
 }
 
@@ -126,6 +129,9 @@ func strip(v any) any {
 			if val, ok := s[key]; ok {
 				kept[key] = val
 			}
+		}
+		if items, ok := s["items"].(map[string]any); ok {
+			kept["items"] = strip(map[string]any{"": items}).(map[string]any)[""]
 		}
 		switch f := s["format"].(type) {
 		case string:
