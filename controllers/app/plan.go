@@ -114,7 +114,7 @@ func desire(a *v1alpha1.App, cl *v1alpha1.Cluster, m ownership.Mark, n network, 
 	return &desired{
 		guest: &lxc.Desired{
 			Mark: m, Node: node, Hostname: spec.GetHostname(), Storage: cl.GetSpec().GetStorage(), Sizes: size,
-			Template: cmp.Or(spec.GetSource().GetTemplate(), cl.GetSpec().GetAppTemplate()), MadeFrom: st.GetTemplate(),
+			Template: cmp.Or(spec.GetSource().GetTemplate(), cl.GetSpec().GetAppTemplate()), Templates: common.Templates(cl), MadeFrom: st.GetTemplate(),
 			NICs:       map[int]proxmox.NIC{0: {Name: "eth0", Bridge: n.bridge, HWAddr: st.GetMac(), IP: "dhcp"}},
 			Nameserver: n.lan.String(), SearchDomain: zone,
 			OnBoot: running, Startup: "order=20", Nesting: true, Running: running,

@@ -48,6 +48,15 @@ func Connect(ctx context.Context, c runtime.Client, set *cluster.Set, name strin
 	return conn, obj, nil
 }
 
+// Templates is what a cluster says about templates that are not on a node yet.
+func Templates(c *v1alpha1.Cluster) lxc.Templates {
+	t := lxc.Templates{Storage: c.GetSpec().GetTemplateStorage()}
+	for _, s := range c.GetSpec().GetTemplateSources() {
+		t.Sources = append(t.Sources, lxc.TemplateSource{Name: s.GetName(), URL: s.GetUrl(), SHA512: s.GetSha512()})
+	}
+	return t
+}
+
 // Conditions of kind Bridge, which those that live on a Bridge read.
 const (
 	BridgeConfigured = "Configured"

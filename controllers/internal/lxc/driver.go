@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/proximity-pve/proximity/pkg/cluster"
@@ -73,7 +74,7 @@ func (d *Driver) Converge(ctx context.Context, desired *Desired, mark ownership.
 			return o, nil, err
 		}
 		if desired != nil && !o.Present && o.Elsewhere == 0 {
-			if o.Template, err = d.Template(ctx, desired.Node, desired.Template); err != nil {
+			if o.Template, err = d.Template(ctx, desired.Node, desired.Template, desired.Templates); err != nil {
 				return o, nil, err
 			}
 		}
@@ -239,7 +240,7 @@ func (d *Driver) act(ctx context.Context, desired *Desired, mark ownership.Mark,
 func (d *Driver) launch(ctx context.Context, desired *Desired, mark ownership.Mark, o Observed, s Step) (proxmox.UPID, error) {
 	switch s.Action {
 	case ActionDownload:
-		return d.API.DownloadTemplate(ctx, desired.Node, o.Template.Storage, o.Template.Fetch)
+		return d.download(ctx, desired.Node, o.Template)
 	case ActionCreate:
 		return d.API.CreateLXC(ctx, desired.Node, createRequest(desired, o.Template.Volid))
 	case ActionGrowDisk:
@@ -283,4 +284,14 @@ func createRequest(d *Desired, volid string) proxmox.LXCCreate {
 		c.Features = proxmox.PropertyString{{Key: "nesting", Value: "1"}}
 	}
 	return c
+}
+
+// download fetches a template; the node verifies it, also one of a source, by its checksum.
+func (d *Driver) download(ctx context.Context, node string, t TemplateSeen) (proxmox.UPID, error) {
+	if t.Source == nil {
+		return d.API.DownloadTemplate(ctx, node, t.Storage, t.Fetch)
+	}
+	return d.API.DownloadURL(ctx, node, t.Storage, proxmox.Download{
+		URL: t.Source.URL, Filename: t.Fetch, Content: proxmox.ContentTemplate, Checksum: strings.ToLower(t.Source.SHA512), Algorithm: "sha512",
+	})
 }

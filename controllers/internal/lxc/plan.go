@@ -20,7 +20,9 @@ type Desired struct {
 	// only. MadeFrom is the volume id that an existing guest was made from, "" when unknown.
 	Template string
 	MadeFrom string
-	Storage  string // of the root file system; matters at creation only
+	// Templates is where it is fetched from and to when it is not on the node.
+	Templates Templates
+	Storage   string // of the root file system; matters at creation only
 	Sizes
 	NICs         map[int]proxmox.NIC
 	Nameserver   string

@@ -13,17 +13,53 @@ import (
 type TemplateSeen struct {
 	// Want is what was looked for, "" when nothing was.
 	Want string
-	// Volid is the template that is there; else Fetch names the one that Proxmox's index has
-	// and that Storage would take; else Blocked says why there is none.
+	// Volid is the template that is there; else Fetch names the one that Source or Proxmox's
+	// index has and that Storage would take; else Blocked says why there is none.
 	Volid, Fetch, Storage string
+	Source                *TemplateSource
 	Blocked               *Blocked
 }
 
+// Templates says where templates are fetched from and to.
+type Templates struct {
+	// Storage is where to, when it holds templates; "": the first that does.
+	Storage string
+	Sources []TemplateSource
+}
+
+// TemplateSource is a template that is not in Proxmox's own index.
+type TemplateSource struct{ Name, URL, SHA512 string }
+
+// file is the name that the template gets on the storage. It holds the beginning of the
+// checksum, so that another content is another file: the server overwrites none.
+func (s TemplateSource) file() string {
+	const shown = 12
+	kind := ".tar.gz"
+	for _, k := range []string{".tar.zst", ".tar.xz"} {
+		if strings.HasSuffix(s.URL, k) {
+			kind = k
+		}
+	}
+	return s.Name + "_" + strings.ToLower(s.SHA512[:min(shown, len(s.SHA512))]) + kind
+}
+
+// find returns the source of that name, if there is one, and what a file on a storage must
+// be called: exactly as the source's, or to begin with the name.
+func (t Templates) find(want string) (*TemplateSource, func(file string) bool) {
+	for _, s := range t.Sources {
+		if s.Name == want {
+			return &s, func(file string) bool { return file == s.file() }
+		}
+	}
+	return nil, func(file string) bool { return strings.HasPrefix(file, want) }
+}
+
 // Template looks for what a spec calls a template, a volume id or a name prefix such as
-// debian-12-standard, on the node and in the index of what it could fetch. With several the
-// newest wins.
-func (d *Driver) Template(ctx context.Context, node, want string) (TemplateSeen, error) {
+// debian-12-standard, on the node and in what it could fetch: from the source of that
+// name, or else by its index. With several the newest wins.
+func (d *Driver) Template(ctx context.Context, node, want string, from Templates) (TemplateSeen, error) {
 	seen := TemplateSeen{Want: want}
+	source, matches := from.find(want)
 	storages, err := d.API.ListStorage(ctx, node, proxmox.ContentTemplate)
 	if err != nil {
 		return seen, classify(fmt.Errorf("list storages of %s: %w", node, err))
@@ -32,7 +68,7 @@ func (d *Driver) Template(ctx context.Context, node, want string) (TemplateSeen,
 		if !bool(st.Active) {
 			continue
 		}
-		if seen.Storage == "" {
+		if seen.Storage == "" || st.Storage == from.Storage {
 			seen.Storage = st.Storage
 		}
 		vols, err := d.API.StorageContent(ctx, node, st.Storage, proxmox.ContentTemplate)
@@ -44,7 +80,7 @@ func (d *Driver) Template(ctx context.Context, node, want string) (TemplateSeen,
 				seen.Volid = want
 				return seen, nil
 			}
-			if strings.HasPrefix(v.Name(), want) && (seen.Volid == "" || newer(v.Name(), volumeName(seen.Volid))) {
+			if matches(v.Name()) && (seen.Volid == "" || newer(v.Name(), volumeName(seen.Volid))) {
 				seen.Volid = v.Volid
 			}
 		}
@@ -56,6 +92,8 @@ func (d *Driver) Template(ctx context.Context, node, want string) (TemplateSeen,
 	case seen.Storage == "":
 		seen.Blocked = &Blocked{Reason: "NoTemplateStorage", Text: fmt.Sprintf(
 			"no active storage of node %s holds templates; allow the content type vztmpl on one (pvesm set STORAGE --content ...)", node)}
+	case source != nil:
+		seen.Source, seen.Fetch = source, source.file()
 	default:
 		return d.indexed(ctx, node, want, seen)
 	}
