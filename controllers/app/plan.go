@@ -118,6 +118,7 @@ func desire(a *v1alpha1.App, cl *v1alpha1.Cluster, m ownership.Mark, n network, 
 			NICs:       map[int]proxmox.NIC{0: {Name: "eth0", Bridge: n.bridge, HWAddr: st.GetMac(), IP: "dhcp"}},
 			Nameserver: n.lan.String(), SearchDomain: zone,
 			OnBoot: running, Startup: "order=20", Nesting: true, Running: running,
+			ShellConsole: lxc.ByConsole(cl),
 		},
 		appliance: n.appliance.GetMetadata().GetName(), zone: zone,
 		host: appliance.Host{

@@ -99,6 +99,7 @@ func desiredGuest(a *v1alpha1.Appliance, cl *v1alpha1.Cluster, m ownership.Mark,
 		},
 		// The appliance boots before the guests that get their addresses from it.
 		OnBoot: true, Startup: "order=1", Nesting: true, Running: true,
+		ShellConsole: lxc.ByConsole(cl),
 	}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/proximity-pve/proximity/pkg/guest"
+	"github.com/proximity-pve/proximity/pkg/guest/console"
 	"github.com/proximity-pve/proximity/pkg/guest/local"
 	"github.com/proximity-pve/proximity/pkg/guest/ssh"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
@@ -48,7 +49,12 @@ func (d Dialer) Dial(name string, s Settings) (*Connection, error) {
 		Name: name, API: api, Installation: d.Installation,
 		Endpoint: s.Endpoints[0], Identity: s.Identity(), Mode: s.Access.Mode, closers: []func() error{func() error { api.Close(); return nil }},
 	}
-	if err := c.enter(s.Access, d.Log); err != nil {
+	if s.Access.Mode == AccessConsole {
+		err = c.throughConsoles(s.Access, client, api)
+	} else {
+		err = c.enter(s.Access, d.Log)
+	}
+	if err != nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("the way into guests (%s): %w", s.Access.Mode, err)
 	}
@@ -65,7 +71,7 @@ func (c *Connection) enter(a Access, log *slog.Logger) error {
 	case AccessSSH:
 		exec, err = sshExec(a, log)
 	default:
-		err = fmt.Errorf("there is no way called %q; allowed are %s and %s", a.Mode, AccessSSH, AccessLocal)
+		err = fmt.Errorf("there is no way called %q; allowed are %s, %s and %s", a.Mode, AccessSSH, AccessLocal, AccessConsole)
 	}
 	if err != nil {
 		return err
@@ -88,6 +94,30 @@ func (c *Connection) enter(a Access, log *slog.Logger) error {
 		}
 		return host
 	}
+	return nil
+}
+
+// throughConsoles enters guests by the API alone. Where a user is given, it opens the
+// consoles that the token may not.
+func (c *Connection) throughConsoles(a Access, client proxmox.Config, api *proxmox.Client) error {
+	cfg := console.Config{API: api, Log: client.Log}
+	if a.Password != "" {
+		client.TokenID, client.TokenSecret = "", ""
+		client.Username, client.Password = a.User, a.Password
+		login, err := proxmox.New(client)
+		if err != nil {
+			return err
+		}
+		cfg.Login = login
+		c.closers = append(c.closers, func() error { login.Close(); return nil })
+	}
+	way, err := console.New(cfg)
+	if err != nil {
+		return err
+	}
+	c.Guests = way
+	// Before the clients: leaving a guest in good order needs them.
+	c.closers = append([]func() error{way.Close}, c.closers...)
 	return nil
 }
 

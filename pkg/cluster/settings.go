@@ -35,9 +35,11 @@ type Access struct {
 	Mode string
 	// Command is attach (lxc-attach, fast; the default) or pct (pct exec).
 	Command string
-	// User logs in over ssh with PrivateKey, in PEM form.
+	// User logs in over ssh with PrivateKey, in PEM form. With consoles User (user@realm) and
+	// Password log in to the API, where API tokens may open none; "" is nobody.
 	User       string
 	PrivateKey []byte
+	Password   string
 	// HostKeys are lines "type key"; KnownHostsFile is a file in OpenSSH's form. One of both
 	// is needed for ssh.
 	HostKeys       []string

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -79,13 +80,16 @@ type ProxmoxConfig struct {
 
 // GuestAccess is the way into guests and onto the nodes.
 type GuestAccess struct {
-	// Mode is ssh, or local when the daemon runs on the only node.
+	// Mode is ssh, or local when the daemon runs on the only node, or console for the API
+	// alone.
 	Mode string `yaml:"mode"`
 	// Command is attach (lxc-attach, fast) or pct (pct exec).
 	Command string `yaml:"command"`
-	// User and PrivateKeyFile log in over ssh.
+	// User and PrivateKeyFile log in over ssh. With consoles User (user@realm) and
+	// PasswordFile log in to the API where the node lets no API token open consoles.
 	User           string `yaml:"user"`
 	PrivateKeyFile string `yaml:"privateKeyFile"`
+	PasswordFile   string `yaml:"passwordFile"`
 	// KnownHostsFile and HostKeys say which host keys to expect; one of them is needed.
 	KnownHostsFile string   `yaml:"knownHostsFile"`
 	HostKeys       []string `yaml:"hostKeys"`
@@ -177,7 +181,9 @@ func (p *ProxmoxConfig) setDefaults() {
 	p.WANBridge = cmp.Or(p.WANBridge, "vmbr0")
 	p.GuestAccess.Mode = cmp.Or(p.GuestAccess.Mode, "ssh")
 	p.GuestAccess.Command = cmp.Or(p.GuestAccess.Command, "attach")
-	p.GuestAccess.User = cmp.Or(p.GuestAccess.User, "root")
+	if p.GuestAccess.Mode == "ssh" {
+		p.GuestAccess.User = cmp.Or(p.GuestAccess.User, "root")
+	}
 }
 
 // check names every missing or wrong field of a real connection at once.
@@ -193,11 +199,16 @@ func (p *ProxmoxConfig) check() error {
 	need(p.TokenSecretFile != "", "tokenSecretFile", "the path of a file that holds the token's secret alone")
 	need(proxmox.ValidVMID(p.VMIDStart) && proxmox.ValidVMID(p.VMIDEnd) && p.VMIDStart <= p.VMIDEnd, "vmidStart and vmidEnd", "a range within 100 to 999999999")
 	g := p.GuestAccess
-	need(g.Mode == "ssh" || g.Mode == "local", "guestAccess.mode", "ssh or local")
+	need(slices.Contains([]string{"ssh", "local", "console"}, g.Mode), "guestAccess.mode", "ssh, local or console")
 	need(g.Command == "attach" || g.Command == "pct", "guestAccess.command", "attach or pct")
 	if g.Mode == "ssh" {
 		need(g.PrivateKeyFile != "", "guestAccess.privateKeyFile", "the path of the private key for ssh")
+		need(g.PasswordFile == "", "guestAccess.passwordFile", "nothing with ssh: log in by a key")
 		need(g.KnownHostsFile != "" || len(g.HostKeys) > 0, "guestAccess.knownHostsFile or hostKeys", "where the node's host key is; an unknown one is never accepted")
+	}
+	if g.Mode == "console" {
+		need((g.User == "") == (g.PasswordFile == ""), "guestAccess.user and passwordFile", "both, or neither where API tokens may open consoles (pve-container 6.1.3)")
+		need(g.User == "" || strings.Contains(g.User, "@"), "guestAccess.user", "a user with its realm such as proximity@pve")
 	}
 	return errors.Join(errs...)
 }

@@ -92,6 +92,13 @@ func configuredConnection(p ProxmoxConfig) (cluster.Settings, error) {
 		}
 		s.Access.PrivateKey = key
 	}
+	if s.Access.Mode == cluster.AccessConsole && s.Access.User != "" {
+		password, err := readSecret(p.GuestAccess.PasswordFile)
+		if err != nil {
+			return s, fmt.Errorf("proxmox.guestAccess.passwordFile: %w", err)
+		}
+		s.Access.Password = strings.TrimRight(string(password), "\r\n")
+	}
 	return s, nil
 }
 

@@ -242,6 +242,8 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		"nothing":       {"", "proxmox.endpoints"},
 		"token without": {"proxmox:\n  endpoints: [https://192.0.2.1:8006]\n  tokenID: me\n", "proxmox.tokenID"},
 		"bad mode":      {"proxmox:\n  endpoints: [https://192.0.2.1:8006]\n  tokenID: a@pve!b\n  tokenSecretFile: /x\n  guestAccess: {mode: magic}\n", "guestAccess.mode"},
+		"half a login":  {"proxmox:\n  endpoints: [https://192.0.2.1:8006]\n  tokenID: a@pve!b\n  tokenSecretFile: /x\n  guestAccess: {mode: console, user: a@pve}\n", "guestAccess.user and passwordFile"},
+		"no realm":      {"proxmox:\n  endpoints: [https://192.0.2.1:8006]\n  tokenID: a@pve!b\n  tokenSecretFile: /x\n  guestAccess: {mode: console, user: a, passwordFile: /y}\n", "guestAccess.user"},
 	} {
 		cfg := daemon.Config{}
 		err := daemon.LoadConfig(file(tc.yaml), &cfg)

@@ -9,8 +9,8 @@
 //   - [Runner.Run] returns an error only when the command could not be run or its
 //     end was not seen. A command that ran and failed is a [Result] with an
 //     ExitCode: that is for the caller to judge.
-//   - An error says which of five things happened: [ErrNotRunning], [ErrNoGuest],
-//     [ErrUnreachable], [ErrHostKey], [ErrAuth]. Anything else is a bug or a
+//   - An error says which of six things happened: [ErrNotRunning], [ErrNoGuest],
+//     [ErrUnreachable], [ErrHostKey], [ErrAuth], [ErrNoShell]. Anything else is a bug or a
 //     cancelled context. ErrUnreachable can mean that the command did run: callers
 //     run commands that may be repeated.
 //   - Output is bounded (see [Command.MaxOutput]); what does not fit is thrown away
@@ -20,5 +20,6 @@
 //     does so for files.
 //
 // Ways in: package guest/ssh (from afar) and package guest/local (the daemon is
-// root on the node). Both also implement [Host].
+// root on the node), both of which also implement [Host], and package guest/console
+// (the Proxmox VE API alone). The last one's documentation compares them.
 package guest

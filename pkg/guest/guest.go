@@ -20,8 +20,11 @@ var (
 	// ErrHostKey: the node answered with a host key that is not the pinned one.
 	// Somebody must look at it; retrying is useless.
 	ErrHostKey = errors.New("host key is not the expected one")
-	// ErrAuth: the node refuses our key or password.
+	// ErrAuth: the node refuses our key, password or token, or they lack a right.
 	ErrAuth = errors.New("node refuses our credentials")
+	// ErrNoShell: this way needs a shell in the guest, with its usual tools, and there is
+	// none to be had. Only a change of the guest helps.
+	ErrNoShell = errors.New("no shell can be had in the guest")
 )
 
 // DefaultMaxOutput bounds stdout and stderr, each, of a command that sets no bound

@@ -90,7 +90,7 @@ func nodeArgv(mode Mode, vmid int, c Command) ([]string, error) {
 	if vmid < 100 {
 		return nil, fmt.Errorf("%d is not a VMID", vmid)
 	}
-	if err := checkCommand(c); err != nil {
+	if err := CheckCommand(c); err != nil {
 		return nil, err
 	}
 	names := make([]string, 0, len(c.Env))
@@ -119,7 +119,8 @@ func nodeArgv(mode Mode, vmid int, c Command) ([]string, error) {
 	return append(argv, c.Argv...), nil
 }
 
-func checkCommand(c Command) error {
+// CheckCommand reports what makes a command impossible to run anywhere.
+func CheckCommand(c Command) error {
 	if len(c.Argv) == 0 || c.Argv[0] == "" {
 		return errors.New("no program given")
 	}

@@ -37,3 +37,9 @@ func (c *Client) console(ctx context.Context, node string, vmid int, r request) 
 	}
 	return t, err
 }
+
+// ByToken reports whether the client proves who it is by an API token, not by a login.
+func (c *Client) ByToken() bool {
+	_, ok := c.auth.(tokenAuth)
+	return ok
+}

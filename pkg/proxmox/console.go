@@ -17,8 +17,9 @@ const (
 	// consoleOpenTimeout bounds dialling a console and proving who we are: its task waits
 	// ten seconds.
 	consoleOpenTimeout = 15 * time.Second
-	// consoleFrame bounds a message to the server, which reads into a small buffer.
-	consoleFrame = 4 << 10
+	// consoleFrame bounds a message to the server. Its terminal reads into 4 KiB and loses its
+	// place when a message does not fit there whole (pve-xtermjs, termproxy).
+	consoleFrame = 3 << 10
 	// consoleMessage bounds a message of the server, whose own bound is 128 KiB.
 	consoleMessage = 256 << 10
 )

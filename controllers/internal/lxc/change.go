@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/proximity-pve/proximity/pkg/guest/console"
 	"github.com/proximity-pve/proximity/pkg/ownership"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/runtime"
@@ -68,6 +69,7 @@ func configChange(d *Desired, c proxmox.LXCConfig) (proxmox.LXCUpdate, []string)
 	setIf(want, "nameserver", d.Nameserver, d.Nameserver != "")
 	setIf(want, "searchdomain", d.SearchDomain, d.SearchDomain != "")
 	setIf(want, "startup", d.Startup, d.Startup != "")
+	setIf(want, "cmode", console.ShellMode, d.ShellConsole)
 	u := proxmox.LXCUpdate{Set: map[string]string{}, Digest: c.Digest}
 	for key, value := range want {
 		have := c.Value(key)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/guest/console"
 	"github.com/proximity-pve/proximity/pkg/ownership"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/runtime"
@@ -278,6 +279,9 @@ func createRequest(d *Desired, volid string) proxmox.LXCCreate {
 		Tags: ownership.Tags(nil, d.Mark.UID), Description: d.Mark.Describe(""),
 		Nameserver: d.Nameserver, SearchDomain: d.SearchDomain,
 		OnBoot: d.OnBoot, Startup: d.Startup,
+	}
+	if d.ShellConsole {
+		c.Extra = map[string]string{"cmode": console.ShellMode}
 	}
 	if d.Nesting {
 		// Exactly the one key: any other feature is for root@pam only.

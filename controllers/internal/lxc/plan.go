@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/ownership"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/runtime"
@@ -30,7 +32,15 @@ type Desired struct {
 	OnBoot       bool
 	Startup      string // e.g. order=1
 	Nesting      bool
+	// ShellConsole: the guest is entered through its console, which must be a root shell. On
+	// one that runs already it takes effect with the next start.
+	ShellConsole bool
 	Running      bool
+}
+
+// ByConsole reports whether guests of a connection are entered through their consoles.
+func ByConsole(cl *v1alpha1.Cluster) bool {
+	return cl.GetSpec().GetGuestAccess() == cluster.AccessConsole
 }
 
 // Observed is a guest as it is.

@@ -91,6 +91,9 @@ func TestPlan(t *testing.T) {
 		"NIC removed":           {testDesired(), change("net0", ""), "Update", ""},
 		"disk to grow":          {with(func(d *Desired) { d.DiskGiB = 10 }), observedAs(asProxmoxKeepsIt(testDesired()), true), "GrowDisk", ""},
 		"disk to shrink":        {with(func(d *Desired) { d.DiskGiB = 2 }), observedAs(asProxmoxKeepsIt(testDesired()), true), "", "DiskCannotShrink"},
+		"a login as console":    {with(func(d *Desired) { d.ShellConsole = true }), observedAs(asProxmoxKeepsIt(testDesired()), true), "Update", ""},
+		"a shell as console":    {with(func(d *Desired) { d.ShellConsole = true }), change("cmode", "shell"), "", ""},
+		"somebody's cmode":      {testDesired(), change("cmode", "console"), "", ""},
 		"foreign guest":         {testDesired(), change("description", "somebody's"), "", "VMIDTaken"},
 		"other installation":    {testDesired(), foreign(ownership.Mark{Installation: "ffffffffffffffff", Kind: "App", Name: "web", UID: testMark.UID, VMID: 20000}), "", "VMIDTaken"},
 		"other object":          {testDesired(), foreign(ownership.Mark{Installation: testMark.Installation, Kind: "App", Name: "web", UID: "other", VMID: 20000}), "", "VMIDTaken"},
@@ -116,6 +119,18 @@ func TestPlan(t *testing.T) {
 				t.Errorf("blocked by %q, want %q", reason, tc.blocked)
 			}
 		})
+	}
+}
+
+// A guest that is entered through its console has a shell there from the start.
+func TestShellConsoleFromTheStart(t *testing.T) {
+	d := testDesired()
+	if got := createRequest(d, "local:vztmpl/x").Extra; len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+	d.ShellConsole = true
+	if got := createRequest(d, "local:vztmpl/x").Extra["cmode"]; got != "shell" {
+		t.Errorf("cmode %q", got)
 	}
 }
 

@@ -73,7 +73,7 @@ func FuzzQuote(f *testing.F) {
 	f.Add("it's")
 	f.Add("$(id)")
 	f.Fuzz(func(t *testing.T, s string) {
-		q := quote(s)
+		q := guest.ShellQuote(s)
 		if got := unquote(q); got != s {
 			t.Errorf("%q -> %s -> %q", s, q, got)
 		}

@@ -3,6 +3,8 @@ package ssh
 import (
 	"errors"
 	"strings"
+
+	"github.com/proximity-pve/proximity/pkg/guest"
 )
 
 // maxCommandLine bounds a quoted command: the kernel takes 128 KiB for one argument, and
@@ -15,26 +17,11 @@ var errCommandLine = errors.New("command line is empty, too long or has a NUL by
 func commandLine(argv []string) (string, error) {
 	words := make([]string, len(argv))
 	for i, a := range argv {
-		words[i] = quote(a)
+		words[i] = guest.ShellQuote(a)
 	}
 	line := strings.Join(words, " ")
 	if line == "" || len(line) > maxCommandLine || strings.ContainsRune(line, 0) {
 		return "", errCommandLine
 	}
 	return line, nil
-}
-
-// quote makes a POSIX shell see s as one word, unchanged. Within single quotes nothing is
-// special but the single quote itself.
-func quote(s string) string {
-	if s != "" && !strings.ContainsFunc(s, unsafeInShell) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// unsafeInShell is true for all but characters that no shell gives a meaning to, anywhere
-// in a word. The equals sign is not among them: it would make a first word an assignment.
-func unsafeInShell(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:,@+", r))
 }
