@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/proximity-pve/proximity/pkg/apply/ownership"
+	"github.com/proximity-pve/proximity/pkg/audit"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/seal"
 	"github.com/proximity-pve/proximity/pkg/store"
@@ -104,7 +105,7 @@ func (a *Applier) Create(ctx context.Context, obj resource.Object, opts ...Optio
 		return nil, errs.Bounded()
 	}
 	var saved resource.Object
-	err = a.transact(ctx, isDry(opts), func(tx store.Tx) error {
+	err = a.transact(audit.WithVerb(ctx, "create", opt.Manager), isDry(opts), func(tx store.Tx) error {
 		if err := a.needNamespace(tx, obj); err != nil {
 			return err
 		}
@@ -137,7 +138,7 @@ func (a *Applier) Update(ctx context.Context, obj resource.Object, opts ...Optio
 	obj = resource.Clone(obj)
 	intoNamespace(kind, obj)
 	var saved resource.Object
-	err = a.transact(ctx, isDry(opts), func(tx store.Tx) error {
+	err = a.transact(audit.WithVerb(ctx, "update", opt.Manager), isDry(opts), func(tx store.Tx) error {
 		cur, err := tx.Get(resource.KeyOf(obj))
 		if err != nil {
 			return err
@@ -192,7 +193,7 @@ func (a *Applier) UpdateStatus(ctx context.Context, obj resource.Object, opts ..
 		return nil, errs.Bounded()
 	}
 	var saved resource.Object
-	err = a.transact(ctx, isDry(opts), func(tx store.Tx) (err error) {
+	err = a.transact(audit.WithVerb(ctx, "update-status", ""), isDry(opts), func(tx store.Tx) (err error) {
 		saved, err = tx.UpdateStatus(obj)
 		return err
 	})
@@ -207,7 +208,7 @@ func (a *Applier) UpdateStatus(ctx context.Context, obj resource.Object, opts ..
 // store.ErrConflict; its events go with it.
 func (a *Applier) Delete(ctx context.Context, key resource.Key, pre store.Preconditions, opts ...Options) (resource.Object, error) {
 	var last resource.Object
-	err := a.transact(ctx, isDry(opts), func(tx store.Tx) (err error) {
+	err := a.transact(audit.WithVerb(ctx, "delete", ""), isDry(opts), func(tx store.Tx) (err error) {
 		if key.Kind == namespaceKind {
 			if err := a.emptyNamespace(tx, key.Name); err != nil {
 				return err

@@ -8,6 +8,7 @@ import (
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 
+	"github.com/proximity-pve/proximity/pkg/audit"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -52,7 +53,7 @@ func (a *Applier) Patch(ctx context.Context, key resource.Key, typ PatchType, pa
 		return nil, err
 	}
 	var saved resource.Object
-	err = a.transact(ctx, isDry(opts), func(tx store.Tx) error {
+	err = a.transact(audit.WithVerb(ctx, "patch", opt.Manager), isDry(opts), func(tx store.Tx) error {
 		cur, err := tx.Get(key)
 		if err != nil {
 			return err

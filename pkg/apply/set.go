@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/proximity-pve/proximity/pkg/apply/ownership"
+	"github.com/proximity-pve/proximity/pkg/audit"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -37,7 +38,7 @@ func (a *Applier) ApplySet(ctx context.Context, docs []resource.Document, opts O
 	}
 	items, wrong := a.prepare(docs)
 	var results []Result
-	err = a.transact(ctx, opts.DryRun, func(tx store.Tx) error {
+	err = a.transact(audit.WithVerb(ctx, "apply", opts.Manager), opts.DryRun, func(tx store.Tx) error {
 		errs, err := a.merge(tx, items, opts)
 		if err != nil {
 			return err

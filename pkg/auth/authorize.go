@@ -29,6 +29,8 @@ const (
 	Metrics = "metrics"
 	// Database: a backup of the whole database, with everything that is in it.
 	Database = "database"
+	// Audit: the records of who changed what.
+	Audit = "audit"
 	// Health: what the open health routes do not already tell, such as a stream of it.
 	Health = "health"
 )

@@ -23,6 +23,14 @@ const (
 	LocalAdministrator
 )
 
+// String is how audit names the type.
+func (t IdentityType) String() string {
+	if t == LocalAdministrator {
+		return "local-administrator"
+	}
+	return "anonymous"
+}
+
 // Identity is who makes a request.
 type Identity struct {
 	Type IdentityType

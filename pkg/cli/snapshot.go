@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) adminCommand() *cobra.Command {
-	admin := &cobra.Command{Use: "admin", Short: "Look after the daemon's database", Args: unknownCommand,
+	admin := &cobra.Command{Use: "admin", Short: "Look after the daemon's database and its records", Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	snapshots := &cobra.Command{Use: "snapshot", Short: "Back up the daemon's database, and go back to a backup", Args: unknownCommand,
 		Long: "Back up the daemon's database, and go back to a backup. A snapshot has every object.",
@@ -31,7 +31,7 @@ func (a *app) adminCommand() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error { return a.snapshotStatus(args[0]) },
 	}
 	snapshots.AddCommand(save, status, a.restoreCommand())
-	admin.AddCommand(snapshots, a.checkCommand(), a.defragCommand())
+	admin.AddCommand(snapshots, a.checkCommand(), a.defragCommand(), a.auditCommand())
 	return admin
 }
 

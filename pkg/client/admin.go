@@ -24,6 +24,15 @@ func (c *Client) CheckDatabase(ctx context.Context) (*v1alpha1.DatabaseReport, e
 	return resp.GetReport(), nil
 }
 
+// Audit returns records of who changed what, at most req.Limit of them.
+func (c *Client) Audit(ctx context.Context, req *v1alpha1.AuditRequest) ([]*v1alpha1.AuditRecord, error) {
+	resp, err := c.admin.Audit(ctx, req)
+	if err != nil {
+		return nil, c.fail(ctx, err)
+	}
+	return resp.GetRecords(), nil
+}
+
 // Defrag lets the daemon rewrite its database without unused pages; it returns the size of
 // the file before and after, in bytes. Writes wait meanwhile.
 func (c *Client) Defrag(ctx context.Context) (before, after int64, err error) {

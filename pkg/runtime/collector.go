@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/proximity-pve/proximity/pkg/audit"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -61,6 +62,7 @@ func NewCollector(st store.Store, reg *resource.Registry, log *slog.Logger, metr
 
 // Run collects until ctx ends. A watch that fails is opened again with a new snapshot.
 func (c *Collector) Run(ctx context.Context) {
+	ctx = audit.WithController(ctx, "garbage-collector")
 	for ctx.Err() == nil {
 		err := c.watch(ctx)
 		if ctx.Err() != nil {

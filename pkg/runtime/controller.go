@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/proximity-pve/proximity/pkg/audit"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
@@ -152,7 +153,7 @@ func (c *Controller) work(ctx context.Context, m *Manager) {
 // step reconciles one key and decides when it is looked at again.
 func (c *Controller) step(ctx context.Context, m *Manager, key resource.Key) {
 	start := time.Now()
-	rctx, cancel := context.WithTimeout(ctx, c.timeout)
+	rctx, cancel := context.WithTimeout(audit.WithController(ctx, c.kind), c.timeout)
 	res, err := c.reconcile(rctx, key)
 	cancel()
 	class := classify(res, err)

@@ -20,15 +20,18 @@ const snapshotChunk = 256 << 10
 // adminService is for those who run the daemon. The interceptor authorises.
 type adminService struct {
 	v1alpha1.UnimplementedAdminServiceServer
-	database  Database // nil: there is none
+	database  Database       // nil: there is none
+	audit     store.AuditLog // nil: the store keeps no records
 	snapshots slots
 	checks    slots
 	defrags   slots
 	log       *slog.Logger
 }
 
-func newAdminService(database Database, log *slog.Logger) *adminService {
+func newAdminService(database Database, st store.Store, log *slog.Logger) *adminService {
+	records, _ := st.(store.AuditLog)
 	return &adminService{
+		audit:    records,
 		database: database, log: log,
 		snapshots: slots{what: "snapshots of the database", max: MaxSnapshots},
 		checks:    slots{what: "checks of the database", max: 1},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/audit"
 	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/server/apistatus"
 )
@@ -37,9 +38,12 @@ func newGate(cfg Config, stopping context.Context) *gate {
 	}
 }
 
-// authenticate returns a context with the caller's identity. What the table of open
-// routes names passes without one; everything else needs exactly one credential.
-func (g *gate) authenticate(ctx context.Context, surface auth.Surface, name string, authorization []string) (context.Context, error) {
+// authenticate returns a context with the caller's identity, which is also the origin of
+// all changes that are made in it. What the table of open routes names passes without one;
+// everything else needs exactly one credential. peer is the caller's address.
+func (g *gate) authenticate(ctx context.Context, surface auth.Surface, name, peer string, authorization []string) (context.Context, error) {
+	origin := audit.Origin{Type: auth.Anonymous.String(), Surface: string(surface), Peer: peer, Request: requestID(ctx)}
+	ctx = audit.WithOrigin(ctx, origin) // nobody's, but never the daemon's
 	if auth.IsOpen(surface, name) {
 		return ctx, nil
 	}
@@ -50,7 +54,8 @@ func (g *gate) authenticate(ctx context.Context, surface auth.Surface, name stri
 	if err != nil {
 		return ctx, err
 	}
-	return auth.WithIdentity(ctx, id), nil
+	origin.Type, origin.Identity = id.Type.String(), id.Name
+	return auth.WithIdentity(audit.WithOrigin(ctx, origin), id), nil
 }
 
 // admit takes a slot for a request and bounds its time (timeout 0: no bound). A long

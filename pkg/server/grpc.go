@@ -13,6 +13,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
@@ -105,7 +106,7 @@ func (s *Server) serveRPC(ctx context.Context, method string, handle func(contex
 	start := time.Now()
 	md, _ := metadata.FromIncomingContext(ctx)
 	ctx = withRequestID(ctx, strings.Join(md.Get("x-request-id"), ""))
-	ctx, err := s.gate.authenticate(ctx, auth.GRPC, method, md.Get("authorization"))
+	ctx, err := s.gate.authenticate(ctx, auth.GRPC, method, peerOf(ctx), md.Get("authorization"))
 	if err == nil {
 		err = s.handleRPC(ctx, method, handle)
 	}
@@ -149,6 +150,14 @@ func (s *Server) handleRPC(ctx context.Context, method string, handle func(conte
 	defer done()
 	defer s.gate.recovered(ctx, &err)
 	return handle(ctx)
+}
+
+// peerOf is the address of an RPC's caller.
+func peerOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return p.Addr.String()
+	}
+	return ""
 }
 
 // serviceOf returns the service of "/service/method".

@@ -57,7 +57,7 @@ func (s *rest) serve(w http.ResponseWriter, r *http.Request) (pattern string, ct
 	if method == http.MethodHead { // net/http leaves the body of the answer out
 		method = http.MethodGet
 	}
-	ctx, err = s.gate.authenticate(r.Context(), auth.REST, method+" "+r.URL.Path, r.Header.Values("Authorization"))
+	ctx, err = s.gate.authenticate(r.Context(), auth.REST, method+" "+r.URL.Path, r.RemoteAddr, r.Header.Values("Authorization"))
 	if err != nil {
 		return "unauthenticated", ctx, err
 	}

@@ -85,7 +85,7 @@ func New(cfg Config) (*Server, error) {
 		tls: cfg.TLS.Clone(), log: cfg.Log, stop: stop,
 	}
 	s.system = &systemService{core: s.core}
-	s.admin = newAdminService(cfg.Database, cfg.Log)
+	s.admin = newAdminService(cfg.Database, cfg.Store, cfg.Log)
 	s.tls.MinVersion = max(s.tls.MinVersion, tls.VersionTLS13)
 	var err error
 	if s.rest, err = s.newREST(cfg); err != nil {

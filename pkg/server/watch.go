@@ -75,7 +75,9 @@ func (w *watch) err() error { return w.watcher.Err() }
 // what the watcher has: it then says MODIFIED for a match and, once per object, DELETED
 // for a mismatch; both are harmless to a watcher that keeps objects by name.
 func (w *watch) translate(ev store.Event) (store.Event, bool) {
-	ev.Object = w.shown(ev.Object)
+	if shown := w.shown(ev.Object); shown != ev.Object {
+		ev.Object, ev.Encoded = shown, nil
+	}
 	if w.member == nil || ev.Type == store.Bookmark {
 		return ev, true
 	}

@@ -45,6 +45,13 @@
 // one database transaction, swaps the index, publishes, answers. After a failed write or
 // fsync the store accepts no more writes (ErrReadOnly) and stays readable.
 //
+// # Audit
+//
+// Every change that package audit wants recorded has a record, made by the store from the
+// context of its Update (audit.OriginFrom) and durable in the same moment: there is never
+// one without the other. A store that keeps records for reading is an AuditLog; how many
+// it keeps, by number and age, is its own business.
+//
 // # Reads and watches
 //
 // Reads come from an immutable index in memory. Objects that a read returns are shared:
@@ -79,6 +86,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/proximity-pve/proximity/pkg/audit"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
@@ -146,6 +154,28 @@ type Store interface {
 	// Stats returns counters since the store was opened.
 	Stats() Stats
 	io.Closer
+}
+
+// AuditLog is a Store whose records of changes can be read.
+type AuditLog interface {
+	// Audit returns records of durable changes, in the order of their revisions. Records
+	// that are no longer kept are left out.
+	Audit(ctx context.Context, opts AuditOptions) ([]*audit.Record, error)
+}
+
+// MaxAuditPage bounds the records of one answer of Audit.
+const MaxAuditPage = 1000
+
+// AuditOptions select records.
+type AuditOptions struct {
+	// After: only records with a revision above it.
+	After uint64
+	// Limit is the number of records, 1 to MaxAuditPage; another is ErrInvalid.
+	Limit int
+	// Newest takes the newest of them instead of the oldest.
+	Newest bool
+	// Match, when set, must hold for a record.
+	Match func(*audit.Record) bool
 }
 
 // Tx is a transaction. Objects that are passed in are copied; objects returned are shared.

@@ -407,11 +407,306 @@ func (x *DefragResponse) GetAfterBytes() int64 {
 	return 0
 }
 
+// AuditRequest selects records of changes; empty fields select nothing.
+type AuditRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// After: only records with a revision above it.
+	AfterRevision string `protobuf:"bytes,1,opt,name=after_revision,json=afterRevision" json:"after_revision,omitempty"`
+	// Limit is the number of records, at most 1,000; 0: 1,000.
+	Limit int32 `protobuf:"varint,2,opt,name=limit" json:"limit,omitempty"`
+	// Newest takes the newest records instead of the oldest.
+	Newest bool `protobuf:"varint,3,opt,name=newest" json:"newest,omitempty"`
+	// Kind, namespace and name of the objects.
+	Kind      string `protobuf:"bytes,4,opt,name=kind" json:"kind,omitempty"`
+	Namespace string `protobuf:"bytes,5,opt,name=namespace" json:"namespace,omitempty"`
+	Name      string `protobuf:"bytes,6,opt,name=name" json:"name,omitempty"`
+	// Identity of who made the changes.
+	Identity      string `protobuf:"bytes,7,opt,name=identity" json:"identity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditRequest) Reset() {
+	*x = AuditRequest{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditRequest) ProtoMessage() {}
+
+func (x *AuditRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
+func (*AuditRequest) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AuditRequest) GetAfterRevision() string {
+	if x != nil {
+		return x.AfterRevision
+	}
+	return ""
+}
+
+func (x *AuditRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *AuditRequest) GetNewest() bool {
+	if x != nil {
+		return x.Newest
+	}
+	return false
+}
+
+func (x *AuditRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *AuditRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *AuditRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AuditRequest) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+// AuditResponse has the records.
+type AuditResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Records       []*AuditRecord         `protobuf:"bytes,1,rep,name=records" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditResponse) Reset() {
+	*x = AuditResponse{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditResponse) ProtoMessage() {}
+
+func (x *AuditResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditResponse.ProtoReflect.Descriptor instead.
+func (*AuditResponse) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AuditResponse) GetRecords() []*AuditRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+// AuditRecord is one change. It names fields and holds no values.
+type AuditRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Revision of the change.
+	Revision string `protobuf:"bytes,1,opt,name=revision" json:"revision,omitempty"`
+	// Time of the change, RFC 3339 with fractions, UTC.
+	Time string `protobuf:"bytes,2,opt,name=time" json:"time,omitempty"`
+	// Effect: created, modified or deleted.
+	Effect string     `protobuf:"bytes,3,opt,name=effect" json:"effect,omitempty"`
+	Key    *ObjectKey `protobuf:"bytes,4,opt,name=key" json:"key,omitempty"`
+	Uid    string     `protobuf:"bytes,5,opt,name=uid" json:"uid,omitempty"`
+	// Identity_type: local-administrator, or daemon for what the daemon does by itself.
+	IdentityType string `protobuf:"bytes,6,opt,name=identity_type,json=identityType" json:"identity_type,omitempty"`
+	// Identity is the name of who asked for the change.
+	Identity string `protobuf:"bytes,7,opt,name=identity" json:"identity,omitempty"`
+	// Surface that the change came through: grpc, rest or controller.
+	Surface string `protobuf:"bytes,8,opt,name=surface" json:"surface,omitempty"`
+	// Peer is the address that the request came from.
+	Peer string `protobuf:"bytes,9,opt,name=peer" json:"peer,omitempty"`
+	// Request_id is the one in the daemon's log.
+	RequestId string `protobuf:"bytes,10,opt,name=request_id,json=requestId" json:"request_id,omitempty"`
+	// Verb: create, update, update-status, patch, apply or delete.
+	Verb string `protobuf:"bytes,11,opt,name=verb" json:"verb,omitempty"`
+	// Field_manager is whose the fields are; for a controller its kind.
+	FieldManager string `protobuf:"bytes,12,opt,name=field_manager,json=fieldManager" json:"field_manager,omitempty"`
+	// Fields that a modification changed; the last is "..." when there were more.
+	Fields        []string `protobuf:"bytes,13,rep,name=fields" json:"fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditRecord) Reset() {
+	*x = AuditRecord{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditRecord) ProtoMessage() {}
+
+func (x *AuditRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
+func (*AuditRecord) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AuditRecord) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetTime() string {
+	if x != nil {
+		return x.Time
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetEffect() string {
+	if x != nil {
+		return x.Effect
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetKey() *ObjectKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *AuditRecord) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetIdentityType() string {
+	if x != nil {
+		return x.IdentityType
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetSurface() string {
+	if x != nil {
+		return x.Surface
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetFieldManager() string {
+	if x != nil {
+		return x.FieldManager
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetFields() []string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
 var File_proximity_v1alpha1_admin_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x1eproximity/v1alpha1/admin.proto\x12\x12proximity.v1alpha1\"\x11\n" +
+	"\x1eproximity/v1alpha1/admin.proto\x12\x12proximity.v1alpha1\x1a proximity/v1alpha1/service.proto\"\x11\n" +
 	"\x0fSnapshotRequest\"#\n" +
 	"\rSnapshotChunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"\x0e\n" +
@@ -437,11 +732,38 @@ const file_proximity_v1alpha1_admin_proto_rawDesc = "" +
 	"\x0eDefragResponse\x12!\n" +
 	"\fbefore_bytes\x18\x01 \x01(\x03R\vbeforeBytes\x12\x1f\n" +
 	"\vafter_bytes\x18\x02 \x01(\x03R\n" +
-	"afterBytes2\x83\x02\n" +
+	"afterBytes\"\xc5\x01\n" +
+	"\fAuditRequest\x12%\n" +
+	"\x0eafter_revision\x18\x01 \x01(\tR\rafterRevision\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12\x16\n" +
+	"\x06newest\x18\x03 \x01(\bR\x06newest\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x1c\n" +
+	"\tnamespace\x18\x05 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\x12\x1a\n" +
+	"\bidentity\x18\a \x01(\tR\bidentity\"J\n" +
+	"\rAuditResponse\x129\n" +
+	"\arecords\x18\x01 \x03(\v2\x1f.proximity.v1alpha1.AuditRecordR\arecords\"\xf7\x02\n" +
+	"\vAuditRecord\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\tR\brevision\x12\x12\n" +
+	"\x04time\x18\x02 \x01(\tR\x04time\x12\x16\n" +
+	"\x06effect\x18\x03 \x01(\tR\x06effect\x12/\n" +
+	"\x03key\x18\x04 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\x12\x10\n" +
+	"\x03uid\x18\x05 \x01(\tR\x03uid\x12#\n" +
+	"\ridentity_type\x18\x06 \x01(\tR\fidentityType\x12\x1a\n" +
+	"\bidentity\x18\a \x01(\tR\bidentity\x12\x18\n" +
+	"\asurface\x18\b \x01(\tR\asurface\x12\x12\n" +
+	"\x04peer\x18\t \x01(\tR\x04peer\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\n" +
+	" \x01(\tR\trequestId\x12\x12\n" +
+	"\x04verb\x18\v \x01(\tR\x04verb\x12#\n" +
+	"\rfield_manager\x18\f \x01(\tR\ffieldManager\x12\x16\n" +
+	"\x06fields\x18\r \x03(\tR\x06fields2\xd1\x02\n" +
 	"\fAdminService\x12T\n" +
 	"\bSnapshot\x12#.proximity.v1alpha1.SnapshotRequest\x1a!.proximity.v1alpha1.SnapshotChunk0\x01\x12L\n" +
 	"\x05Check\x12 .proximity.v1alpha1.CheckRequest\x1a!.proximity.v1alpha1.CheckResponse\x12O\n" +
-	"\x06Defrag\x12!.proximity.v1alpha1.DefragRequest\x1a\".proximity.v1alpha1.DefragResponseBIZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
+	"\x06Defrag\x12!.proximity.v1alpha1.DefragRequest\x1a\".proximity.v1alpha1.DefragResponse\x12L\n" +
+	"\x05Audit\x12 .proximity.v1alpha1.AuditRequest\x1a!.proximity.v1alpha1.AuditResponseBIZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
 
 var (
 	file_proximity_v1alpha1_admin_proto_rawDescOnce sync.Once
@@ -455,7 +777,7 @@ func file_proximity_v1alpha1_admin_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_admin_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_proximity_v1alpha1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_proximity_v1alpha1_admin_proto_goTypes = []any{
 	(*SnapshotRequest)(nil), // 0: proximity.v1alpha1.SnapshotRequest
 	(*SnapshotChunk)(nil),   // 1: proximity.v1alpha1.SnapshotChunk
@@ -464,20 +786,28 @@ var file_proximity_v1alpha1_admin_proto_goTypes = []any{
 	(*DatabaseReport)(nil),  // 4: proximity.v1alpha1.DatabaseReport
 	(*DefragRequest)(nil),   // 5: proximity.v1alpha1.DefragRequest
 	(*DefragResponse)(nil),  // 6: proximity.v1alpha1.DefragResponse
+	(*AuditRequest)(nil),    // 7: proximity.v1alpha1.AuditRequest
+	(*AuditResponse)(nil),   // 8: proximity.v1alpha1.AuditResponse
+	(*AuditRecord)(nil),     // 9: proximity.v1alpha1.AuditRecord
+	(*ObjectKey)(nil),       // 10: proximity.v1alpha1.ObjectKey
 }
 var file_proximity_v1alpha1_admin_proto_depIdxs = []int32{
-	4, // 0: proximity.v1alpha1.CheckResponse.report:type_name -> proximity.v1alpha1.DatabaseReport
-	0, // 1: proximity.v1alpha1.AdminService.Snapshot:input_type -> proximity.v1alpha1.SnapshotRequest
-	2, // 2: proximity.v1alpha1.AdminService.Check:input_type -> proximity.v1alpha1.CheckRequest
-	5, // 3: proximity.v1alpha1.AdminService.Defrag:input_type -> proximity.v1alpha1.DefragRequest
-	1, // 4: proximity.v1alpha1.AdminService.Snapshot:output_type -> proximity.v1alpha1.SnapshotChunk
-	3, // 5: proximity.v1alpha1.AdminService.Check:output_type -> proximity.v1alpha1.CheckResponse
-	6, // 6: proximity.v1alpha1.AdminService.Defrag:output_type -> proximity.v1alpha1.DefragResponse
-	4, // [4:7] is the sub-list for method output_type
-	1, // [1:4] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	4,  // 0: proximity.v1alpha1.CheckResponse.report:type_name -> proximity.v1alpha1.DatabaseReport
+	9,  // 1: proximity.v1alpha1.AuditResponse.records:type_name -> proximity.v1alpha1.AuditRecord
+	10, // 2: proximity.v1alpha1.AuditRecord.key:type_name -> proximity.v1alpha1.ObjectKey
+	0,  // 3: proximity.v1alpha1.AdminService.Snapshot:input_type -> proximity.v1alpha1.SnapshotRequest
+	2,  // 4: proximity.v1alpha1.AdminService.Check:input_type -> proximity.v1alpha1.CheckRequest
+	5,  // 5: proximity.v1alpha1.AdminService.Defrag:input_type -> proximity.v1alpha1.DefragRequest
+	7,  // 6: proximity.v1alpha1.AdminService.Audit:input_type -> proximity.v1alpha1.AuditRequest
+	1,  // 7: proximity.v1alpha1.AdminService.Snapshot:output_type -> proximity.v1alpha1.SnapshotChunk
+	3,  // 8: proximity.v1alpha1.AdminService.Check:output_type -> proximity.v1alpha1.CheckResponse
+	6,  // 9: proximity.v1alpha1.AdminService.Defrag:output_type -> proximity.v1alpha1.DefragResponse
+	8,  // 10: proximity.v1alpha1.AdminService.Audit:output_type -> proximity.v1alpha1.AuditResponse
+	7,  // [7:11] is the sub-list for method output_type
+	3,  // [3:7] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_admin_proto_init() }
@@ -485,13 +815,14 @@ func file_proximity_v1alpha1_admin_proto_init() {
 	if File_proximity_v1alpha1_admin_proto != nil {
 		return
 	}
+	file_proximity_v1alpha1_service_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_admin_proto_rawDesc), len(file_proximity_v1alpha1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const (
 	AdminService_Snapshot_FullMethodName = "/proximity.v1alpha1.AdminService/Snapshot"
 	AdminService_Check_FullMethodName    = "/proximity.v1alpha1.AdminService/Check"
 	AdminService_Defrag_FullMethodName   = "/proximity.v1alpha1.AdminService/Defrag"
+	AdminService_Audit_FullMethodName    = "/proximity.v1alpha1.AdminService/Audit"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -37,6 +38,8 @@ type AdminServiceClient interface {
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error)
 	// Defrag rewrites the database file without its unused pages. Reads go on, writes wait.
 	Defrag(ctx context.Context, in *DefragRequest, opts ...grpc.CallOption) (*DefragResponse, error)
+	// Audit answers records of who changed what, in the order of the changes.
+	Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditResponse, error)
 }
 
 type adminServiceClient struct {
@@ -86,6 +89,16 @@ func (c *adminServiceClient) Defrag(ctx context.Context, in *DefragRequest, opts
 	return out, nil
 }
 
+func (c *adminServiceClient) Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AuditResponse)
+	err := c.cc.Invoke(ctx, AdminService_Audit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -99,6 +112,8 @@ type AdminServiceServer interface {
 	Check(context.Context, *CheckRequest) (*CheckResponse, error)
 	// Defrag rewrites the database file without its unused pages. Reads go on, writes wait.
 	Defrag(context.Context, *DefragRequest) (*DefragResponse, error)
+	// Audit answers records of who changed what, in the order of the changes.
+	Audit(context.Context, *AuditRequest) (*AuditResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -117,6 +132,9 @@ func (UnimplementedAdminServiceServer) Check(context.Context, *CheckRequest) (*C
 }
 func (UnimplementedAdminServiceServer) Defrag(context.Context, *DefragRequest) (*DefragResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Defrag not implemented")
+}
+func (UnimplementedAdminServiceServer) Audit(context.Context, *AuditRequest) (*AuditResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Audit not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -186,6 +204,24 @@ func _AdminService_Defrag_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_Audit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AuditRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Audit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Audit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Audit(ctx, req.(*AuditRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -200,6 +236,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Defrag",
 			Handler:    _AdminService_Defrag_Handler,
+		},
+		{
+			MethodName: "Audit",
+			Handler:    _AdminService_Audit_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -38,6 +38,12 @@ type Options struct {
 	LogMinEvents uint64
 	LogMaxAge    time.Duration
 	LogMaxBytes  uint64
+	// Of the audit records the newest AuditMaxRecords (default 200,000) are kept, for
+	// AuditMaxAge (default 400 days), all as long as they take no more than AuditMaxBytes
+	// (default 128 MiB).
+	AuditMaxRecords uint64
+	AuditMaxAge     time.Duration
+	AuditMaxBytes   uint64
 	// MaxWatchLag is the number of events that may be published without a watcher taking
 	// one before it is cut off (default 32,768).
 	MaxWatchLag uint64
@@ -64,6 +70,15 @@ func (o Options) withDefaults() Options {
 	}
 	if o.LogMaxBytes == 0 {
 		o.LogMaxBytes = 256 << 20
+	}
+	if o.AuditMaxRecords == 0 {
+		o.AuditMaxRecords = 200_000
+	}
+	if o.AuditMaxAge == 0 {
+		o.AuditMaxAge = 400 * 24 * time.Hour
+	}
+	if o.AuditMaxBytes == 0 {
+		o.AuditMaxBytes = 128 << 20
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -152,6 +167,7 @@ func openDatabase(path string, reg *resource.Registry, opts Options, keep bool) 
 	d := &database{path: path, reg: reg, opts: opts, id: f.id}
 	d.db.Store(db)
 	d.settle(f.counters)
+	d.audits = f.audits
 	return d, f.contents, nil
 }
 

@@ -115,6 +115,7 @@ func (c *checker) check(tx *bbolt.Tx, pagesOnly bool) error {
 	c.report.Revision, c.report.Compacted = strconv.FormatUint(c.counters.revision, 10), strconv.FormatUint(c.counters.compacted, 10)
 	c.report.StoreId = string(tx.Bucket(metaBucket).Get(keyStoreID))
 	c.checkLog(tx.Bucket(logBucket))
+	c.checkAudit(tx)
 	if err := c.checkObjects(tx); err != nil {
 		return err
 	}

@@ -35,6 +35,7 @@ type database struct {
 	id   string
 
 	counters  counters      // of the last commit; the committer's own
+	audits    auditCounters // likewise
 	compacted atomic.Uint64 // counters.compacted, for everybody
 }
 
@@ -42,7 +43,7 @@ var _ engine.Log = (*database)(nil)
 
 // Commit implements engine.Log.
 func (d *database) Commit(events []engine.Event) error {
-	c := d.counters
+	c, audits := d.counters, d.audits
 	err := d.db.Load().Update(func(tx *bbolt.Tx) error {
 		log := tx.Bucket(logBucket)
 		log.FillPercent = 1 // keys only grow: no page is split to make room inside it
@@ -63,6 +64,9 @@ func (d *database) Commit(events []engine.Event) error {
 		if err := c.write(tx); err != nil {
 			return err
 		}
+		if err := d.putAudit(tx, &audits, events); err != nil {
+			return err
+		}
 		return d.opts.seams.beforeCommit()
 	})
 	if err == nil {
@@ -72,6 +76,7 @@ func (d *database) Commit(events []engine.Event) error {
 		return fmt.Errorf("commit %d changes: %w", len(events), err)
 	}
 	d.settle(c)
+	d.audits = audits
 	return nil
 }
 
@@ -199,8 +204,9 @@ func (d *database) view(fn func(tx *bbolt.Tx) error) error {
 type found struct {
 	contents engine.Contents
 	counters counters
+	audits   auditCounters
 	id       string
-	complete bool // it has a bucket for every kind
+	complete bool // it has a bucket for every kind, and for audit records
 }
 
 // read checks the layout and reads everything but the log. It changes nothing: a file
@@ -216,6 +222,9 @@ func read(db *bbolt.DB, reg *resource.Registry) (found, error) {
 			return fmt.Errorf("%w: it has schema %d", ErrSchema, version)
 		}
 		if f.counters, err = readCounters(tx); err != nil {
+			return err
+		}
+		if f.audits, err = readAuditCounters(tx); err != nil {
 			return err
 		}
 		f.id = string(tx.Bucket(metaBucket).Get(keyStoreID))

@@ -10,6 +10,7 @@
 //	            log-bytes     size of all records in log
 //	obj/<Kind>  namespace \0 name -> encoded object and its checksum (see seal.go)
 //	log         revision, 8 bytes big-endian -> record (see record.go)
+//	audit       revision of the last of them -> the audit records of a commit (see audit.go)
 //
 // Numbers in meta are 8 bytes big-endian. A kind that the registry does not know (a newer
 // version wrote it) stays in the file untouched.

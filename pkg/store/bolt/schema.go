@@ -90,9 +90,12 @@ func create(tx *bbolt.Tx) error {
 	)
 }
 
-// addKinds makes the buckets of kinds that are new, so that a commit need not look
-// whether they exist.
+// addKinds makes the buckets of kinds that are new, and that of audit records, so that a
+// commit need not look whether they exist.
 func addKinds(tx *bbolt.Tx, reg *resource.Registry) error {
+	if _, err := tx.CreateBucketIfNotExists(auditBucket); err != nil {
+		return err
+	}
 	for _, kind := range reg.Kinds() {
 		if _, err := tx.CreateBucketIfNotExists(objBucket(kind.Name)); err != nil {
 			return err
@@ -102,7 +105,7 @@ func addKinds(tx *bbolt.Tx, reg *resource.Registry) error {
 }
 
 func hasAllKinds(tx *bbolt.Tx, reg *resource.Registry) bool {
-	return !slices.ContainsFunc(reg.Kinds(), func(k *resource.Kind) bool {
+	return tx.Bucket(auditBucket) != nil && !slices.ContainsFunc(reg.Kinds(), func(k *resource.Kind) bool {
 		return tx.Bucket(objBucket(k.Name)) == nil
 	})
 }

@@ -71,7 +71,7 @@ type testCase struct {
 // Run runs every case, each on a store of its own.
 func Run(t *testing.T, open Opener) {
 	for _, cases := range [][]testCase{
-		createCases, updateCases, statusCases, deleteCases, txCases, readCases, pageCases, watchCases, lifeCases, restartCases,
+		createCases, updateCases, statusCases, deleteCases, txCases, readCases, pageCases, watchCases, lifeCases, restartCases, auditCases,
 	} {
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {

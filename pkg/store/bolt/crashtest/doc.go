@@ -10,6 +10,7 @@
 //   - the revision never goes back;
 //   - the event log, replayed on top of the state that was recorded before the kill, ends
 //     in the objects that reads show;
+//   - each of these events has its audit record, and no record is of an event that is not there;
 //   - the file's own check finds nothing.
 //
 // A kill does not lose what the kernel holds already; that is what package powertest is

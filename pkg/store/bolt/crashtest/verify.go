@@ -128,6 +128,7 @@ func replay(st *bolt.Store, before, now State) (events int, whole bool, err erro
 	from := st.Stats().Compacted
 	objects := map[resource.Key]resource.Object{}
 	touched := map[resource.Key]bool{}
+	var all []store.Event
 	if before.Objects != nil && before.Revision >= from {
 		from, whole = before.Revision, true
 		for key, o := range before.Objects {
@@ -152,6 +153,7 @@ func replay(st *bolt.Store, before, now State) (events int, whole bool, err erro
 			return events, whole, fmt.Errorf("replay from %d: revision %d comes where %d should be", from, ev.Revision, revision)
 		}
 		events++
+		all = append(all, ev)
 		key := resource.KeyOf(ev.Object)
 		touched[key] = true
 		if ev.Type == store.Deleted {
@@ -159,6 +161,9 @@ func replay(st *bolt.Store, before, now State) (events int, whole bool, err erro
 		} else {
 			objects[key] = ev.Object
 		}
+	}
+	if err := verifyAudit(st, from, all); err != nil {
+		return events, whole, err
 	}
 	return events, whole, compare(objects, touched, now, whole)
 }

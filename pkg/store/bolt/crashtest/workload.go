@@ -134,7 +134,7 @@ func (w Workload) runOnce(s *speaker) error {
 func (w Workload) write(st store.Store, s *speaker, writer int) error {
 	for i := 0; w.Transactions == 0 || i < w.Transactions; i++ {
 		var n int32
-		revision, err := st.Update(context.Background(), func(tx store.Tx) (err error) {
+		revision, err := st.Update(asUser(writer), func(tx store.Tx) (err error) {
 			n, err = step(tx, writer)
 			return err
 		})

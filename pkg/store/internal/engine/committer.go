@@ -37,6 +37,9 @@ func (e *Engine) commit(b *batch) {
 		return
 	}
 	if len(b.events) > 0 {
+		if e.log == nil {
+			e.memory.append(recordsOf(b.events))
+		}
 		e.current.Store(b.after)
 		e.ring.append(b.events)
 		e.commits.Add(1)

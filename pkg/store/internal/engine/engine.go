@@ -20,13 +20,15 @@ const InitialRevision = 1
 // Log makes changes durable and remembers them. Commit and Compact are called from one
 // goroutine, the others from any.
 type Log interface {
-	// Commit makes the changes durable, all or none. After nil a crash cannot take them
+	// Commit makes the changes, and those audit records that they have, durable, all or none. After nil a crash cannot take them
 	// back; after an error it is not called again.
 	Commit(events []Event) error
 	// Events returns up to limit events with after < revision <= upTo, in order, or
 	// store.ErrCompacted when the first of them is gone. The Object of an event is nil
 	// when the registry does not know its kind.
 	Events(after, upTo uint64, limit int) ([]Event, error)
+	// Audit gives the page the records of commits, batch by batch, as long as it wants more.
+	Audit(page *AuditPage) error
 	// Compact removes the events up to that revision.
 	Compact(upTo uint64) error
 	// Compacted is the oldest revision that Events can start from.
@@ -84,7 +86,8 @@ type Engine struct {
 	instance uint64               // random: tokens of paged lists are of this one alone
 	current  atomic.Pointer[view] // what readers see
 	ring     *ring
-	pins     pins // what paged lists see
+	pins     pins          // what paged lists see
+	memory   memoryRecords // without a log
 
 	queue   chan *request // to the executor
 	pending *batch        // the executor's own
@@ -104,7 +107,10 @@ type Engine struct {
 	noOps   atomic.Uint64
 }
 
-var _ store.Store = (*Engine)(nil)
+var (
+	_ store.Store    = (*Engine)(nil)
+	_ store.AuditLog = (*Engine)(nil)
+)
 
 // New starts an engine on what a log holds; a nil log makes a store in memory. It starts
 // two goroutines and one per watch; all end with Close.

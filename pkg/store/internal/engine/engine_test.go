@@ -24,6 +24,7 @@ type slowLog struct{ proceed chan struct{} }
 
 func (l *slowLog) Commit([]Event) error                       { <-l.proceed; return nil }
 func (l *slowLog) Events(_, _ uint64, _ int) ([]Event, error) { return nil, store.ErrCompacted }
+func (l *slowLog) Audit(*AuditPage) error                     { return nil }
 func (l *slowLog) Compact(uint64) error                       { return nil }
 func (l *slowLog) Compacted() uint64                          { return InitialRevision }
 func (l *slowLog) Size() int64                                { return 0 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/proximity-pve/proximity/pkg/audit"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
 
@@ -27,9 +28,10 @@ const (
 
 // request is a transaction in the queue.
 type request struct {
-	fn    func(store.Tx) error
-	state atomic.Int32
-	done  chan outcome // has room for the one answer
+	fn     func(store.Tx) error
+	origin *audit.Origin // of its changes
+	state  atomic.Int32
+	done   chan outcome // has room for the one answer
 
 	outcome outcome // sent when the batch is durable
 }
@@ -69,7 +71,7 @@ func (e *Engine) Update(ctx context.Context, fn func(store.Tx) error) (uint64, e
 	if why := e.failure.Load(); why != nil && !e.closed() {
 		return 0, readOnly(*why)
 	}
-	req := &request{fn: fn, done: make(chan outcome, 1)}
+	req := &request{fn: fn, origin: audit.OriginFrom(ctx), done: make(chan outcome, 1)}
 	select {
 	case <-e.closing:
 		return 0, store.ErrClosed
@@ -189,6 +191,7 @@ func (e *Engine) run(req *request) {
 	b.requests = append(b.requests, req)
 	t := newTransaction(e.reg, b.draft, time.Now())
 	if req.runIn(t) {
+		t.addRecords(req.origin)
 		b.events = append(b.events, t.events...)
 		b.bytes += t.bytes
 		e.noOps.Add(t.noOps)

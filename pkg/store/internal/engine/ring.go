@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/proximity-pve/proximity/pkg/audit"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -14,6 +15,8 @@ type Event struct {
 	store.Event
 	Key  resource.Key
 	Time time.Time // of the transaction
+	// Audit is the record of the change; nil: it needs none. Only on the way to the log.
+	Audit *audit.Record
 }
 
 // ring holds the newest events. Revisions in it have no gaps among the store's own.
@@ -41,6 +44,7 @@ func (r *ring) append(events []Event) {
 	defer r.mu.Unlock()
 	before := len(r.events)
 	for _, e := range events {
+		e.Audit = nil
 		r.events = append(r.events, e)
 		r.bytes += int64(len(e.Encoded))
 	}

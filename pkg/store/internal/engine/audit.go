@@ -1,0 +1,152 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/proximity-pve/proximity/pkg/audit"
+	"github.com/proximity-pve/proximity/pkg/store"
+)
+
+// Records of changes are made by the executor, of what a transaction did when it has
+// succeeded, and travel with its events: the log makes both durable in one commit. No
+// caller can forget them.
+
+// addRecords gives the transaction's events their audit records.
+func (t *transaction) addRecords(origin *audit.Origin) {
+	for i := range t.events {
+		ev := &t.events[i]
+		kind, known := t.reg.Get(ev.Key.Kind)
+		if !known {
+			continue // cannot be: the store takes no such object
+		}
+		r := &audit.Record{Origin: origin, Revision: ev.Revision, Time: ev.Time, Key: ev.Key, UID: ev.Object.GetMetadata().GetUid()}
+		switch ev.Type {
+		case store.Added:
+			r.Effect = audit.Created
+		case store.Deleted:
+			r.Effect = audit.Deleted
+		default:
+			r.Effect = audit.Modified
+			r.Fields = audit.Changed(t.undo[i], ev.Object)
+		}
+		if audit.Wanted(kind, origin, r.Fields) {
+			ev.Audit = r
+		}
+	}
+}
+
+// recordsOf collects the records of events.
+func recordsOf(events []Event) []*audit.Record {
+	var records []*audit.Record
+	for i := range events {
+		if events[i].Audit != nil {
+			records = append(records, events[i].Audit)
+		}
+	}
+	return records
+}
+
+// Audit implements store.AuditLog.
+func (e *Engine) Audit(ctx context.Context, opts store.AuditOptions) ([]*audit.Record, error) {
+	if opts.Limit < 1 || opts.Limit > store.MaxAuditPage {
+		return nil, fmt.Errorf("%w: a page of %d audit records, allowed are 1 to %d", store.ErrInvalid, opts.Limit, store.MaxAuditPage)
+	}
+	if e.closed() {
+		return nil, store.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	// What is newer than the published revision may not be durable yet.
+	page := &AuditPage{opts: opts, upTo: e.Revision()}
+	if e.log == nil {
+		e.memory.each(opts.Newest, page.add)
+		return page.result(), nil
+	}
+	err := e.log.Audit(page)
+	return page.result(), err
+}
+
+// AuditPage collects the records that were asked for from those of a log.
+type AuditPage struct {
+	opts    store.AuditOptions
+	upTo    uint64
+	records []*audit.Record
+}
+
+// Newest tells whether records are wanted from the newest backwards.
+func (p *AuditPage) Newest() bool { return p.opts.Newest }
+
+// After is the revision that the wanted records are above.
+func (p *AuditPage) After() uint64 { return p.opts.After }
+
+// Add takes the records of a batch, in their order, and tells whether more are wanted.
+// Batches come in order, or backwards when Newest is true.
+func (p *AuditPage) Add(batch []*audit.Record) (more bool) {
+	for i := range batch {
+		if p.opts.Newest {
+			i = len(batch) - 1 - i
+		}
+		if !p.add(batch[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *AuditPage) add(r *audit.Record) (more bool) {
+	switch {
+	case r.Revision <= p.opts.After:
+		return !p.opts.Newest
+	case r.Revision > p.upTo:
+		return p.opts.Newest
+	case p.opts.Match != nil && !p.opts.Match(r):
+		return true
+	}
+	p.records = append(p.records, r)
+	return len(p.records) < p.opts.Limit
+}
+
+// result returns the records in order.
+func (p *AuditPage) result() []*audit.Record {
+	if p.opts.Newest {
+		for i, j := 0, len(p.records)-1; i < j; i, j = i+1, j-1 {
+			p.records[i], p.records[j] = p.records[j], p.records[i]
+		}
+	}
+	return p.records
+}
+
+// maxMemoryRecords bounds the records of a store without a log.
+const maxMemoryRecords = 32 << 10
+
+// memoryRecords are the newest records of a store without a log.
+type memoryRecords struct {
+	mu      sync.Mutex
+	records []*audit.Record
+}
+
+func (m *memoryRecords) append(records []*audit.Record) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.records = append(m.records, records...)
+	if over := len(m.records) - maxMemoryRecords; over > maxMemoryRecords/4 { // rarely, for it copies
+		m.records = append([]*audit.Record(nil), m.records[over:]...)
+	}
+}
+
+// each calls fn for each record, in order or backwards, as long as it returns true.
+func (m *memoryRecords) each(backwards bool, fn func(*audit.Record) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.records {
+		if backwards {
+			i = len(m.records) - 1 - i
+		}
+		if !fn(m.records[i]) {
+			return
+		}
+	}
+}
