@@ -40,10 +40,14 @@ func (d Document) Wish(defaulted Object) Wish {
 	return wishBuilder{}.object(d.Object.ProtoReflect(), defaulted.ProtoReflect(), &d.lines)
 }
 
+// HasEmpty tells whether the document has empty lists or mappings, which its object cannot
+// tell from unset ones.
+func (d Document) HasEmpty() bool { return hasEmpty(d.Object.ProtoReflect(), &d.lines) }
+
 // EncodeJSON returns the document as one line of JSON, with the empty lists and mappings
 // that were written and that the object itself cannot tell from unset ones.
 func (d Document) EncodeJSON() ([]byte, error) {
-	if !hasEmpty(d.Object.ProtoReflect(), &d.lines) {
+	if !d.HasEmpty() {
 		return EncodeJSON(d.Object)
 	}
 	b := wishBuilder{whole: true}

@@ -63,10 +63,7 @@ func record(obj, live resource.Object, owners fieldpath.ManagedFields, now time.
 			return fmt.Errorf("%s: encode managed fields: %w", resource.KeyOf(obj), err)
 		}
 		operation, manager, _ := strings.Cut(key, " ")
-		e := &v1alpha1.ManagedFieldsEntry{
-			Manager: manager, Operation: operation, ApiVersion: resource.APIVersion,
-			Time: now.UTC().Format(time.RFC3339), FieldsType: fieldsType, FieldsV1: string(fields),
-		}
+		e := entryOf(manager, operation, string(fields), now)
 		if old := was[key]; old.GetFieldsV1() == e.FieldsV1 {
 			e.Time = old.GetTime()
 		}
@@ -78,6 +75,13 @@ func record(obj, live resource.Object, owners fieldpath.ManagedFields, now time.
 	entries, err := bounded(entries)
 	obj.GetMetadata().ManagedFields = entries
 	return err
+}
+
+func entryOf(manager, operation, fields string, now time.Time) *v1alpha1.ManagedFieldsEntry {
+	return &v1alpha1.ManagedFieldsEntry{
+		Manager: manager, Operation: operation, ApiVersion: resource.APIVersion,
+		Time: now.UTC().Format(time.RFC3339), FieldsType: fieldsType, FieldsV1: fields,
+	}
 }
 
 // bounded merges the longest silent updaters and refuses too many appliers.
