@@ -22,7 +22,7 @@ func benchDocument(b *testing.B, version int) []byte {
 
 // BenchmarkApply is the cost of one document, without the wire and the disk.
 //
-//	go test -run '^$' -bench Apply -benchmem ./pkg/apply
+//	go test -run '^$' -bench "Apply$" -benchmem ./pkg/apply
 func BenchmarkApply(b *testing.B) {
 	reg := kinds.Registry()
 	decode := func(version int) resource.Document {

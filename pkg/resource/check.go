@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
@@ -152,11 +151,7 @@ func checkValue(errs FieldErrors, fd protoreflect.FieldDescriptor, v protoreflec
 	if fd.Message() != nil {
 		return checkMessage(errs, v.Message(), path)
 	}
-	allowed, _ := proto.GetExtension(fd.Options(), v1alpha1.E_Allowed).(string)
-	if allowed == "" {
-		return errs
-	}
-	if set := strings.Split(allowed, ","); !slices.Contains(set, v.String()) {
+	if set := rulesOf(fd).allowed; set != nil && !slices.Contains(set, v.String()) {
 		errs = append(errs, NotSupported(path, v.String(), set))
 	}
 	return errs
@@ -164,11 +159,10 @@ func checkValue(errs FieldErrors, fd protoreflect.FieldDescriptor, v protoreflec
 
 // checkListKeys checks that items of a list are told apart by their (list_keys).
 func checkListKeys(errs FieldErrors, fd protoreflect.FieldDescriptor, list protoreflect.List, path string) FieldErrors {
-	option, _ := proto.GetExtension(fd.Options(), v1alpha1.E_ListKeys).(string)
-	if option == "" {
+	keys := rulesOf(fd).listKeys
+	if keys == nil {
 		return errs
 	}
-	keys := strings.Split(option, ",")
 	first := make(map[string]int, list.Len())
 	for i := range list.Len() {
 		item := list.Get(i).Message()

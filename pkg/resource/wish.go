@@ -4,12 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-
-	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 )
 
 // Wish is the part of an object that people and programs ask for, as a tree of
@@ -328,11 +324,5 @@ func scalarOf(fd protoreflect.FieldDescriptor, value any, path string) (protoref
 }
 
 // ListKeys returns the JSON names of the fields that tell the items of a list apart; nil
-// for a list that has none, and is replaced as a whole.
-func ListKeys(fd protoreflect.FieldDescriptor) []string {
-	option, _ := proto.GetExtension(fd.Options(), v1alpha1.E_ListKeys).(string)
-	if option == "" {
-		return nil
-	}
-	return strings.Split(option, ",")
-}
+// for a list that has none, and is replaced as a whole. The slice must not be changed.
+func ListKeys(fd protoreflect.FieldDescriptor) []string { return rulesOf(fd).listKeys }

@@ -77,6 +77,9 @@ func oneLineValue(p *problems, v protoreflect.Value, kind, path string) {
 	case protoreflect.Message:
 		oneLineMessage(p, v, kind, path)
 	case string:
+		if !strings.ContainsFunc(v, endsLine) {
+			return // nearly all; which rule holds for the field need not be found out
+		}
 		checkLine(p, v, multiLine[kind+indexes.ReplaceAllString(path, "[]")], path)
 	}
 }
