@@ -71,7 +71,9 @@ func drawDocument(t *rapid.T, reg *resource.Registry, kind string) resource.Docu
 			maybe("memory", r, func() any { return text.Draw(t, "memory") })
 			return r
 		})
-		maybe("packages", spec, func() any { return rapid.SliceOfN(rapid.SampledFrom([]any{"p", "q"}), least(plain), 2).Draw(t, "packages") })
+		maybe("packages", spec, func() any {
+			return rapid.SliceOfN(rapid.SampledFrom([]any{"p", "q"}), least(plain), 2).Draw(t, "packages")
+		})
 		maybe("env", spec, items("name", []string{"A", "B", "C\""}, func(o map[string]any) {
 			maybe("value", o, func() any { return text.Draw(t, "value") })
 		}))
