@@ -11,6 +11,9 @@ UNITDIR     ?= /etc/systemd/system
 DATA_DIR    ?= ./.proximity
 TOOLS       := bin/tools
 TOOLS_STAMP := $(TOOLS)/.stamp
+# The annotations for rules of fields: their proto comes from the module that defines them.
+RULES_PROTO := $(TOOLS)/proto/buf/validate/validate.proto
+PROTOVALIDATE := v1.2.2
 GO_FILES    := $(shell find api cmd controllers pkg -name '*.go' -not -path 'cmd/proximity-caddy/*' 2>/dev/null)
 
 .DEFAULT_GOAL := help
@@ -47,12 +50,13 @@ crash: ## kill a process that writes to a database, 500 times, and look what is 
 powerfail: ## check 100,000 files that a power failure may leave of a database (needs strace)
 	@$(GO) run ./hack/powerfail
 
-generate: $(TOOLS_STAMP) ## generate code and the texts of explain from the protos
+generate: $(TOOLS_STAMP) $(RULES_PROTO) ## generate code and the texts of explain from the protos
 	$(TOOLS)/buf generate
+	$(TOOLS)/buf generate --template buf.gen.kindtest.yaml
 	set -o pipefail; $(TOOLS)/buf build --as-file-descriptor-set -o - | $(GO) run ./hack/protodocs > bin/comments.json
 	mv bin/comments.json pkg/resource/docs/comments.json
 
-lint: $(TOOLS_STAMP) ## vet, staticcheck, and whether generated code is current
+lint: $(TOOLS_STAMP) $(RULES_PROTO) ## vet, staticcheck, and whether generated code is current
 	$(GO) vet ./...
 	$(TOOLS)/staticcheck ./...
 	$(TOOLS)/buf lint
@@ -62,6 +66,11 @@ $(TOOLS_STAMP): hack/tools/go.mod hack/tools/go.sum
 	@mkdir -p $(TOOLS)
 	cd hack/tools && $(GO) build -o ../../$(TOOLS)/ tool
 	@touch $@
+
+$(RULES_PROTO): Makefile
+	@mkdir -p $(@D)
+	dir=$$(cd / && $(GO) mod download -json github.com/bufbuild/protovalidate@$(PROTOVALIDATE) | sed -n 's/^\t"Dir": "\(.*\)",$$/\1/p') && \
+	  install -m 0644 "$$dir/proto/protovalidate/buf/validate/validate.proto" $@
 
 install: build ## install binaries, systemd unit and a configuration to fill in (DESTDIR, PREFIX)
 	install -D -m 0755 bin/proximityd $(DESTDIR)$(PREFIX)/bin/proximityd

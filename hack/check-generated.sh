@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 bin/tools/buf generate -o "$work"
+bin/tools/buf generate --template buf.gen.kindtest.yaml -o "$work"
 mkdir -p "$work/pkg/resource/docs"
 bin/tools/buf build --as-file-descriptor-set -o - | go run ./hack/protodocs >"$work/pkg/resource/docs/comments.json"
 status=0

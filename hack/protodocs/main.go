@@ -23,8 +23,9 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// ours is the package whose comments are wanted; what it imports is not.
-const ours = "proximity.v1alpha1"
+// ours are the packages whose comments are wanted, that of the API and that of the kind of
+// the tests; what they import is not.
+var ours = []protoreflect.FullName{"proximity.v1alpha1", "proximity.kindtest"}
 
 // maxInputBytes bounds the descriptors: they have some 60 KB.
 const maxInputBytes = 16 << 20
@@ -50,14 +51,17 @@ func run(in io.Reader, out io.Writer) error {
 		return fmt.Errorf("link the descriptors: %w", err)
 	}
 	comments := map[string]string{}
-	files.RangeFilesByPackage(ours, func(fd protoreflect.FileDescriptor) bool {
-		c := collector{fd.SourceLocations(), comments}
-		c.messages(fd.Messages())
-		c.services(fd.Services())
-		return true
-	})
-	if len(comments) == 0 {
-		return fmt.Errorf("the descriptors have no comments in the package %s: was buf told to leave source info out?", ours)
+	for _, name := range ours {
+		before := len(comments)
+		files.RangeFilesByPackage(name, func(fd protoreflect.FileDescriptor) bool {
+			c := collector{fd.SourceLocations(), comments}
+			c.messages(fd.Messages())
+			c.services(fd.Services())
+			return true
+		})
+		if len(comments) == before {
+			return fmt.Errorf("the descriptors have no comments in the package %s: was buf told to leave source info out?", name)
+		}
 	}
 	return write(out, comments)
 }

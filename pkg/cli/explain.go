@@ -171,6 +171,8 @@ func (e *explained) describe(out *strings.Builder, text, indent string) {
 	}
 	if allowed, _ := proto.GetExtension(e.field.Options(), v1alpha1.E_Allowed).(string); allowed != "" {
 		wrap(out, "Allowed: "+strings.ReplaceAll(allowed, ",", ", "), indent)
+	} else if rule := resource.RuleText(e.field); rule != "" {
+		wrap(out, "Allowed: "+rule, indent)
 	}
 	if keys, _ := proto.GetExtension(e.field.Options(), v1alpha1.E_ListKeys).(string); keys != "" {
 		wrap(out, "Items are told apart by: "+strings.ReplaceAll(keys, ",", ", "), indent)

@@ -11,9 +11,15 @@ import (
 )
 
 // Check returns the field errors of an object after defaulting: its metadata, the rules
-// that the proto's options declare (allowed values, list keys), then the kind's own.
+// that the proto's options declare (allowed values, list keys, the annotations of
+// buf.validate), then the kind's own. What the options said of a field is said once.
 func (k *Kind) Check(obj Object) FieldErrors {
 	errs := append(k.CheckMetadata(obj), k.CheckShape(obj)...)
+	for _, e := range k.CheckRules(obj) {
+		if !slices.ContainsFunc(errs, func(said *FieldError) bool { return said.Path == e.Path }) {
+			errs = append(errs, e)
+		}
+	}
 	if k.Validate != nil {
 		errs = append(errs, k.Validate(obj)...)
 	}

@@ -38,6 +38,7 @@ type Kind struct {
 	Claims func(Object) []Claim
 
 	typ       protoreflect.MessageType
+	rules     *program                       // of the annotations
 	sensitive map[protoreflect.FullName]bool // messages that hold sensitive fields; nil: none
 }
 
@@ -112,8 +113,9 @@ type Definition struct {
 // not know, and for names used twice.
 func NewRegistry(defs ...Definition) (*Registry, error) {
 	r := &Registry{byName: map[string]*Kind{}}
+	annotations := compiler{}
 	for _, d := range defs {
-		k, err := kindOf(d)
+		k, err := kindOf(d, annotations)
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +132,7 @@ func NewRegistry(defs ...Definition) (*Registry, error) {
 	return r, nil
 }
 
-func kindOf(d Definition) (*Kind, error) {
+func kindOf(d Definition, annotations compiler) (*Kind, error) {
 	md := d.Message.ProtoReflect().Descriptor()
 	opts, _ := proto.GetExtension(md.Options(), v1alpha1.E_Kind).(*v1alpha1.KindOptions)
 	if opts == nil || opts.GetPlural() == "" {
@@ -148,8 +150,13 @@ func kindOf(d Definition) (*Kind, error) {
 	if err != nil {
 		return nil, err
 	}
+	rules, err := annotations.message(md)
+	if err != nil {
+		return nil, err
+	}
 	return &Kind{
-		Name: string(md.Name()), Plural: opts.GetPlural(), ShortNames: opts.GetShortNames(),
+		rules: rules,
+		Name:  string(md.Name()), Plural: opts.GetPlural(), ShortNames: opts.GetShortNames(),
 		Namespaced: opts.GetNamespaced(), Columns: opts.GetColumns(), Immutable: opts.GetImmutable(),
 		ImmutableSpec: opts.GetImmutableSpec(), Categories: opts.GetCategories(), System: opts.GetSystem(),
 		ApplyOrder: int(opts.GetApplyOrder()), Default: d.Default, Validate: d.Validate,
@@ -168,6 +175,9 @@ func checkFieldTypes(md protoreflect.MessageDescriptor, seen map[protoreflect.Fu
 	for i := range md.Fields().Len() {
 		fd := md.Fields().Get(i)
 		value := fd
+		if err := checkRules(fd); err != nil {
+			return err
+		}
 		keys, _ := proto.GetExtension(fd.Options(), v1alpha1.E_ListKeys).(string)
 		for key := range strings.SplitSeq(keys, ",") {
 			if keys != "" && (!fd.IsList() || fd.Message() == nil || fd.Message().Fields().ByJSONName(key) == nil) {

@@ -12,8 +12,9 @@ import (
 
 // rules are the options of a field that are asked for with every value of it.
 type rules struct {
-	allowed  []string // values of a text; nil: any
-	listKeys []string
+	allowed   []string // values of a text; nil: any
+	listKeys  []string
+	multiline bool
 }
 
 // rulesByField has the rules of fields that were asked for, by descriptor: as many as the
@@ -26,10 +27,14 @@ func rulesOf(fd protoreflect.FieldDescriptor) *rules {
 	}
 	allowed, _ := proto.GetExtension(fd.Options(), v1alpha1.E_Allowed).(string)
 	listKeys, _ := proto.GetExtension(fd.Options(), v1alpha1.E_ListKeys).(string)
-	r := &rules{allowed: words(allowed), listKeys: words(listKeys)}
+	multiline, _ := proto.GetExtension(fd.Options(), v1alpha1.E_Multiline).(bool)
+	r := &rules{allowed: words(allowed), listKeys: words(listKeys), multiline: multiline}
 	rulesByField.Store(fd, r)
 	return r
 }
+
+// Multiline tells whether the text of a field may have several lines.
+func Multiline(fd protoreflect.FieldDescriptor) bool { return rulesOf(fd).multiline }
 
 // words are those of an option, nil when it is not set.
 func words(option string) []string {

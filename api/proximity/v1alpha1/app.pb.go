@@ -7,6 +7,7 @@
 package v1alpha1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -856,7 +857,7 @@ var File_proximity_v1alpha1_app_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\n" +
-	"\x1cproximity/v1alpha1/app.proto\x12\x12proximity.v1alpha1\x1a\x1dproximity/v1alpha1/meta.proto\x1a\"proximity/v1alpha1/appliance.proto\"\xd4\x03\n" +
+	"\x1cproximity/v1alpha1/app.proto\x12\x12proximity.v1alpha1\x1a\x1bbuf/validate/validate.proto\x1a\x1dproximity/v1alpha1/meta.proto\x1a\"proximity/v1alpha1/appliance.proto\"\xd4\x03\n" +
 	"\x03App\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\tR\n" +
 	"apiVersion\x12\x12\n" +
@@ -871,51 +872,52 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04NODE\x12\vstatus.node\"\x19\n" +
 	"\aADDRESS\x12\x0estatus.address\"\x18\n" +
 	"\x04NAME\x12\x0estatus.dnsName\x18\x01\"\x1d\n" +
-	"\bTEMPLATE\x12\x0fstatus.template\x18\x01*\tspec.vmid*\x1espec.network.applianceRef.name2\x03allH(\"\xe8\x05\n" +
+	"\bTEMPLATE\x12\x0fstatus.template\x18\x01*\tspec.vmid*\x1espec.network.applianceRef.name2\x03allH(\"\x8f\b\n" +
 	"\aAppSpec\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x125\n" +
 	"\x06source\x18\x02 \x01(\v2\x1d.proximity.v1alpha1.AppSourceR\x06source\x12)\n" +
-	"\x05state\x18\x03 \x01(\tB\x13\xda\xda\x18\x0fRunning,StoppedR\x05state\x12\x12\n" +
-	"\x04vmid\x18\x04 \x01(\x05R\x04vmid\x12\x12\n" +
-	"\x04node\x18\x05 \x01(\tR\x04node\x12;\n" +
+	"\x05state\x18\x03 \x01(\tB\x13\xda\xda\x18\x0fRunning,StoppedR\x05state\x12!\n" +
+	"\x04vmid\x18\x04 \x01(\x05B\r\xbaH\n" +
+	"\x1a\b\x18\xff\x93\xeb\xdc\x03(dR\x04vmid\x12}\n" +
+	"\x04node\x18\x05 \x01(\tBi\xbaH1r/2-^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$\xea\xda\x181the name of a node: 1 to 63 letters, digits and -R\x04node\x12;\n" +
 	"\tresources\x18\x06 \x01(\v2\x1d.proximity.v1alpha1.ResourcesR\tresources\x128\n" +
-	"\anetwork\x18\a \x01(\v2\x1e.proximity.v1alpha1.AppNetworkR\anetwork\x12;\n" +
-	"\x05ports\x18\b \x03(\v2\x1b.proximity.v1alpha1.AppPortB\b\xd2\xda\x18\x04nameR\x05ports\x12\x19\n" +
-	"\bweb_port\x18\t \x01(\tR\awebPort\x126\n" +
+	"\anetwork\x18\a \x01(\v2\x1e.proximity.v1alpha1.AppNetworkR\anetwork\x12C\n" +
+	"\x05ports\x18\b \x03(\v2\x1b.proximity.v1alpha1.AppPortB\x10\xbaH\x05\x92\x01\x02\x10@\xd2\xda\x18\x04nameR\x05ports\x12\x19\n" +
+	"\bweb_port\x18\t \x01(\tR\awebPort\x12?\n" +
 	"\x03env\x18\n" +
-	" \x03(\v2\x1a.proximity.v1alpha1.EnvVarB\b\xd2\xda\x18\x04nameR\x03env\x12;\n" +
-	"\x05files\x18\v \x03(\v2\x1b.proximity.v1alpha1.AppFileB\b\xd2\xda\x18\x04pathR\x05files\x12\x1a\n" +
-	"\bpackages\x18\f \x03(\tR\bpackages\x12:\n" +
-	"\bcommands\x18\r \x03(\v2\x1e.proximity.v1alpha1.AppCommandR\bcommands\x12E\n" +
+	" \x03(\v2\x1a.proximity.v1alpha1.EnvVarB\x11\xbaH\x06\x92\x01\x03\x10\x80\x02\xd2\xda\x18\x04nameR\x03env\x12D\n" +
+	"\x05files\x18\v \x03(\v2\x1b.proximity.v1alpha1.AppFileB\x11\xbaH\x06\x92\x01\x03\x10\x80\x01\xd2\xda\x18\x04pathR\x05files\x12\xa2\x01\n" +
+	"\bpackages\x18\f \x03(\tB\x85\x01\xbaHX\x92\x01U\x10\x80\x02\"PrN2L^[a-z0-9][a-z0-9+.-]{0,126}[a-z0-9+.](=[A-Za-z0-9][A-Za-z0-9.+:~-]{0,127})?$\xea\xda\x18&the name of a package, or name=versionR\bpackages\x12D\n" +
+	"\bcommands\x18\r \x03(\v2\x1e.proximity.v1alpha1.AppCommandB\b\xbaH\x05\x92\x01\x02\x10@R\bcommands\x12E\n" +
 	"\fhealth_check\x18\x0e \x01(\v2\".proximity.v1alpha1.AppHealthCheckR\vhealthCheck\x12:\n" +
 	"\x0fdeletion_policy\x18\x0f \x01(\tB\x11\xda\xda\x18\rDelete,OrphanR\x0edeletionPolicy\x12\x18\n" +
-	"\asuspend\x18\x10 \x01(\bR\asuspend\"=\n" +
-	"\tAppSource\x12\x1a\n" +
-	"\btemplate\x18\x01 \x01(\tR\btemplate\x12\x14\n" +
+	"\asuspend\x18\x10 \x01(\bR\asuspend\"\xd5\x01\n" +
+	"\tAppSource\x12\xb1\x01\n" +
+	"\btemplate\x18\x01 \x01(\tB\x94\x01\xbaH/r-2&^[A-Za-z0-9][A-Za-z0-9._+:/~-]{0,254}$\xba\x01\x02..\xea\xda\x18^a volume id (local:vztmpl/NAME) or the beginning of a template's name, e.g. debian-12-standardR\btemplate\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\"\x99\x01\n" +
 	"\n" +
 	"AppNetwork\x12G\n" +
 	"\rappliance_ref\x18\x01 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\fapplianceRef\x12(\n" +
 	"\bfallback\x18\x02 \x01(\tB\f\xda\xda\x18\bNone,WANR\bfallback\x12\x18\n" +
-	"\aaddress\x18\x03 \x01(\tR\aaddress\"Z\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\"j\n" +
 	"\aAppPort\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04port\x18\x02 \x01(\x05R\x04port\x12'\n" +
-	"\bprotocol\x18\x03 \x01(\tB\v\xda\xda\x18\aTCP,UDPR\bprotocol\"2\n" +
-	"\x06EnvVar\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"a\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
+	"\x04port\x18\x02 \x01(\x05B\x0e\xbaH\v\xc8\x01\x01\x1a\x06\x18\xff\xff\x03(\x01R\x04port\x12'\n" +
+	"\bprotocol\x18\x03 \x01(\tB\v\xda\xda\x18\aTCP,UDPR\bprotocol\"\x98\x01\n" +
+	"\x06EnvVar\x12n\n" +
+	"\x04name\x18\x01 \x01(\tBZ\xbaH\"r 2\x1e^[A-Za-z_][A-Za-z0-9_]{0,127}$\xea\xda\x181letters, digits and _, not beginning with a digitR\x04name\x12\x1e\n" +
+	"\x05value\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80@R\x05value\"\xa4\x02\n" +
 	"\aAppFile\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\tR\acontent\x12\x12\n" +
-	"\x04mode\x18\x03 \x01(\tR\x04mode\x12\x14\n" +
-	"\x05owner\x18\x04 \x01(\tR\x05owner\" \n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12'\n" +
+	"\acontent\x18\x02 \x01(\tB\r\xbaH\x06r\x04(\x80\x80\x10\xf0\xda\x18\x01R\acontent\x12]\n" +
+	"\x04mode\x18\x03 \x01(\tBI\xbaH\x1br\x192\x17^0?[0-7]{3}$|^[0-7]{4}$\xea\xda\x18'a mode in octal, in quotes, e.g. \"0644\"R\x04mode\x12}\n" +
+	"\x05owner\x18\x04 \x01(\tBg\xbaH6r422^[a-z_][a-z0-9_-]{0,31}(:[a-z_][a-z0-9_-]{0,31})?$\xea\xda\x18*user or user:group by name, e.g. root:rootR\x05owner\"Y\n" +
 	"\n" +
-	"AppCommand\x12\x12\n" +
-	"\x04argv\x18\x01 \x03(\tR\x04argv\"8\n" +
+	"AppCommand\x12K\n" +
+	"\x04argv\x18\x01 \x03(\tB7\xbaH\x03\xc8\x01\x01\xea\xda\x18)a list with the program and its arguments\xf0\xda\x18\x01R\x04argv\"\xa7\x01\n" +
 	"\x0eAppHealthCheck\x12\x12\n" +
-	"\x04port\x18\x01 \x01(\tR\x04port\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\"\xc0\x03\n" +
+	"\x04port\x18\x01 \x01(\tR\x04port\x12\x80\x01\n" +
+	"\x04path\x18\x02 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\"\xc0\x03\n" +
 	"\tAppStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +

@@ -7,6 +7,7 @@
 package v1alpha1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -865,7 +866,7 @@ var File_proximity_v1alpha1_appliance_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\n" +
-	"\"proximity/v1alpha1/appliance.proto\x12\x12proximity.v1alpha1\x1a\x1dproximity/v1alpha1/meta.proto\"\xad\x04\n" +
+	"\"proximity/v1alpha1/appliance.proto\x12\x12proximity.v1alpha1\x1a\x1bbuf/validate/validate.proto\x1a\x1dproximity/v1alpha1/meta.proto\"\xad\x04\n" +
 	"\tAppliance\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\tR\n" +
 	"apiVersion\x12\x12\n" +
@@ -882,17 +883,18 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x03WAN\x12\x11status.wanAddress\"\x15\n" +
 	"\x04ZONE\x12\rspec.dns.zone\"\x1d\n" +
 	"\x06LEASES\x12\x11status.leaseCount\x18\x01\"\x1d\n" +
-	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\x95\x06\n" +
+	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\xa7\b\n" +
 	"\rApplianceSpec\x12C\n" +
 	"\vcluster_ref\x18\x01 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\n" +
 	"clusterRef\x12A\n" +
 	"\n" +
-	"bridge_ref\x18\x02 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\tbridgeRef\x12\x12\n" +
-	"\x04vmid\x18\x03 \x01(\x05R\x04vmid\x12\x12\n" +
-	"\x04node\x18\x04 \x01(\tR\x04node\x12\x1a\n" +
+	"bridge_ref\x18\x02 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\tbridgeRef\x12!\n" +
+	"\x04vmid\x18\x03 \x01(\x05B\r\xbaH\n" +
+	"\x1a\b\x18\xff\x93\xeb\xdc\x03(dR\x04vmid\x12}\n" +
+	"\x04node\x18\x04 \x01(\tBi\xbaH1r/2-^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$\xea\xda\x181the name of a node: 1 to 63 letters, digits and -R\x04node\x12\x1a\n" +
 	"\bhostname\x18\x05 \x01(\tR\bhostname\x12!\n" +
-	"\x02os\x18\x06 \x01(\tB\x11\xda\xda\x18\rdebian,alpineR\x02os\x12\x1a\n" +
-	"\btemplate\x18\a \x01(\tR\btemplate\x12;\n" +
+	"\x02os\x18\x06 \x01(\tB\x11\xda\xda\x18\rdebian,alpineR\x02os\x12\xb1\x01\n" +
+	"\btemplate\x18\a \x01(\tB\x94\x01\xbaH/r-2&^[A-Za-z0-9][A-Za-z0-9._+:/~-]{0,254}$\xba\x01\x02..\xea\xda\x18^a volume id (local:vztmpl/NAME) or the beginning of a template's name, e.g. debian-12-standardR\btemplate\x12;\n" +
 	"\tresources\x18\b \x01(\v2\x1d.proximity.v1alpha1.ResourcesR\tresources\x122\n" +
 	"\x03wan\x18\t \x01(\v2 .proximity.v1alpha1.ApplianceWANR\x03wan\x122\n" +
 	"\x03lan\x18\n" +
@@ -903,9 +905,10 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\rmanagement_ui\x18\x0e \x01(\tB\x10\xda\xda\x18\fNone,CockpitR\fmanagementUI\x12(\n" +
 	"\bfallback\x18\x0f \x01(\tB\f\xda\xda\x18\bNone,WANR\bfallback\x12:\n" +
 	"\x0fdeletion_policy\x18\x10 \x01(\tB\x11\xda\xda\x18\rDelete,OrphanR\x0edeletionPolicy\x12\x18\n" +
-	"\asuspend\x18\x11 \x01(\bR\asuspend\"a\n" +
-	"\tResources\x12\x14\n" +
-	"\x05cores\x18\x01 \x01(\x05R\x05cores\x12\x16\n" +
+	"\asuspend\x18\x11 \x01(\bR\asuspend\"m\n" +
+	"\tResources\x12 \n" +
+	"\x05cores\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x80@(\x01R\x05cores\x12\x16\n" +
 	"\x06memory\x18\x02 \x01(\tR\x06memory\x12\x12\n" +
 	"\x04disk\x18\x03 \x01(\tR\x04disk\x12\x12\n" +
 	"\x04swap\x18\x04 \x01(\tR\x04swap\"Z\n" +
@@ -919,13 +922,13 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x05start\x18\x01 \x01(\tR\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\tR\x03end\x12\x1d\n" +
 	"\n" +
-	"lease_time\x18\x03 \x01(\tR\tleaseTime\"@\n" +
+	"lease_time\x18\x03 \x01(\tR\tleaseTime\"J\n" +
 	"\fApplianceDNS\x12\x12\n" +
-	"\x04zone\x18\x01 \x01(\tR\x04zone\x12\x1c\n" +
-	"\tupstreams\x18\x02 \x03(\tR\tupstreams\"[\n" +
+	"\x04zone\x18\x01 \x01(\tR\x04zone\x12&\n" +
+	"\tupstreams\x18\x02 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10\bR\tupstreams\"f\n" +
 	"\fApplianceNAT\x12\x18\n" +
-	"\aenabled\x18\x01 \x01(\bR\aenabled\x121\n" +
-	"\x14allowed_destinations\x18\x02 \x03(\tR\x13allowedDestinations\"\xe9\x03\n" +
+	"\aenabled\x18\x01 \x01(\bR\aenabled\x12<\n" +
+	"\x14allowed_destinations\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x13allowedDestinations\"\xe9\x03\n" +
 	"\x0fApplianceStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +

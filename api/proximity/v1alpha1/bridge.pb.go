@@ -7,6 +7,7 @@
 package v1alpha1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -292,7 +293,7 @@ var File_proximity_v1alpha1_bridge_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_bridge_proto_rawDesc = "" +
 	"\n" +
-	"\x1fproximity/v1alpha1/bridge.proto\x12\x12proximity.v1alpha1\x1a\x1dproximity/v1alpha1/meta.proto\"\xb5\x03\n" +
+	"\x1fproximity/v1alpha1/bridge.proto\x12\x12proximity.v1alpha1\x1a\x1bbuf/validate/validate.proto\x1a\x1dproximity/v1alpha1/meta.proto\"\xb5\x03\n" +
 	"\x06Bridge\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\tR\n" +
 	"apiVersion\x12\x12\n" +
@@ -305,15 +306,16 @@ const file_proximity_v1alpha1_bridge_proto_rawDesc = "" +
 	"\tINTERFACE\x12\x14status.interfaceName\"\x15\n" +
 	"\x06SUBNET\x12\vspec.subnet\"\x17\n" +
 	"\x05NODES\x12\fstatus.nodes\x18\x01\"\x19\n" +
-	"\x06METHOD\x12\rstatus.method\x18\x01*\x14spec.clusterRef.name*\x12spec.interfaceName2\x03allH\x14\"\x92\x02\n" +
+	"\x06METHOD\x12\rstatus.method\x18\x01*\x14spec.clusterRef.name*\x12spec.interfaceName2\x03allH\x14\"\x85\x03\n" +
 	"\n" +
 	"BridgeSpec\x12C\n" +
 	"\vcluster_ref\x18\x01 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\n" +
 	"clusterRef\x12%\n" +
-	"\x0einterface_name\x18\x02 \x01(\tR\rinterfaceName\x12\x16\n" +
-	"\x06subnet\x18\x03 \x01(\tR\x06subnet\x12\x10\n" +
-	"\x03mtu\x18\x04 \x01(\x05R\x03mtu\x12\x18\n" +
-	"\acomment\x18\x05 \x01(\tR\acomment\x12:\n" +
+	"\x0einterface_name\x18\x02 \x01(\tR\rinterfaceName\x12r\n" +
+	"\x06subnet\x18\x03 \x01(\tBZ\xbaH\x03\xc8\x01\x01\xea\xda\x18Pan IPv4 network in CIDR notation with a length from /8 to /29, e.g. 10.20.0.0/24R\x06subnet\x12\x1d\n" +
+	"\x03mtu\x18\x04 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x80H(\x80\n" +
+	"R\x03mtu\x12\"\n" +
+	"\acomment\x18\x05 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\acomment\x12:\n" +
 	"\x0fdeletion_policy\x18\x06 \x01(\tB\x11\xda\xda\x18\rDelete,OrphanR\x0edeletionPolicy\x12\x18\n" +
 	"\asuspend\x18\a \x01(\bR\asuspend\"\x83\x02\n" +
 	"\fBridgeStatus\x12/\n" +

@@ -7,6 +7,7 @@
 package v1alpha1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -837,7 +838,7 @@ var File_proximity_v1alpha1_cluster_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_cluster_proto_rawDesc = "" +
 	"\n" +
-	" proximity/v1alpha1/cluster.proto\x12\x12proximity.v1alpha1\x1a\x1dproximity/v1alpha1/meta.proto\"\x94\x03\n" +
+	" proximity/v1alpha1/cluster.proto\x12\x12proximity.v1alpha1\x1a\x1bbuf/validate/validate.proto\x1a\x1dproximity/v1alpha1/meta.proto\"\x94\x03\n" +
 	"\aCluster\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\tR\n" +
 	"apiVersion\x12\x12\n" +
@@ -851,47 +852,49 @@ const file_proximity_v1alpha1_cluster_proto_rawDesc = "" +
 	"\x05NODES\x12\x10status.nodeCount\" \n" +
 	"\x06CHECKS\x12\x16condition:ChecksPassed\"\x1d\n" +
 	"\tENDPOINTS\x12\x0espec.endpoints\x18\x01H\n" +
-	"\"\xa1\x05\n" +
-	"\vClusterSpec\x12\x1c\n" +
-	"\tendpoints\x18\x01 \x03(\tR\tendpoints\x12 \n" +
-	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x128\n" +
-	"\fguest_access\x18\x03 \x01(\tB\x15\xda\xda\x18\x11ssh,local,consoleR\vguestAccess\x12\x1d\n" +
+	"\"\xab\f\n" +
+	"\vClusterSpec\x12&\n" +
+	"\tendpoints\x18\x01 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10 R\tendpoints\x12\x98\x01\n" +
+	"\vfingerprint\x18\x02 \x01(\tBv\xbaH)r'2%^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$\xea\xda\x18Fa SHA-256 fingerprint: 32 pairs of hexadecimal digits joined by colonsR\vfingerprint\x128\n" +
+	"\fguest_access\x18\x03 \x01(\tB\x15\xda\xda\x18\x11ssh,local,consoleR\vguestAccess\x12,\n" +
 	"\n" +
-	"vmid_start\x18\x04 \x01(\x05R\tvmidStart\x12\x19\n" +
-	"\bvmid_end\x18\x05 \x01(\x05R\avmidEnd\x12\x18\n" +
-	"\astorage\x18\x06 \x01(\tR\astorage\x12\x12\n" +
-	"\x04node\x18\a \x01(\tR\x04node\x12!\n" +
-	"\fapp_template\x18\b \x01(\tR\vappTemplate\x12-\n" +
-	"\x12appliance_template\x18\t \x01(\tR\x11applianceTemplate\x12\x1d\n" +
+	"vmid_start\x18\x04 \x01(\x05B\r\xbaH\n" +
+	"\x1a\b\x18\xff\x93\xeb\xdc\x03(dR\tvmidStart\x12(\n" +
+	"\bvmid_end\x18\x05 \x01(\x05B\r\xbaH\n" +
+	"\x1a\b\x18\xff\x93\xeb\xdc\x03(dR\avmidEnd\x12s\n" +
+	"\astorage\x18\x06 \x01(\tBY\xbaH-r+2)^[A-Za-z][A-Za-z0-9._-]{0,98}[A-Za-z0-9]$\xea\xda\x18%the name of a storage, e.g. local-lvmR\astorage\x12}\n" +
+	"\x04node\x18\a \x01(\tBi\xbaH1r/2-^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$\xea\xda\x181the name of a node: 1 to 63 letters, digits and -R\x04node\x12\xb8\x01\n" +
+	"\fapp_template\x18\b \x01(\tB\x94\x01\xbaH/r-2&^[A-Za-z0-9][A-Za-z0-9._+:/~-]{0,254}$\xba\x01\x02..\xea\xda\x18^a volume id (local:vztmpl/NAME) or the beginning of a template's name, e.g. debian-12-standardR\vappTemplate\x12\xc4\x01\n" +
+	"\x12appliance_template\x18\t \x01(\tB\x94\x01\xbaH/r-2&^[A-Za-z0-9][A-Za-z0-9._+:/~-]{0,254}$\xba\x01\x02..\xea\xda\x18^a volume id (local:vztmpl/NAME) or the beginning of a template's name, e.g. debian-12-standardR\x11applianceTemplate\x12\x1d\n" +
 	"\n" +
 	"wan_bridge\x18\n" +
-	" \x01(\tR\twanBridge\x12\x1b\n" +
-	"\tca_bundle\x18\v \x01(\tR\bcaBundle\x12\"\n" +
-	"\ffingerprints\x18\f \x03(\tR\ffingerprints\x12H\n" +
+	" \x01(\tR\twanBridge\x12*\n" +
+	"\tca_bundle\x18\v \x01(\tB\r\xbaH\x06r\x04(\x80\x80\x04\xf0\xda\x18\x01R\bcaBundle\x12\xa1\x01\n" +
+	"\ffingerprints\x18\f \x03(\tB}\xbaH0\x92\x01-\x10@\")r'2%^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$\xea\xda\x18Fa SHA-256 fingerprint: 32 pairs of hexadecimal digits joined by colonsR\ffingerprints\x12H\n" +
 	"\vcredentials\x18\r \x01(\v2&.proximity.v1alpha1.ClusterCredentialsR\vcredentials\x120\n" +
-	"\x03ssh\x18\x0e \x01(\v2\x1e.proximity.v1alpha1.ClusterSSHR\x03ssh\x12)\n" +
-	"\x10template_storage\x18\x0f \x01(\tR\x0ftemplateStorage\x12W\n" +
-	"\x10template_sources\x18\x10 \x03(\v2\".proximity.v1alpha1.TemplateSourceB\b\xd2\xda\x18\x04nameR\x0ftemplateSources\"\x8c\x01\n" +
-	"\x12ClusterCredentials\x12\x19\n" +
-	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x1a\n" +
-	"\busername\x18\x02 \x01(\tR\busername\x12?\n" +
+	"\x03ssh\x18\x0e \x01(\v2\x1e.proximity.v1alpha1.ClusterSSHR\x03ssh\x12\x84\x01\n" +
+	"\x10template_storage\x18\x0f \x01(\tBY\xbaH-r+2)^[A-Za-z][A-Za-z0-9._-]{0,98}[A-Za-z0-9]$\xea\xda\x18%the name of a storage, e.g. local-lvmR\x0ftemplateStorage\x12_\n" +
+	"\x10template_sources\x18\x10 \x03(\v2\".proximity.v1alpha1.TemplateSourceB\x10\xbaH\x05\x92\x01\x02\x10@\xd2\xda\x18\x04nameR\x0ftemplateSources\"\xab\x03\n" +
+	"\x12ClusterCredentials\x12\x8e\x01\n" +
+	"\btoken_id\x18\x01 \x01(\tBs\xbaHBr@2>^[^\\s:/!@]+@[A-Za-z][A-Za-z0-9.\\-_]+![A-Za-z][A-Za-z0-9.\\-_]+$\xea\xda\x18*user@realm!name, e.g. proximity@pve!daemonR\atokenId\x12j\n" +
+	"\busername\x18\x02 \x01(\tBN\xbaH)r'2%^[^\\s:/!@]+@[A-Za-z][A-Za-z0-9.\\-_]+$\xea\xda\x18\x1euser@realm, e.g. proximity@pveR\busername\x12\x97\x01\n" +
 	"\n" +
-	"secret_ref\x18\x03 \x01(\v2 .proximity.v1alpha1.SecretKeyRefR\tsecretRef\"\xbc\x02\n" +
+	"secret_ref\x18\x03 \x01(\v2 .proximity.v1alpha1.SecretKeyRefBV\xbaH\x03\xc8\x01\x01\xea\xda\x18Lthe name and key of the Secret that holds the token's secret or the passwordR\tsecretRef\"\xbe\x03\n" +
 	"\n" +
-	"ClusterSSH\x12\x12\n" +
-	"\x04user\x18\x01 \x01(\tR\x04user\x12H\n" +
-	"\x0fprivate_key_ref\x18\x02 \x01(\v2 .proximity.v1alpha1.SecretKeyRefR\rprivateKeyRef\x12\x1b\n" +
+	"ClusterSSH\x12N\n" +
+	"\x04user\x18\x01 \x01(\tB:\xbaH\x1cr\x1a2\x18^[a-z_][a-z0-9_-]{0,31}$\xea\xda\x18\x17a login name, e.g. rootR\x04user\x12\x8d\x01\n" +
+	"\x0fprivate_key_ref\x18\x02 \x01(\v2 .proximity.v1alpha1.SecretKeyRefBC\xbaH\x03\xc8\x01\x01\xea\xda\x189the name and key of the Secret that holds the private keyR\rprivateKeyRef\x12\x1b\n" +
 	"\thost_keys\x18\x03 \x03(\tR\bhostKeys\x12K\n" +
 	"\taddresses\x18\x04 \x03(\v2-.proximity.v1alpha1.ClusterSSH.AddressesEntryR\taddresses\x12(\n" +
 	"\acommand\x18\x05 \x01(\tB\x0e\xda\xda\x18\n" +
 	"attach,pctR\acommand\x1a<\n" +
 	"\x0eAddressesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"N\n" +
-	"\x0eTemplateSource\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03url\x18\x02 \x01(\tR\x03url\x12\x16\n" +
-	"\x06sha512\x18\x03 \x01(\tR\x06sha512\"\xd8\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc3\x02\n" +
+	"\x0eTemplateSource\x12x\n" +
+	"\x04name\x18\x01 \x01(\tBd\xbaH)\xc8\x01\x01r$2\"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$\xea\xda\x184letters, digits, -, _ and ., a letter or digit firstR\x04name\x12g\n" +
+	"\x03url\x18\x02 \x01(\tBU\xbaH\x03\xc8\x01\x01\xea\xda\x18Kan http or https URL of a .tar.zst, .tar.xz or .tar.gz, without credentialsR\x03url\x12N\n" +
+	"\x06sha512\x18\x03 \x01(\tB6\xbaH\x19\xc8\x01\x01r\x142\x12^[0-9a-fA-F]{128}$\xea\xda\x18\x16128 hexadecimal digitsR\x06sha512\"\xd8\x03\n" +
 	"\rClusterStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +

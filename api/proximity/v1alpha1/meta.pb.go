@@ -840,6 +840,22 @@ var file_proximity_v1alpha1_meta_proto_extTypes = []protoimpl.ExtensionInfo{
 		Tag:           "varint,50604,opt,name=sensitive",
 		Filename:      "proximity/v1alpha1/meta.proto",
 	},
+	{
+		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
+		ExtensionType: (*string)(nil),
+		Field:         50605,
+		Name:          "proximity.v1alpha1.rule",
+		Tag:           "bytes,50605,opt,name=rule",
+		Filename:      "proximity/v1alpha1/meta.proto",
+	},
+	{
+		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
+		ExtensionType: (*bool)(nil),
+		Field:         50606,
+		Name:          "proximity.v1alpha1.multiline",
+		Tag:           "varint,50606,opt,name=multiline",
+		Filename:      "proximity/v1alpha1/meta.proto",
+	},
 }
 
 // Extension fields to descriptorpb.MessageOptions.
@@ -865,6 +881,17 @@ var (
 	//
 	// optional bool sensitive = 50604;
 	E_Sensitive = &file_proximity_v1alpha1_meta_proto_extTypes[3]
+	// What the field may hold, in words that go on after "allowed is". A field with a pattern
+	// must have it: errors and `proxctl explain` show it in place of the pattern. Numbers,
+	// lengths and counts say it by themselves.
+	//
+	// optional string rule = 50605;
+	E_Rule = &file_proximity_v1alpha1_meta_proto_extTypes[4]
+	// True when text, also that of a list or map, may have several lines. All other text of a
+	// spec is one line without control characters.
+	//
+	// optional bool multiline = 50606;
+	E_Multiline = &file_proximity_v1alpha1_meta_proto_extTypes[5]
 )
 
 var File_proximity_v1alpha1_meta_proto protoreflect.FileDescriptor
@@ -957,7 +984,9 @@ const file_proximity_v1alpha1_meta_proto_rawDesc = "" +
 	"\x04kind\x12\x1f.google.protobuf.MessageOptions\x18\xa9\x8b\x03 \x01(\v2\x1f.proximity.v1alpha1.KindOptionsR\x04kind:<\n" +
 	"\tlist_keys\x12\x1d.google.protobuf.FieldOptions\x18\xaa\x8b\x03 \x01(\tR\blistKeys:9\n" +
 	"\aallowed\x12\x1d.google.protobuf.FieldOptions\x18\xab\x8b\x03 \x01(\tR\aallowed:=\n" +
-	"\tsensitive\x12\x1d.google.protobuf.FieldOptions\x18\xac\x8b\x03 \x01(\bR\tsensitiveBIZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
+	"\tsensitive\x12\x1d.google.protobuf.FieldOptions\x18\xac\x8b\x03 \x01(\bR\tsensitive:3\n" +
+	"\x04rule\x12\x1d.google.protobuf.FieldOptions\x18\xad\x8b\x03 \x01(\tR\x04rule:=\n" +
+	"\tmultiline\x12\x1d.google.protobuf.FieldOptions\x18\xae\x8b\x03 \x01(\bR\tmultilineBIZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
 
 var (
 	file_proximity_v1alpha1_meta_proto_rawDescOnce sync.Once
@@ -997,11 +1026,13 @@ var file_proximity_v1alpha1_meta_proto_depIdxs = []int32{
 	12, // 6: proximity.v1alpha1.list_keys:extendee -> google.protobuf.FieldOptions
 	12, // 7: proximity.v1alpha1.allowed:extendee -> google.protobuf.FieldOptions
 	12, // 8: proximity.v1alpha1.sensitive:extendee -> google.protobuf.FieldOptions
-	0,  // 9: proximity.v1alpha1.kind:type_name -> proximity.v1alpha1.KindOptions
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	9,  // [9:10] is the sub-list for extension type_name
-	5,  // [5:9] is the sub-list for extension extendee
+	12, // 9: proximity.v1alpha1.rule:extendee -> google.protobuf.FieldOptions
+	12, // 10: proximity.v1alpha1.multiline:extendee -> google.protobuf.FieldOptions
+	0,  // 11: proximity.v1alpha1.kind:type_name -> proximity.v1alpha1.KindOptions
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	11, // [11:12] is the sub-list for extension type_name
+	5,  // [5:11] is the sub-list for extension extendee
 	0,  // [0:5] is the sub-list for field type_name
 }
 
@@ -1017,7 +1048,7 @@ func file_proximity_v1alpha1_meta_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_meta_proto_rawDesc), len(file_proximity_v1alpha1_meta_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   11,
-			NumExtensions: 4,
+			NumExtensions: 6,
 			NumServices:   0,
 		},
 		GoTypes:           file_proximity_v1alpha1_meta_proto_goTypes,

@@ -7,6 +7,7 @@
 package v1alpha1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -210,7 +211,7 @@ var File_proximity_v1alpha1_namespace_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_namespace_proto_rawDesc = "" +
 	"\n" +
-	"\"proximity/v1alpha1/namespace.proto\x12\x12proximity.v1alpha1\x1a\x1dproximity/v1alpha1/meta.proto\"\x9f\x02\n" +
+	"\"proximity/v1alpha1/namespace.proto\x12\x12proximity.v1alpha1\x1a\x1bbuf/validate/validate.proto\x1a\x1dproximity/v1alpha1/meta.proto\"\x9f\x02\n" +
 	"\tNamespace\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\tR\n" +
 	"apiVersion\x12\x12\n" +
@@ -220,9 +221,9 @@ const file_proximity_v1alpha1_namespace_proto_rawDesc = "" +
 	"\x06status\x18\x05 \x01(\v2#.proximity.v1alpha1.NamespaceStatusR\x06status:-\xca\xda\x18)\n" +
 	"\n" +
 	"namespaces\x12\x02ns\"\x15\n" +
-	"\x05PHASE\x12\fstatus.phaseH\x01\"1\n" +
-	"\rNamespaceSpec\x12 \n" +
-	"\vdescription\x18\x01 \x01(\tR\vdescription\"\xb9\x01\n" +
+	"\x05PHASE\x12\fstatus.phaseH\x01\"?\n" +
+	"\rNamespaceSpec\x12.\n" +
+	"\vdescription\x18\x01 \x01(\tB\f\xbaH\x05r\x03(\x80 \xf0\xda\x18\x01R\vdescription\"\xb9\x01\n" +
 	"\x0fNamespaceStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12,\n" +
 	"\x05phase\x18\x02 \x01(\tB\x16\xda\xda\x18\x12Active,TerminatingR\x05phase\x12G\n" +

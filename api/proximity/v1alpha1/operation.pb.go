@@ -7,6 +7,7 @@
 package v1alpha1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -293,7 +294,7 @@ var File_proximity_v1alpha1_operation_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_operation_proto_rawDesc = "" +
 	"\n" +
-	"\"proximity/v1alpha1/operation.proto\x12\x12proximity.v1alpha1\x1a proximity/v1alpha1/cluster.proto\x1a\x1dproximity/v1alpha1/meta.proto\"\xef\x02\n" +
+	"\"proximity/v1alpha1/operation.proto\x12\x12proximity.v1alpha1\x1a\x1bbuf/validate/validate.proto\x1a proximity/v1alpha1/cluster.proto\x1a\x1dproximity/v1alpha1/meta.proto\"\xef\x02\n" +
 	"\tOperation\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\tR\n" +
 	"apiVersion\x12\x12\n" +
@@ -306,11 +307,11 @@ const file_proximity_v1alpha1_operation_proto_rawDesc = "" +
 	"\x06ACTION\x12\vspec.action\"\x15\n" +
 	"\x06TARGET\x12\vspec.target\"\x15\n" +
 	"\x05PHASE\x12\fstatus.phase\"\x1b\n" +
-	"\aMESSAGE\x12\x0estatus.message\x18\x01@\x01H\xa0\x06\"\xbe\x02\n" +
-	"\rOperationSpec\x12H\n" +
-	"\x06action\x18\x01 \x01(\tB0\xda\xda\x18,RestartAppliance,TestNAT,CollectLogs,ExamineR\x06action\x12;\n" +
-	"\x06target\x18\x02 \x01(\v2#.proximity.v1alpha1.ObjectReferenceR\x06target\x12N\n" +
-	"\targuments\x18\x03 \x03(\v20.proximity.v1alpha1.OperationSpec.ArgumentsEntryR\targuments\x12\x18\n" +
+	"\aMESSAGE\x12\x0estatus.message\x18\x01@\x01H\xa0\x06\"\x8b\x03\n" +
+	"\rOperationSpec\x12\x83\x01\n" +
+	"\x06action\x18\x01 \x01(\tBk\xbaH\x03\xc8\x01\x01\xda\xda\x18,RestartAppliance,TestNAT,CollectLogs,Examine\xea\xda\x181RestartAppliance, TestNAT, CollectLogs or ExamineR\x06action\x12;\n" +
+	"\x06target\x18\x02 \x01(\v2#.proximity.v1alpha1.ObjectReferenceR\x06target\x12_\n" +
+	"\targuments\x18\x03 \x03(\v20.proximity.v1alpha1.OperationSpec.ArgumentsEntryB\x0f\xbaH\f\x9a\x01\t\x10 *\x05r\x03(\x80\bR\targuments\x12\x18\n" +
 	"\atimeout\x18\x04 \x01(\tR\atimeout\x1a<\n" +
 	"\x0eArgumentsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

@@ -99,7 +99,7 @@ type SecretSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Values that are text.
 	StringData map[string]string `protobuf:"bytes,1,rep,name=string_data,json=stringData" json:"string_data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Values that are any bytes, in base64.
+	// Values that are any bytes, in base64, which may be in lines.
 	Data          map[string]string `protobuf:"bytes,2,rep,name=data" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -161,12 +161,12 @@ const file_proximity_v1alpha1_secret_proto_rawDesc = "" +
 	"\bmetadata\x18\x03 \x01(\v2\x1e.proximity.v1alpha1.ObjectMetaR\bmetadata\x122\n" +
 	"\x04spec\x18\x04 \x01(\v2\x1e.proximity.v1alpha1.SecretSpecR\x04spec:9\xca\xda\x185\n" +
 	"\asecrets\x18\x01\"&\n" +
-	"\x04KEYS\x12\x1ekeys:spec.stringData,spec.dataH\x05\"\x9f\x02\n" +
+	"\x04KEYS\x12\x1ekeys:spec.stringData,spec.dataH\x05\"\xa7\x02\n" +
 	"\n" +
-	"SecretSpec\x12U\n" +
-	"\vstring_data\x18\x01 \x03(\v2..proximity.v1alpha1.SecretSpec.StringDataEntryB\x04\xe0\xda\x18\x01R\n" +
-	"stringData\x12B\n" +
-	"\x04data\x18\x02 \x03(\v2(.proximity.v1alpha1.SecretSpec.DataEntryB\x04\xe0\xda\x18\x01R\x04data\x1a=\n" +
+	"SecretSpec\x12Y\n" +
+	"\vstring_data\x18\x01 \x03(\v2..proximity.v1alpha1.SecretSpec.StringDataEntryB\b\xe0\xda\x18\x01\xf0\xda\x18\x01R\n" +
+	"stringData\x12F\n" +
+	"\x04data\x18\x02 \x03(\v2(.proximity.v1alpha1.SecretSpec.DataEntryB\b\xe0\xda\x18\x01\xf0\xda\x18\x01R\x04data\x1a=\n" +
 	"\x0fStringDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a7\n" +

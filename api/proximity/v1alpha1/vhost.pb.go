@@ -7,6 +7,7 @@
 package v1alpha1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -493,7 +494,7 @@ var File_proximity_v1alpha1_vhost_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_vhost_proto_rawDesc = "" +
 	"\n" +
-	"\x1eproximity/v1alpha1/vhost.proto\x12\x12proximity.v1alpha1\x1a\x1dproximity/v1alpha1/meta.proto\"\x84\x03\n" +
+	"\x1eproximity/v1alpha1/vhost.proto\x12\x12proximity.v1alpha1\x1a\x1bbuf/validate/validate.proto\x1a\x1dproximity/v1alpha1/meta.proto\"\x84\x03\n" +
 	"\x05Vhost\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\tR\n" +
 	"apiVersion\x12\x12\n" +
@@ -507,22 +508,23 @@ const file_proximity_v1alpha1_vhost_proto_rawDesc = "" +
 	"spec.hosts\"\x1b\n" +
 	"\bBACKENDS\x12\x0fstatus.backends\"\x14\n" +
 	"\x03TLS\x12\rspec.tls.mode\"\x1f\n" +
-	"\tAPPLIANCE\x12\x10status.appliance\x18\x012\x03allH2\"\xf3\x01\n" +
-	"\tVhostSpec\x12\x14\n" +
-	"\x05hosts\x18\x01 \x03(\tR\x05hosts\x12=\n" +
-	"\x05rules\x18\x02 \x03(\v2\x1d.proximity.v1alpha1.VhostRuleB\b\xd2\xda\x18\x04pathR\x05rules\x12.\n" +
+	"\tAPPLIANCE\x12\x10status.appliance\x18\x012\x03allH2\"\xc8\x02\n" +
+	"\tVhostSpec\x12;\n" +
+	"\x05hosts\x18\x01 \x03(\tB%\xbaH\b\xc8\x01\x01\x92\x01\x02\x10@\xea\xda\x18\x16at least one host nameR\x05hosts\x12k\n" +
+	"\x05rules\x18\x02 \x03(\v2\x1d.proximity.v1alpha1.VhostRuleB6\xbaH\b\xc8\x01\x01\x92\x01\x02\x10@\xd2\xda\x18\x04path\xea\xda\x18\x1fat least one rule with backendsR\x05rules\x12.\n" +
 	"\x03tls\x18\x03 \x01(\v2\x1c.proximity.v1alpha1.VhostTLSR\x03tls\x12G\n" +
 	"\rappliance_ref\x18\x04 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\fapplianceRef\x12\x18\n" +
-	"\asuspend\x18\x05 \x01(\bR\asuspend\"]\n" +
+	"\asuspend\x18\x05 \x01(\bR\asuspend\"\x82\x01\n" +
 	"\tVhostRule\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\x12<\n" +
-	"\bbackends\x18\x02 \x03(\v2 .proximity.v1alpha1.VhostBackendR\bbackends\"\x7f\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12a\n" +
+	"\bbackends\x18\x02 \x03(\v2 .proximity.v1alpha1.VhostBackendB#\xbaH\b\xc8\x01\x01\x92\x01\x02\x10@\xea\xda\x18\x14at least one backendR\bbackends\"\x8b\x01\n" +
 	"\fVhostBackend\x12=\n" +
 	"\aapp_ref\x18\x01 \x01(\v2$.proximity.v1alpha1.AppPortReferenceR\x06appRef\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
-	"\x06weight\x18\x03 \x01(\x05R\x06weight\":\n" +
-	"\x10AppPortReference\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\"\n" +
+	"\x06weight\x18\x03 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x01R\x06weight\"n\n" +
+	"\x10AppPortReference\x12F\n" +
+	"\x04name\x18\x01 \x01(\tB2\xbaH\x03\xc8\x01\x01\xea\xda\x18(the name of an App in the same namespaceR\x04name\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\tR\x04port\"Z\n" +
 	"\bVhostTLS\x122\n" +
 	"\x04mode\x18\x01 \x01(\tB\x1e\xda\xda\x18\x1ainternal,acme,provided,offR\x04mode\x12\x1a\n" +

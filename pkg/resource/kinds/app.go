@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,29 +12,11 @@ import (
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
-// Bounds of an App. All of it travels into the guest in one go.
+// Bounds of an App beside those that its proto says. All of it travels into the guest in one go.
 const (
-	maxPorts        = 64
-	maxEnv          = 256
-	maxEnvValue     = 8 << 10
-	maxFiles        = 128
-	maxFileBytes    = 256 << 10
 	maxFilePath     = 1024
-	maxPackages     = 256
-	maxCommands     = 64
 	maxArgs         = 256
 	maxCommandBytes = 64 << 10
-)
-
-var (
-	envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
-	// fileMode is what chmod takes as a number; the leading zero of three digits is usual.
-	fileMode  = regexp.MustCompile(`^0?[0-7]{3}$|^[0-7]{4}$`)
-	fileOwner = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}(:[a-z_][a-z0-9_-]{0,31})?$`)
-	// packageName is a Debian package with or without a version. apt reads a hyphen at the
-	// end as "remove" and one at the beginning as an option: both cannot match.
-	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{0,126}[a-z0-9+.](=[A-Za-z0-9][A-Za-z0-9.+:~-]{0,127})?$`)
-	urlPath     = regexp.MustCompile(`^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$`)
 )
 
 func defaultApp(a *v1alpha1.App) {
@@ -57,15 +38,12 @@ func validateApp(a *v1alpha1.App, p *problems) {
 	spec := orEmpty(a.Spec)
 	p.hostname(spec.GetHostname(), a.GetMetadata().GetName())
 	validateSource(orEmpty(spec.Source), p)
-	p.number("spec.vmid", spec.Vmid, minVMID, maxVMID)
-	p.node("spec.node", spec.Node)
 	p.resources("spec.resources", spec.GetResources())
 	p.reference("spec.network.applianceRef", spec.GetNetwork().GetApplianceRef())
 	if address := orEmpty(spec.Network).Address; address != nil {
 		p.address("spec.network.address", *address, addressRule)
 	}
 	validatePorts(spec, p)
-	validateEnv(spec.GetEnv(), p)
 	validateFiles(spec.GetFiles(), p)
 	validatePackages(spec.GetPackages(), p)
 	validateCommands(spec.GetCommands(), p)
@@ -73,7 +51,6 @@ func validateApp(a *v1alpha1.App, p *problems) {
 }
 
 func validateSource(source *v1alpha1.AppSource, p *problems) {
-	p.template("spec.source.template", source.Template)
 	switch {
 	case source.Image != nil && source.Template != nil:
 		p.unsupported("spec.source.image", source.GetImage(), "spec.source has either a template or an image; leave one out")
@@ -83,9 +60,6 @@ func validateSource(source *v1alpha1.AppSource, p *problems) {
 }
 
 func validatePorts(spec *v1alpha1.AppSpec, p *problems) {
-	if n := len(spec.GetPorts()); n > maxPorts {
-		p.invalid("spec.ports", n, fmt.Sprintf("at most %d ports", maxPorts))
-	}
 	taken := map[string]int{}
 	for i, port := range spec.GetPorts() {
 		at := resource.IndexPath("spec.ports", i)
@@ -93,10 +67,8 @@ func validatePorts(spec *v1alpha1.AppSpec, p *problems) {
 			p.label(at+".name", port.GetName())
 		}
 		if port.Port == nil {
-			p.required(at+".port", "a number from 1 to 65535")
-			continue
+			continue // said by the proto's rules
 		}
-		p.number(at+".port", port.Port, 1, 65535)
 		id := fmt.Sprintf("%d/%s", port.GetPort(), port.GetProtocol())
 		if first, dup := taken[id]; dup {
 			p.add(resource.Duplicate(at+".port", id, resource.IndexPath("spec.ports", first)))
@@ -146,52 +118,19 @@ func PortNamed(spec *v1alpha1.AppSpec, name string) *v1alpha1.AppPort {
 	return nil
 }
 
-func validateEnv(env []*v1alpha1.EnvVar, p *problems) {
-	if len(env) > maxEnv {
-		p.invalid("spec.env", len(env), fmt.Sprintf("at most %d variables", maxEnv))
-	}
-	for i, v := range env {
-		at := resource.IndexPath("spec.env", i)
-		if v.GetName() != "" && !envName.MatchString(v.GetName()) {
-			p.invalid(at+".name", v.GetName(), "letters, digits and _, not beginning with a digit")
-		}
-		if len(v.GetValue()) > maxEnvValue {
-			p.invalid(at+".value", fmt.Sprintf("%d bytes", len(v.GetValue())), fmt.Sprintf("at most %d bytes", maxEnvValue))
-		}
-	}
-}
-
 func validateFiles(files []*v1alpha1.AppFile, p *problems) {
-	if len(files) > maxFiles {
-		p.invalid("spec.files", len(files), fmt.Sprintf("at most %d files", maxFiles))
-	}
 	for i, f := range files {
 		at := resource.IndexPath("spec.files", i)
 		if name := f.GetPath(); name != "" && (!path.IsAbs(name) || path.Clean(name) != name || name == "/" || len(name) > maxFilePath) {
 			p.invalid(at+".path", name, "an absolute path of a file, without . or .. or doubled slashes in it")
 		}
-		if n := len(f.GetContent()); n > maxFileBytes {
-			p.invalid(at+".content", fmt.Sprintf("%d bytes", n), fmt.Sprintf("at most %d bytes", maxFileBytes))
-		}
-		if f.Mode != nil && !fileMode.MatchString(f.GetMode()) {
-			p.invalid(at+".mode", f.GetMode(), `a mode in octal, in quotes, e.g. "0644"`)
-		}
-		if f.Owner != nil && !fileOwner.MatchString(f.GetOwner()) {
-			p.invalid(at+".owner", f.GetOwner(), "user or user:group by name, e.g. root:root")
-		}
 	}
 }
 
 func validatePackages(packages []string, p *problems) {
-	if len(packages) > maxPackages {
-		p.invalid("spec.packages", len(packages), fmt.Sprintf("at most %d packages", maxPackages))
-	}
 	first := map[string]int{}
 	for i, name := range packages {
 		at := resource.IndexPath("spec.packages", i)
-		if !packageName.MatchString(name) {
-			p.invalid(at, name, "the name of a package, or name=version")
-		}
 		bare, _, _ := strings.Cut(name, "=")
 		if j, dup := first[bare]; dup {
 			p.add(resource.Duplicate(at, bare, resource.IndexPath("spec.packages", j)))
@@ -202,9 +141,6 @@ func validatePackages(packages []string, p *problems) {
 }
 
 func validateCommands(commands []*v1alpha1.AppCommand, p *problems) {
-	if len(commands) > maxCommands {
-		p.invalid("spec.commands", len(commands), fmt.Sprintf("at most %d commands", maxCommands))
-	}
 	for i, c := range commands {
 		at := resource.IndexPath("spec.commands", i) + ".argv"
 		size := 0
@@ -212,8 +148,7 @@ func validateCommands(commands []*v1alpha1.AppCommand, p *problems) {
 			size += len(arg) + 1
 		}
 		switch argv := c.GetArgv(); {
-		case len(argv) == 0:
-			p.required(at, "a list with the program and its arguments")
+		case len(argv) == 0: // said by the proto's rules
 		case len(argv) > maxArgs || size > maxCommandBytes:
 			p.invalid(at, fmt.Sprintf("%d arguments, %d bytes", len(argv), size), fmt.Sprintf("at most %d arguments of %d bytes together", maxArgs, maxCommandBytes))
 		case strings.TrimSpace(argv[0]) == "":
@@ -232,9 +167,6 @@ func validateHealthCheck(spec *v1alpha1.AppSpec, p *problems) {
 		p.tcpPort("spec.healthCheck.port", check.GetPort(), spec.GetPorts())
 	case WebPort(spec) == nil:
 		p.required("spec.healthCheck.port", "the name of a TCP port of spec.ports, as the App has no web port")
-	}
-	if check.Path != nil && !urlPath.MatchString(check.GetPath()) {
-		p.invalid("spec.healthCheck.path", check.GetPath(), "a path that begins with /, of letters, digits and /._~+,:;=@&?-")
 	}
 }
 

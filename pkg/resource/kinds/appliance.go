@@ -13,11 +13,9 @@ import (
 const (
 	defaultApplianceVMID = 9999
 
-	minLease     = 2 * time.Minute // the shortest that dnsmasq keeps
-	maxLease     = 168 * time.Hour
-	maxUpstreams = 8
-	maxAllowed   = 256 // NAT destinations
-	maxZone      = 180 // leaves room for a label and .lan. before it
+	minLease = 2 * time.Minute // the shortest that dnsmasq keeps
+	maxLease = 168 * time.Hour
+	maxZone  = 180 // leaves room for a label and .lan. before it
 	// An appliance keeps a lease table and an address set in memory: it serves no larger
 	// network than this.
 	minServedBits = 16
@@ -48,20 +46,13 @@ func validateAppliance(a *v1alpha1.Appliance, p *problems) {
 		p.required("spec.bridgeRef.name", "the name of the Bridge that the appliance serves")
 	}
 	p.reference("spec.bridgeRef", spec.GetBridgeRef())
-	p.number("spec.vmid", spec.Vmid, minVMID, maxVMID)
-	p.node("spec.node", spec.Node)
 	p.hostname(spec.GetHostname(), a.GetMetadata().GetName())
-	p.template("spec.template", spec.Template)
 	p.resources("spec.resources", spec.GetResources())
 	validateUnsupported(spec, p)
 	validateWAN(orEmpty(spec.Wan), p)
 	validateLAN(spec, p)
 	validateDNS(spec, p)
-	allowed := spec.GetNat().GetAllowedDestinations()
-	if len(allowed) > maxAllowed {
-		p.invalid("spec.nat.allowedDestinations", len(allowed), fmt.Sprintf("at most %d ranges", maxAllowed))
-	}
-	for i, s := range allowed {
+	for i, s := range spec.GetNat().GetAllowedDestinations() {
 		p.subnet(resource.IndexPath("spec.nat.allowedDestinations", i), s, 0, 32, "an IPv4 range in CIDR notation, e.g. 192.168.7.0/24")
 	}
 }
@@ -137,9 +128,6 @@ func validateDNS(spec *v1alpha1.ApplianceSpec, p *problems) {
 	zoneRule := fmt.Sprintf("a DNS zone in lower case of at most %d characters, e.g. prox.local", maxZone)
 	if p.must("spec.dns.zone", dns.Zone, zoneRule) && (len(dns.GetZone()) > maxZone || !hostName(dns.GetZone())) {
 		p.invalid("spec.dns.zone", dns.GetZone(), zoneRule)
-	}
-	if n := len(dns.GetUpstreams()); n > maxUpstreams {
-		p.invalid("spec.dns.upstreams", n, fmt.Sprintf("at most %d resolvers", maxUpstreams))
 	}
 	for i, s := range dns.GetUpstreams() {
 		path := resource.IndexPath("spec.dns.upstreams", i)

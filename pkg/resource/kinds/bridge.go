@@ -12,11 +12,6 @@ const (
 	minSubnetBits = 8
 	maxSubnetBits = 29 // six hosts: the appliance and a few guests
 	subnetRule    = "an IPv4 network in CIDR notation with a length from /8 to /29, e.g. 10.20.0.0/24"
-
-	minMTU = 1280
-	maxMTU = 9216
-
-	maxComment = 256
 )
 
 func defaultBridge(b *v1alpha1.Bridge) {
@@ -34,15 +29,11 @@ func validateBridge(b *v1alpha1.Bridge, p *problems) {
 		more = " (the default is metadata.name: set spec.interfaceName)"
 	}
 	p.interfaceName("spec.interfaceName", spec.GetInterfaceName(), more)
-	if p.must("spec.subnet", spec.Subnet, subnetRule) {
+	if spec.Subnet != nil { // else said by the proto's rules
 		n, ok := p.subnet("spec.subnet", spec.GetSubnet(), minSubnetBits, maxSubnetBits, subnetRule)
 		if ok && !isHostAddress(n.Addr().Next()) {
 			p.invalid("spec.subnet", n, "a network for hosts, not a loopback, link-local, multicast or unspecified one")
 		}
-	}
-	p.number("spec.mtu", spec.Mtu, minMTU, maxMTU)
-	if len(spec.GetComment()) > maxComment {
-		p.invalid("spec.comment", spec.GetComment(), fmt.Sprintf("at most %d bytes", maxComment))
 	}
 }
 

@@ -10,8 +10,11 @@
 // is derived from the object's own name. Others (the node, the template, the web port, the
 // fallback of an App) stay unset and are resolved late.
 //
+// Bounds, patterns and what is required are annotations of the protos (package resource
+// checks them); here is what those cannot say.
+//
 // Text in a spec is one line without control characters, because most of it ends up in
-// files made of lines; the fields that may hold more are listed in multiLine. So a new
+// files made of lines; fields that may hold more have the option (multiline). So a new
 // field is on the safe side by being forgotten.
 package kinds
 

@@ -1,7 +1,6 @@
 package kinds
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -11,24 +10,13 @@ import (
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
-// multiLine lists the fields that may hold several lines, by kind and path without
-// indexes. They still hold no NUL.
-var multiLine = map[string]bool{
-	"Namespace spec.description": true,
-	"Cluster spec.caBundle":      true,
-	"App spec.files[].content":   true,
-	"App spec.commands[].argv[]": true,
-	"Secret spec.stringData[]":   true,
-	"Secret spec.data[]":         true, // base64, often in lines
-}
-
 // withCommonRules adds the rules about text in one line and about references to Secrets to a
 // kind's own checks.
 func withCommonRules(validate func(resource.Object) resource.FieldErrors) func(resource.Object) resource.FieldErrors {
 	return func(o resource.Object) resource.FieldErrors {
 		var p problems
 		if spec, ok := resource.Field(o, "spec"); ok {
-			oneLineMessage(&p, spec, o.GetKind()+" ", "spec")
+			oneLineMessage(&p, spec, "spec")
 		}
 		validateSecretRefs(o, &p)
 		if validate == nil {
@@ -38,27 +26,28 @@ func withCommonRules(validate func(resource.Object) resource.FieldErrors) func(r
 	}
 }
 
-func oneLineMessage(p *problems, m protoreflect.Message, kind, path string) {
+func oneLineMessage(p *problems, m protoreflect.Message, path string) {
 	for i := range m.Descriptor().Fields().Len() {
 		fd := m.Descriptor().Fields().Get(i)
 		if !m.Has(fd) {
 			continue
 		}
 		at, v := resource.JoinPath(path, fd.JSONName()), m.Get(fd)
+		multi := resource.Multiline(fd)
 		switch {
 		case fd.IsList():
 			for i := range v.List().Len() {
-				oneLineValue(p, v.List().Get(i), kind, resource.IndexPath(at, i))
+				oneLineValue(p, v.List().Get(i), multi, resource.IndexPath(at, i))
 			}
 		case fd.IsMap():
-			oneLineMap(p, v.Map(), kind, at)
+			oneLineMap(p, v.Map(), multi, at)
 		default:
-			oneLineValue(p, v, kind, at)
+			oneLineValue(p, v, multi, at)
 		}
 	}
 }
 
-func oneLineMap(p *problems, m protoreflect.Map, kind, path string) {
+func oneLineMap(p *problems, m protoreflect.Map, multi bool, path string) {
 	var keys []string
 	m.Range(func(k protoreflect.MapKey, _ protoreflect.Value) bool {
 		keys = append(keys, k.String())
@@ -68,24 +57,20 @@ func oneLineMap(p *problems, m protoreflect.Map, kind, path string) {
 	for _, key := range keys {
 		at := resource.KeyPath(path, key)
 		checkLine(p, key, false, at)
-		oneLineValue(p, m.Get(protoreflect.ValueOfString(key).MapKey()), kind, at)
+		oneLineValue(p, m.Get(protoreflect.ValueOfString(key).MapKey()), multi, at)
 	}
 }
 
-func oneLineValue(p *problems, v protoreflect.Value, kind, path string) {
+func oneLineValue(p *problems, v protoreflect.Value, multi bool, path string) {
 	switch v := v.Interface().(type) {
 	case protoreflect.Message:
-		oneLineMessage(p, v, kind, path)
+		oneLineMessage(p, v, path)
 	case string:
-		if !strings.ContainsFunc(v, endsLine) {
-			return // nearly all; which rule holds for the field need not be found out
-		}
-		checkLine(p, v, multiLine[kind+indexes.ReplaceAllString(path, "[]")], path)
+		checkLine(p, v, multi, path)
 	}
 }
 
-var indexes = regexp.MustCompile(`\[[^]]*\]`)
-
+// checkLine: fields with the option (multiline) may hold several lines, but still no NUL.
 func checkLine(p *problems, s string, multi bool, path string) {
 	switch {
 	case multi:

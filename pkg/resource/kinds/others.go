@@ -11,20 +11,13 @@ import (
 )
 
 const (
-	maxDescription = 4 << 10
-
 	minOperationTimeout = time.Second
 	maxOperationTimeout = 30 * time.Minute
-	maxArguments        = 32
-	maxArgumentBytes    = 1 << 10
 )
 
 func validateNamespace(n *v1alpha1.Namespace, p *problems) {
 	if name := n.GetMetadata().GetName(); resource.IsName(name) { // else said for every kind
 		p.label("metadata.name", name)
-	}
-	if size := len(n.GetSpec().GetDescription()); size > maxDescription {
-		p.invalid("spec.description", fmt.Sprintf("%d bytes", size), fmt.Sprintf("at most %d bytes", maxDescription))
 	}
 }
 
@@ -37,7 +30,6 @@ var targetsOf = map[string][]string{
 
 func validateOperation(o *v1alpha1.Operation, p *problems) {
 	spec := orEmpty(o.Spec)
-	p.must("spec.action", spec.Action, "RestartAppliance, TestNAT, CollectLogs or Examine")
 	target := orEmpty(spec.Target)
 	if p.must("spec.target.kind", target.Kind, "the kind of the object to act on") {
 		if want := targetsOf[spec.GetAction()]; want != nil && !slices.Contains(want, target.GetKind()) {
@@ -48,9 +40,6 @@ func validateOperation(o *v1alpha1.Operation, p *problems) {
 		p.name("spec.target.name", target.GetName())
 	}
 	p.duration("spec.timeout", spec.GetTimeout(), minOperationTimeout, maxOperationTimeout)
-	if n := len(spec.GetArguments()); n > maxArguments {
-		p.invalid("spec.arguments", n, fmt.Sprintf("at most %d arguments", maxArguments))
-	}
 	keys := make([]string, 0, len(spec.GetArguments()))
 	for key := range spec.GetArguments() {
 		keys = append(keys, key)
@@ -60,9 +49,6 @@ func validateOperation(o *v1alpha1.Operation, p *problems) {
 		at := resource.KeyPath("spec.arguments", key)
 		if !resource.IsLabelKey(key) {
 			p.invalid(at, key, "a name of letters, digits, -, _ and .")
-		}
-		if n := len(spec.GetArguments()[key]); n > maxArgumentBytes {
-			p.invalid(at, fmt.Sprintf("%d bytes", n), fmt.Sprintf("at most %d bytes", maxArgumentBytes))
 		}
 	}
 }

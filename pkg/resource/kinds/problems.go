@@ -14,11 +14,7 @@ import (
 
 // Bounds that several kinds share.
 const (
-	minVMID = 100 // Proxmox VE reserves those below
-	maxVMID = 999_999_999
-
-	maxCores     = 8192 // of Proxmox VE's schema
-	minMemoryMiB = 16   // likewise
+	minMemoryMiB = 16 // likewise
 	maxMemoryMiB = 16 << 20
 	minDiskMiB   = 256 // below it no distribution's smallest root file system fits
 	maxDiskMiB   = 128 << 20
@@ -119,30 +115,6 @@ func (p *problems) reference(path string, ref *v1alpha1.LocalReference) {
 	}
 }
 
-func (p *problems) number(path string, n *int32, low, high int32) {
-	if n != nil && (*n < low || *n > high) {
-		p.invalid(path, *n, fmt.Sprintf("a number from %d to %d", low, high))
-	}
-}
-
-var nodeName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
-
-func (p *problems) node(path string, s *string) {
-	if s != nil && !nodeName.MatchString(*s) {
-		p.invalid(path, *s, "the name of a node: 1 to 63 letters, digits and -")
-	}
-}
-
-// templateName takes volume ids (local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst) and
-// prefixes of package names (debian-12-standard).
-var templateName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+:/~-]{0,254}$`)
-
-func (p *problems) template(path string, s *string) {
-	if s != nil && (!templateName.MatchString(*s) || strings.Contains(*s, "..")) {
-		p.invalid(path, *s, "a volume id (local:vztmpl/NAME) or the beginning of a template's name, e.g. debian-12-standard")
-	}
-}
-
 // interfaceName takes what the kernel, ifupdown and Proxmox all read as the name of a
 // bridge: a dot would be a VLAN, a colon an alias, % a pattern.
 var interfaceName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{0,14}$`)
@@ -196,7 +168,6 @@ func (p *problems) resources(path string, r *v1alpha1.Resources) {
 	if r == nil {
 		return
 	}
-	p.number(path+".cores", r.Cores, 1, maxCores)
 	p.quantity(path+".memory", r.Memory, minMemoryMiB, maxMemoryMiB)
 	p.quantity(path+".disk", r.Disk, minDiskMiB, maxDiskMiB)
 	p.quantity(path+".swap", r.Swap, 0, maxMemoryMiB)

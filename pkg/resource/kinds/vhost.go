@@ -1,7 +1,6 @@
 package kinds
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"regexp"
@@ -11,14 +10,6 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/resource"
-)
-
-// Bounds of a Vhost.
-const (
-	maxHosts    = 64
-	maxRules    = 64
-	maxBackends = 64 // of one rule
-	maxWeight   = 1000
 )
 
 const (
@@ -43,12 +34,6 @@ func defaultVhost(v *v1alpha1.Vhost) {
 func validateVhost(v *v1alpha1.Vhost, p *problems) {
 	spec := orEmpty(v.Spec)
 	validateHosts(spec.GetHosts(), p)
-	switch n := len(spec.GetRules()); {
-	case n == 0:
-		p.required("spec.rules", "at least one rule with backends")
-	case n > maxRules:
-		p.invalid("spec.rules", n, fmt.Sprintf("at most %d rules", maxRules))
-	}
 	paths := map[string]int{}
 	for i, rule := range spec.GetRules() {
 		at := resource.IndexPath("spec.rules", i)
@@ -72,12 +57,6 @@ func validateVhost(v *v1alpha1.Vhost, p *problems) {
 }
 
 func validateHosts(hosts []string, p *problems) {
-	switch n := len(hosts); {
-	case n == 0:
-		p.required("spec.hosts", "at least one host name")
-	case n > maxHosts:
-		p.invalid("spec.hosts", n, fmt.Sprintf("at most %d host names", maxHosts))
-	}
 	for i, h := range hosts {
 		at := resource.IndexPath("spec.hosts", i)
 		if !hostName(strings.TrimPrefix(h, "*.")) || strings.HasPrefix(h, "*.") && strings.Count(h, ".") < 2 {
@@ -91,12 +70,6 @@ func validateHosts(hosts []string, p *problems) {
 func validateRule(at string, rule *v1alpha1.VhostRule, p *problems) {
 	if !isPathPrefix(rule.GetPath()) {
 		p.invalid(at+".path", rule.GetPath(), "a path that begins with /, of letters, digits and /._~+,:;=@&-, without . or .. or doubled slashes in it")
-	}
-	switch n := len(rule.GetBackends()); {
-	case n == 0:
-		p.required(at+".backends", "at least one backend")
-	case n > maxBackends:
-		p.invalid(at+".backends", n, fmt.Sprintf("at most %d backends", maxBackends))
 	}
 	for i, b := range rule.GetBackends() {
 		validateBackend(resource.IndexPath(at+".backends", i), b, p)
@@ -116,16 +89,13 @@ func isPathPrefix(s string) bool {
 }
 
 func validateBackend(at string, b *v1alpha1.VhostBackend, p *problems) {
-	p.number(at+".weight", b.Weight, 1, maxWeight)
 	switch {
 	case b.AppRef == nil && b.Address == nil:
 		p.required(at, "an appRef or an address")
 	case b.AppRef != nil && b.Address != nil:
 		p.unsupported(at+".address", b.GetAddress(), "a backend has either an appRef or an address; leave one out")
 	case b.AppRef != nil:
-		if b.AppRef.Name == nil {
-			p.required(at+".appRef.name", "the name of an App in the same namespace")
-		} else {
+		if b.AppRef.Name != nil {
 			p.name(at+".appRef.name", b.AppRef.GetName())
 		}
 		if b.AppRef.Port != nil && !resource.IsDNSLabel(b.AppRef.GetPort()) || isBadPortNumber(b.AppRef.GetPort()) {

@@ -34,11 +34,18 @@ func refTo(name string) object { return object{"$ref": "#/components/schemas/" +
 
 func (s *schemas) message(md protoreflect.MessageDescriptor) object {
 	properties := object{}
+	var required []string
 	for i := range md.Fields().Len() {
 		fd := md.Fields().Get(i)
 		properties[fd.JSONName()] = described(s.field(fd), fd)
+		if resource.BoundsOf(fd).Required {
+			required = append(required, fd.JSONName())
+		}
 	}
 	schema := object{"type": "object", "properties": properties, "additionalProperties": false}
+	if required != nil {
+		schema["required"] = required
+	}
 	if text := docs.Message(md); text != "" {
 		schema["description"] = text
 	}
@@ -71,16 +78,47 @@ func described(schema object, fd protoreflect.FieldDescriptor) object {
 func (s *schemas) field(fd protoreflect.FieldDescriptor) object {
 	switch {
 	case fd.IsMap():
-		return object{"type": "object", "additionalProperties": s.value(fd.MapValue())}
+		b := resource.BoundsOf(fd)
+		schema := object{"type": "object", "additionalProperties": bounded(s.value(fd.MapValue()), b.Items)}
+		put(schema, "minProperties", b.MinItems)
+		put(schema, "maxProperties", b.MaxItems)
+		return schema
 	case fd.IsList():
-		list := object{"type": "array", "items": s.value(fd)}
+		b := resource.BoundsOf(fd)
+		list := object{"type": "array", "items": bounded(s.value(fd), b.Items)}
+		put(list, "minItems", b.MinItems)
+		put(list, "maxItems", b.MaxItems)
 		if keys := option[string](fd, v1alpha1.E_ListKeys); keys != "" {
 			list["x-kubernetes-list-type"] = "map"
 			list["x-kubernetes-list-map-keys"] = strings.Split(keys, ",")
 		}
 		return list
 	}
-	return s.value(fd)
+	b := resource.BoundsOf(fd)
+	return bounded(s.value(fd), &b)
+}
+
+// bounded adds the rules of a value. A length in bytes bounds that in characters too.
+func bounded(schema object, b *resource.Bounds) object {
+	if b == nil {
+		return schema
+	}
+	put(schema, "minimum", b.Min)
+	put(schema, "maximum", b.Max)
+	put(schema, "minLength", b.MinLen)
+	put(schema, "maxLength", b.MaxBytes)
+	put(schema, "maxLength", b.MaxLen)
+	if b.Pattern != "" {
+		schema["pattern"] = b.Pattern
+	}
+	return schema
+}
+
+// put sets a value that there is.
+func put[T any](schema object, key string, value *T) {
+	if value != nil {
+		schema[key] = *value
+	}
 }
 
 func (s *schemas) value(fd protoreflect.FieldDescriptor) object {
