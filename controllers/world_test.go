@@ -70,6 +70,7 @@ type world struct {
 	keys     *seal.Keyring
 	ledger   *ledger
 	log      journalBuffer
+	steps    stepLog
 	// admin is a human's way to the API.
 	admin *proxmox.Client
 	// hostAccess false takes the daemon's way onto the node away.
@@ -181,12 +182,14 @@ type daemon struct {
 	ended  chan struct{}
 	api    *proxmox.Client
 	shell  *nodeShell
+	// manager makes plans.
+	manager *runtime.Manager
 }
 
 // start begins a life. There is never more than one.
 func (w *world) start() *daemon {
 	w.Helper()
-	log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(stepHandler{Handler: slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}), log: &w.steps})
 	d := &daemon{world: w, ended: make(chan struct{}), shell: newNodeShell(w.ssh, w.node.Credentials(), w.signer)}
 	creds := w.node.Credentials()
 	var err error
@@ -203,7 +206,7 @@ func (w *world) start() *daemon {
 	}
 	manager := runtime.NewManager(mortalStore{w.store, d}, log, nil, controllers.All(controllers.Deps{Clusters: cluster.NewSet(conn), Log: log})...)
 	ctx, cancel := context.WithCancel(w.Context())
-	d.cancel = cancel
+	d.cancel, d.manager = cancel, manager
 	go func() {
 		defer close(d.ended)
 		manager.Run(ctx)

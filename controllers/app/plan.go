@@ -135,18 +135,25 @@ func workOf(spec *v1alpha1.AppSpec) string {
 		parts = append(parts, "install "+strings.Join(p, ", "))
 	}
 	if n := len(spec.GetFiles()); n > 0 {
-		parts = append(parts, fmt.Sprintf("write %d files", n))
+		parts = append(parts, "write "+counted(n, "file"))
 	}
 	if len(spec.GetEnv()) > 0 {
 		parts = append(parts, "set the environment")
 	}
 	if n := len(spec.GetCommands()); n > 0 {
-		parts = append(parts, fmt.Sprintf("run all %d commands", n))
+		parts = append(parts, "run "+counted(n, "command"))
 	}
 	if len(parts) == 0 {
 		return "note in the guest that nothing is to be installed"
 	}
 	return strings.Join(parts, ", ")
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // see adds what is known beside the guest to what was seen of it.
@@ -194,7 +201,7 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.App]
 	if err != nil {
 		return runtime.Plan{}, err
 	}
-	node := cmp.Or(p.Object.GetSpec().GetNode(), p.Object.GetStatus().GetNode(), n.appliance.GetStatus().GetNode(), n.appliance.GetSpec().GetNode(), cl.GetSpec().GetNode())
+	node := cmp.Or(p.Object.GetSpec().GetNode(), p.Object.GetStatus().GetNode(), n.appliance.GetStatus().GetNode(), n.appliance.GetSpec().GetNode(), cl.GetSpec().GetNode(), common.OnlyNode(cl))
 	m := mark(p.Object, conn)
 	m.VMID = cmp.Or(m.VMID, int(p.Object.GetSpec().GetVmid()))
 	d, err := desire(p.Object, cl, m, n, node)

@@ -145,7 +145,7 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Appl
 	spec := p.Object.GetSpec()
 	m := mark(p.Object, conn)
 	m.VMID = cmp.Or(m.VMID, int(spec.GetVmid()))
-	d, err := desire(p.Object, cl, m, n, w, cmp.Or(spec.GetNode(), p.Object.GetStatus().GetNode(), cl.GetSpec().GetNode()))
+	d, err := desire(p.Object, cl, m, n, w, cmp.Or(spec.GetNode(), p.Object.GetStatus().GetNode(), cl.GetSpec().GetNode(), common.OnlyNode(cl)))
 	if err != nil {
 		return runtime.Plan{}, err
 	}

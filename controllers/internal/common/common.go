@@ -137,6 +137,21 @@ func Node(ctx context.Context, api cluster.API, wanted ...string) (string, error
 	return "", runtime.Waiting(DependencyRecheck, "NodeOffline", "no node of the cluster is online")
 }
 
+// OnlyNode is the node of a cluster that has but one online, as its status says; else "".
+func OnlyNode(cl *v1alpha1.Cluster) string {
+	only := ""
+	for _, n := range cl.GetStatus().GetNodes() {
+		if !n.GetOnline() {
+			continue
+		}
+		if only != "" {
+			return ""
+		}
+		only = n.GetName()
+	}
+	return only
+}
+
 // MAC makes the n-th fixed MAC address of an object, in Proxmox's own range BC:24:11
 // (datacenter.cfg mac_prefix, default since 8.1), from its uid.
 func MAC(uid string, n int) string {

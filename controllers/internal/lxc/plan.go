@@ -141,7 +141,7 @@ func planCreation(d *Desired, want ownership.Mark, o Observed) ([]Step, *Blocked
 	}
 	steps = append(steps, NewStep(ActionCreate, runtime.InPlace, "it does not exist", "create %s (%s) on %s from %s", Name(want.VMID), d.Hostname, nodeName(d.Node), from))
 	if d.Running {
-		steps = append(steps, NewStep(ActionStart, runtime.InPlace, "it should run", "start %s", Name(want.VMID)))
+		steps = append(steps, NewStep(ActionStart, runtime.InPlace, "it should run", "start %s", it(want.VMID)))
 	}
 	return steps, nil
 }
@@ -152,6 +152,14 @@ func Name(vmid int) string {
 		return "a guest with a free VMID"
 	}
 	return "guest " + strconv.Itoa(vmid)
+}
+
+// it is Name for a guest that was named before.
+func it(vmid int) string {
+	if vmid == 0 {
+		return "it"
+	}
+	return Name(vmid)
 }
 
 func nodeName(node string) string {

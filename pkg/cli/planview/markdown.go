@@ -22,10 +22,11 @@ func writeMarkdown(w io.Writer, planned []client.Planned) error {
 			continue
 		}
 		fmt.Fprintf(out, "\n### %s: %s\n", code(name(p)), or(verbs[p.Result], term.Clean(p.Result)))
-		if len(p.Changes) > 0 {
+		changes := shownChanges(p)
+		if len(changes) > 0 {
 			fmt.Fprint(out, "\n| field | before | after |\n|---|---|---|\n")
 		}
-		for _, c := range p.Changes {
+		for _, c := range changes {
 			fmt.Fprintf(out, "| %s | %s | %s |\n", code(c.Path), code(shorten(c.Old)), code(shorten(c.New)))
 		}
 		if len(p.Steps) > 0 {

@@ -27,7 +27,7 @@ func writeText(w io.Writer, t *term.Terminal, planned []client.Planned) error {
 	for _, p := range planned {
 		head := fmt.Sprintf("%s %s: %s", or(signs[p.Result], "?"), name(p), or(verbs[p.Result], term.Clean(p.Result)))
 		fmt.Fprintln(out, t.Paint(hues[p.Result], head))
-		for _, c := range p.Changes {
+		for _, c := range shownChanges(p) {
 			fmt.Fprintln(out, "    "+changeLine(t, c))
 		}
 		for i, s := range p.Steps {
@@ -48,6 +48,14 @@ func writeText(w io.Writer, t *term.Terminal, planned []client.Planned) error {
 	}
 	fmt.Fprintf(out, "Plan: %s\n", Summarize(planned))
 	return out.Flush()
+}
+
+// shownChanges leaves out what goes without saying: that a deletion removes every field.
+func shownChanges(p client.Planned) []client.FieldChange {
+	if p.Result == "deleted" {
+		return nil
+	}
+	return p.Changes
 }
 
 func or(text, def string) string {
