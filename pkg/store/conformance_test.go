@@ -9,6 +9,7 @@ import (
 
 	"github.com/proximity-pve/proximity/pkg/store"
 	"github.com/proximity-pve/proximity/pkg/store/bolt"
+	"github.com/proximity-pve/proximity/pkg/store/bolt/powertest"
 	"github.com/proximity-pve/proximity/pkg/store/memory"
 	"github.com/proximity-pve/proximity/pkg/store/storetest"
 )
@@ -65,9 +66,16 @@ func TestClock(t *testing.T) {
 	t.Run("memory", func(t *testing.T) { storetest.RunClock(t, openMemory) })
 }
 
+// TestModel has its files in memory: what it looks for does not hang on the disk, and with
+// a disk's barriers it would take minutes.
 func TestModel(t *testing.T) {
+	t.Setenv("TMPDIR", powertest.Memory())
+	operations := 100_000
+	if raced {
+		operations = 5_000
+	}
 	for name, open := range backends {
-		t.Run(name, func(t *testing.T) { storetest.RunModel(t, open) })
+		t.Run(name, func(t *testing.T) { storetest.RunModel(t, open, fromEnv(modelOpsEnv, operations)) })
 	}
 }
 

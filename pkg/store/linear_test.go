@@ -14,6 +14,7 @@ import (
 const (
 	historiesEnv  = "PROXIMITY_HISTORIES"
 	historyOpsEnv = "PROXIMITY_HISTORY_OPERATIONS"
+	modelOpsEnv   = "PROXIMITY_MODEL_OPERATIONS"
 )
 
 func TestLinearizability(t *testing.T) {

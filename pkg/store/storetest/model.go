@@ -208,6 +208,7 @@ type machine struct {
 	t       *testing.T
 	model   *model
 	floor   uint64 // compaction point
+	ops     *int   // done: operations of transactions, and everything else that asks the store
 }
 
 func drawOp(t *rapid.T) op {
@@ -231,6 +232,7 @@ func drawOp(t *rapid.T) op {
 // Transaction runs one to four operations; one in five fails at its end.
 func (s *machine) Transaction(t *rapid.T) {
 	ops := rapid.SliceOfN(rapid.Custom(drawOp), 1, 4).Draw(t, "operations")
+	*s.ops += len(ops)
 	fails := rapid.IntRange(0, 4).Draw(t, "fails") == 0
 	after := s.model.clone()
 	var difference error
@@ -278,6 +280,7 @@ func (s *machine) Watch(t *rapid.T) {
 	if len(s.model.log) > 0 {
 		from = rapid.SampledFrom(s.model.log).Draw(t, "from").facts.revision
 	}
+	*s.ops++
 	w, err := s.st.Watch(bg, store.WatchOptions{From: from})
 	if from < s.floor {
 		if !errors.Is(err, store.ErrCompacted) {
@@ -308,6 +311,7 @@ func (s *machine) Restart(t *rapid.T) {
 	if s.backend.Reopen == nil || rapid.IntRange(0, 3).Draw(t, "restart") != 0 {
 		t.Skip("not now")
 	}
+	*s.ops++
 	s.st = s.backend.Reopen(s.t)
 }
 
@@ -316,6 +320,7 @@ func (s *machine) Compact(t *rapid.T) {
 	if s.backend.Compact == nil || len(s.model.log) == 0 || rapid.IntRange(0, 3).Draw(t, "compact") != 0 {
 		t.Skip("not now")
 	}
+	*s.ops++
 	upTo := rapid.SampledFrom(s.model.log).Draw(t, "upTo").facts.revision
 	if err := s.backend.Compact(bg, upTo); err != nil {
 		t.Fatalf("compact up to %d: %v", upTo, err)
@@ -347,13 +352,18 @@ func (s *machine) Check(t *rapid.T) {
 }
 
 // RunModel compares random transactions, watches, restarts and compactions with the
-// model. The number of runs is rapid's (-rapid.checks), as is replaying a failure.
-func RunModel(t *testing.T, open Opener) {
-	rapid.Check(t, func(rt *rapid.T) {
-		b := open(t)
-		s := &machine{backend: b, st: b.Store, t: t, floor: b.Store.Stats().Compacted}
-		s.model = &model{objects: map[resource.Key]facts{}, revision: b.Store.Revision()}
-		defer func() { _ = s.st.Close() }() // now, not when all runs are done
-		rt.Repeat(rapid.StateMachineActions(s))
-	})
+// model, until there were at least so many operations; the comparisons of the whole state
+// after each are not counted. A failure is replayed with rapid's flags.
+func RunModel(t *testing.T, open Opener, operations int) {
+	done := 0
+	for done < operations {
+		rapid.Check(t, func(rt *rapid.T) {
+			b := open(t)
+			s := &machine{backend: b, st: b.Store, t: t, floor: b.Store.Stats().Compacted, ops: &done}
+			s.model = &model{objects: map[resource.Key]facts{}, revision: b.Store.Revision()}
+			defer func() { _ = s.st.Close() }() // now, not when all runs are done
+			rt.Repeat(rapid.StateMachineActions(s))
+		})
+	}
+	t.Logf("%d operations", done)
 }
