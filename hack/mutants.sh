@@ -31,7 +31,7 @@ judge() {
 		echo "no such test"
 	elif ! (cd "$work/tree" && patch --quiet --strip=1 --forward <"$OLDPWD/hack/mutants/$1.patch") >"$work/log" 2>&1; then
 		echo "the patch does not apply"
-	elif ! (cd "$work/tree" && go build ./pkg/store/...) >"$work/log" 2>&1; then
+	elif ! (cd "$work/tree" && go build ./pkg/store/... ./pkg/runtime/...) >"$work/log" 2>&1; then
 		echo "does not build"
 	else
 		local begun=$EPOCHREALTIME status=0

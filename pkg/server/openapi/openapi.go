@@ -95,6 +95,7 @@ func (d *document) kind(k *resource.Kind) {
 	}
 	d.add(collection, "get", "list"+k.Name, "List or watch objects", listed, listParameters)
 	item := collection + "/{name}"
+	defer d.mark(k, everywhere, collection, item, item+"/status")
 	d.add(item, "get", "read"+k.Name, "Read an object", one)
 	d.add(item, "delete", "delete"+k.Name, "Ask for deletion; finalizers may delay it", one,
 		query(append([]string{"uid", "Uid the object must have."}, dryRun...)...), body("application/json", object{"type": "object"}, false))
@@ -116,6 +117,18 @@ func (d *document) kind(k *resource.Kind) {
 		}))
 	if hasStatus {
 		d.add(item+"/status", "put", "replace"+k.Name+"Status", "Replace an object's status", one, body("application/json", schema, true))
+	}
+}
+
+// mark says of all operations of some paths which kind they are about, as kubectl expects.
+func (d *document) mark(k *resource.Kind, paths ...string) {
+	for _, path := range paths {
+		item, _ := d.paths[path].(object)
+		for _, op := range item {
+			if op, ok := op.(object); ok { // not the parameters
+				op["x-kubernetes-group-version-kind"] = object{"group": resource.Group, "version": resource.Version, "kind": k.Name}
+			}
+		}
 	}
 }
 

@@ -19,7 +19,10 @@ var listParameters = query(
 )
 
 // dryRun is a parameter of every write.
-var dryRun = []string{"dryRun", "All: do everything but keep the result."}
+var dryRun = []string{
+	"dryRun", "All: do everything but keep the result.",
+	"fieldValidation", "Has no effect: unknown and duplicate fields are always refused, as with Strict.",
+}
 
 var braces = regexp.MustCompile(`\{(\w+)\}`)
 
