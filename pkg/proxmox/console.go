@@ -61,6 +61,9 @@ func (c *Client) DialConsole(ctx context.Context, node string, vmid int, t Conso
 }
 
 func (c *Client) dialWebsocket(ctx context.Context, r request) (*websocket.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, &TransportError{Method: r.method, Path: r.text, Err: err}
+	}
 	base := c.endpoints[int(c.preferred.Load())%len(c.endpoints)]
 	req, err := c.newHTTPRequest(ctx, base, r)
 	if err != nil {
@@ -84,13 +87,17 @@ func (c *Client) dialWebsocket(ctx context.Context, r request) (*websocket.Conn,
 		c.stats.count(r, nil)
 		return conn, nil
 	}
+	if over := ctx.Err(); over != nil && !errors.Is(err, over) {
+		// A cancelled handshake may show itself as another answer.
+		err, resp = fmt.Errorf("%w: %w", over, err), nil
+	}
 	err = websocketError(err, resp, r)
 	c.stats.count(r, err)
 	return nil, err
 }
 
 func websocketError(err error, resp *http.Response, r request) error {
-	if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
+	if resp != nil && resp.StatusCode >= http.StatusMultipleChoices {
 		return readError(resp, r)
 	}
 	var d *dialError

@@ -13,6 +13,9 @@ const maxGates = 256
 type semaphore chan struct{}
 
 func (s semaphore) acquire(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	select {
 	case s <- struct{}{}:
 		return nil

@@ -37,6 +37,12 @@ type server struct {
 // newServer answers with respond, which gets the number of the request, from 0.
 func newServer(t *testing.T, respond func(n int, w http.ResponseWriter, r *http.Request)) *server {
 	t.Helper()
+	return newServerWith(t, respond, nil)
+}
+
+// newServerWith tells connState of its connections.
+func newServerWith(t *testing.T, respond func(n int, w http.ResponseWriter, r *http.Request), connState func(net.Conn, http.ConnState)) *server {
+	t.Helper()
 	s := &server{}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -51,7 +57,7 @@ func newServer(t *testing.T, respond func(n int, w http.ResponseWriter, r *http.
 		s.mu.Unlock()
 		respond(n, w, r)
 	}))
-	s.Config.ErrorLog = discardLog()
+	s.Config.ErrorLog, s.Config.ConnState = discardLog(), connState
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s
