@@ -63,6 +63,15 @@ type Guest struct {
 	SearchDomain string
 	SSHKeys      string // authorized_keys of root, "" = none
 	NICs         []NIC
+	Mounts       []Mount
+}
+
+// Mount is a data volume of a guest (Proxmox mp[n]). Its files are the engine's, under
+// the volume's name, and outlive the guest until RemoveVolume.
+type Mount struct {
+	Volume   string // volume id, local-lvm:vm-100-disk-1
+	Path     string // where it is mounted in the guest, absolute
+	ReadOnly bool
 }
 
 // Status is what the kernel says of a guest now.
@@ -91,6 +100,16 @@ type Command struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
+}
+
+// Size is that of a terminal, in characters.
+type Size struct{ Columns, Rows int }
+
+// Terminal is one end of a terminal that a shell in a guest runs on.
+type Terminal struct {
+	In     io.Reader
+	Out    io.Writer
+	Resize <-chan Size // may be nil
 }
 
 // Bridge is a Linux bridge that the node's interfaces file asks for.
@@ -125,6 +144,39 @@ type Engine interface {
 	// Exec runs a program in a running guest and returns its exit code (128+signal when
 	// killed, 127 not found, 126 not executable). Cancelling ctx kills it.
 	Exec(ctx context.Context, vmid int, c Command) (exit int, err error)
+
+	// Console runs a root shell on a terminal, without a login, as lxc-attach does. It
+	// returns when the shell ends, the terminal's input ends or ctx does; exit is the
+	// shell's code.
+	Console(ctx context.Context, vmid int, t Terminal) (exit int, err error)
+
+	// Snapshot keeps the root file system of a guest, which may run, and these of its
+	// volumes under a name; Rollback makes those of a stopped guest be as they were,
+	// DropSnapshot forgets them (no error if there are none).
+	Snapshot(ctx context.Context, vmid int, volumes []string, name string) error
+	Rollback(ctx context.Context, vmid int, volumes []string, name string) error
+	DropSnapshot(ctx context.Context, vmid int, volumes []string, name string) error
+	// Clone makes the root file system of g from that of another guest, or from its
+	// snapshot if the name is not "". A failed Clone leaves nothing behind.
+	Clone(ctx context.Context, from int, snapshot string, g Guest) error
+	// Dump writes the root file system as a tar archive with the owners that the guest
+	// sees and names like ./etc/hosts; volumes that are mounted are left out.
+	Dump(ctx context.Context, vmid int, w io.Writer) error
+	// Restore makes the root file system of g from such an archive. A failed Restore
+	// leaves nothing behind.
+	Restore(ctx context.Context, g Guest, r io.Reader) error
+
+	// CopyVolume gives a new volume the files of another one (or of its snapshot),
+	// RenameVolume moves them, RemoveVolume deletes them. A volume that was never mounted
+	// is empty and needs none of this; none of it is for volumes that a running guest has
+	// mounted, except copying from a snapshot.
+	CopyVolume(ctx context.Context, from, snapshot, to string) error
+	RenameVolume(ctx context.Context, from, to string) error
+	RemoveVolume(ctx context.Context, volume string) error
+	// DumpVolume and RestoreVolume are Dump and Restore of a volume's files, also of one
+	// that is mounted; unprivileged says whose identities it holds.
+	DumpVolume(ctx context.Context, volume string, unprivileged bool, w io.Writer) error
+	RestoreVolume(ctx context.Context, volume string, unprivileged bool, r io.Reader) error
 
 	// ApplyNetwork makes the node's bridges be exactly these (links that the engine did
 	// not make are left alone), as ifreload -a does. Ports of running guests stay attached.

@@ -1,7 +1,7 @@
 // Package guestconf reads and writes the configuration file of a container in
 // Proxmox' own format (/etc/pve/lxc/<vmid>.conf): the description as # lines at the
-// top, one "key: value" a line, and a section [pve:pending] with the changes that wait
-// for the next start.
+// top, one "key: value" a line, a section [pve:pending] with the changes that wait for the
+// next start, and a section for each snapshot.
 package guestconf
 
 import (
@@ -28,6 +28,10 @@ type Config struct {
 	Deleted []string
 	// Raw holds lxc.* lines, which may repeat, in their order.
 	Raw [][2]string
+	// Snapshots holds the configuration of each snapshot by its name, with its
+	// "description", "parent", "snaptime" and "snapstate" among the values. They have
+	// neither pending changes nor snapshots of their own.
+	Snapshots map[string]*Config
 }
 
 // New returns an empty configuration.
@@ -37,10 +41,22 @@ func New() *Config {
 
 // Clone returns an independent copy.
 func (c *Config) Clone() *Config {
-	return &Config{
+	out := &Config{
 		Values: maps.Clone(c.Values), Pending: maps.Clone(c.Pending),
 		Deleted: slices.Clone(c.Deleted), Raw: slices.Clone(c.Raw),
 	}
+	for name, s := range c.Snapshots {
+		out.SetSnapshot(name, s.Clone())
+	}
+	return out
+}
+
+// SetSnapshot adds or replaces a snapshot.
+func (c *Config) SetSnapshot(name string, s *Config) {
+	if c.Snapshots == nil {
+		c.Snapshots = map[string]*Config{}
+	}
+	c.Snapshots[name] = s
 }
 
 // Effective returns the values as they will be after the next start.
@@ -69,20 +85,19 @@ var optionRE = regexp.MustCompile(`^\s*([a-zA-Z][a-zA-Z0-9_.-]*)\s*:\s*(\S|\S.*\
 // Proxmox ignores them with a warning.
 func Parse(text string) *Config {
 	c := New()
-	var description strings.Builder
-	values := c.Values
+	at, pending := c, false // where options go
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		if name, ok := section(line); ok {
-			values = map[string]string{} // snapshots are not kept
-			if name == pendingSection {
-				values = c.Pending
+			if pending = name == pendingSection; !pending {
+				at = New()
+				c.SetSnapshot(name, at)
 			}
 			continue
 		}
 		if comment, ok := strings.CutPrefix(line, "#"); ok {
-			if isMap(values, c.Values) {
-				description.WriteString(decode(comment) + "\n")
+			if !pending {
+				at.Values["description"] += decode(comment) + "\n"
 			}
 			continue
 		}
@@ -90,26 +105,35 @@ func Parse(text string) *Config {
 		if m == nil {
 			continue
 		}
-		key, value := m[1], m[2]
-		switch {
-		case strings.HasPrefix(key, "lxc."):
-			c.Raw = append(c.Raw, [2]string{key, value})
-		case isMap(values, c.Pending) && key == "delete":
-			for _, d := range strings.Split(value, ",") {
-				if d = strings.TrimLeft(strings.TrimSpace(d), "!"); d != "" {
-					c.Deleted = append(c.Deleted, d)
-				}
-			}
-			slices.Sort(c.Deleted)
-			c.Deleted = slices.Compact(c.Deleted)
-		default:
-			values[key] = value
+		if pending {
+			c.parsePending(m[1], m[2])
+		} else {
+			at.parseOption(m[1], m[2])
 		}
 	}
-	if description.Len() > 0 {
-		c.Values["description"] = description.String()
-	}
 	return c
+}
+
+func (c *Config) parseOption(key, value string) {
+	if strings.HasPrefix(key, "lxc.") {
+		c.Raw = append(c.Raw, [2]string{key, value})
+		return
+	}
+	c.Values[key] = value
+}
+
+func (c *Config) parsePending(key, value string) {
+	if key != "delete" {
+		c.Pending[key] = value
+		return
+	}
+	for _, d := range strings.Split(value, ",") {
+		if d = strings.TrimLeft(strings.TrimSpace(d), "!"); d != "" {
+			c.Deleted = append(c.Deleted, d)
+		}
+	}
+	slices.Sort(c.Deleted)
+	c.Deleted = slices.Compact(c.Deleted)
 }
 
 func section(line string) (string, bool) {
@@ -120,41 +144,49 @@ func section(line string) (string, bool) {
 	return "", false
 }
 
-// isMap reports whether two maps are the same map (not equal content).
-func isMap(a, b map[string]string) bool {
-	return fmt.Sprintf("%p", a) == fmt.Sprintf("%p", b)
-}
-
 // Format writes the file. It fails on a value with a line break, which would add an
 // option of its own.
 func (c *Config) Format() (string, error) {
 	var b strings.Builder
+	if err := c.writeSection(&b); err != nil {
+		return "", err
+	}
+	if len(c.Pending) > 0 || len(c.Deleted) > 0 {
+		b.WriteString("\n[" + pendingSection + "]\n")
+		pending := maps.Clone(c.Pending)
+		if pending == nil {
+			pending = map[string]string{}
+		}
+		if len(c.Deleted) > 0 {
+			pending["delete"] = strings.Join(c.Deleted, ",")
+		}
+		if err := writeOptions(&b, pending); err != nil {
+			return "", err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Snapshots)) {
+		b.WriteString("\n[" + name + "]\n")
+		if err := c.Snapshots[name].writeSection(&b); err != nil {
+			return "", err
+		}
+	}
+	return b.String(), nil
+}
+
+// writeSection writes what is in force: description, options, raw lines.
+func (c *Config) writeSection(b *strings.Builder) error {
 	if d := c.Values["description"]; d != "" {
 		for _, line := range strings.Split(strings.TrimSuffix(d, "\n"), "\n") {
 			b.WriteString("#" + encode(line) + "\n")
 		}
 	}
-	if err := writeOptions(&b, c.Values); err != nil {
-		return "", err
+	if err := writeOptions(b, c.Values); err != nil {
+		return err
 	}
 	for _, kv := range c.Raw {
 		b.WriteString(kv[0] + ": " + kv[1] + "\n")
 	}
-	if len(c.Pending) == 0 && len(c.Deleted) == 0 {
-		return b.String(), nil
-	}
-	b.WriteString("\n[" + pendingSection + "]\n")
-	pending := maps.Clone(c.Pending)
-	if pending == nil {
-		pending = map[string]string{}
-	}
-	if len(c.Deleted) > 0 {
-		pending["delete"] = strings.Join(c.Deleted, ",")
-	}
-	if err := writeOptions(&b, pending); err != nil {
-		return "", err
-	}
-	return b.String(), nil
+	return nil
 }
 
 func writeOptions(b *strings.Builder, values map[string]string) error {

@@ -56,6 +56,12 @@ func TestRoundTrip(t *testing.T) {
 		c.Values = rapid.MapOf(key, value).Draw(t, "values")
 		c.Pending = rapid.MapOf(key, value).Draw(t, "pending")
 		c.SetDescription(rapid.String().Draw(t, "description"))
+		if rapid.Bool().Draw(t, "with a snapshot") {
+			snap := New()
+			snap.Values = rapid.MapOf(key, value).Draw(t, "snapshot")
+			snap.SetDescription("taken\nby hand")
+			c.SetSnapshot("s1", snap)
+		}
 		text, err := c.Format()
 		if err != nil {
 			t.Fatal(err)
@@ -82,4 +88,21 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("not stable: %q, %q, %v", out, again, err)
 		}
 	})
+}
+
+func TestSnapshotsAreSections(t *testing.T) {
+	text := "arch: amd64\nparent: b\n\n[pve:pending]\ncores: 4\n\n[a]\n#first\ncores: 1\nsnaptime: 5\nlxc.idmap: u 0 1 2\n\n[b]\ncores: 2\nparent: a\n"
+	c := Parse(text)
+	if len(c.Snapshots) != 2 || c.Snapshots["a"].Values["description"] != "first\n" || len(c.Snapshots["a"].Raw) != 1 ||
+		c.Snapshots["b"].Values["parent"] != "a" || c.Values["description"] != "" || c.Pending["cores"] != "4" {
+		t.Fatalf("%+v", c)
+	}
+	if got, err := c.Format(); err != nil || got != text {
+		t.Fatalf("%v\n%s", err, got)
+	}
+	clone := c.Clone()
+	clone.Snapshots["a"].Values["cores"] = "9"
+	if c.Snapshots["a"].Values["cores"] != "1" {
+		t.Fatal("a clone shares its snapshots")
+	}
 }

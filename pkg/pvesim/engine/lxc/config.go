@@ -52,6 +52,8 @@ type machine struct {
 	cgroupV2  bool   // limits are version 2 keys
 	swapLimit bool   // version 1: memory.memsw is there
 	cpus      int    // CPUs of the machine
+	// volume is where the files of a data volume are on the node.
+	volume func(id string) string
 }
 
 var (
@@ -72,6 +74,11 @@ func checkGuest(g engine.Guest) error {
 	for _, s := range []string{g.Nameserver, g.SearchDomain} {
 		if strings.ContainsFunc(s, isControl) {
 			bad = append(bad, fmt.Errorf("resolver value %q holds a control character", s))
+		}
+	}
+	for _, m := range g.Mounts {
+		if !filepath.IsAbs(m.Path) || filepath.Clean(m.Path) != m.Path || m.Path == "/" || strings.ContainsAny(m.Path, " \t\\,") || strings.ContainsFunc(m.Path, isControl) {
+			bad = append(bad, fmt.Errorf("mount path %q can't be used", m.Path))
 		}
 	}
 	seen := map[string]bool{}
@@ -157,6 +164,13 @@ func renderConfig(g engine.Guest, m machine) (string, error) {
 		// uncovered one is visible; Proxmox VE adds the same two for nesting=1.
 		line("lxc.mount.entry", "proc dev/.lxc/proc proc create=dir,optional 0 0")
 		line("lxc.mount.entry", "sys dev/.lxc/sys sysfs create=dir,optional 0 0")
+	}
+	for _, v := range g.Mounts {
+		options := "bind,create=dir"
+		if v.ReadOnly {
+			options += ",ro"
+		}
+		line("lxc.mount.entry", "%s %s none %s 0 0", m.volume(v.Volume), strings.TrimPrefix(v.Path, "/"), options)
 	}
 	for _, n := range g.NICs {
 		renderNIC(line, g.VMID, n)

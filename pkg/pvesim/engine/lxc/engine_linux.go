@@ -116,12 +116,8 @@ func (e *Engine) Create(ctx context.Context, g engine.Guest, log io.Writer) (err
 	if err != nil {
 		return err
 	}
-	// What a crash in the middle of an earlier attempt left is not a guest.
-	if err := e.remove(g.VMID); err != nil {
+	if err := e.newGuestDir(g.VMID); err != nil {
 		return err
-	}
-	if err := os.Mkdir(e.guestDir(g.VMID), 0o755); err != nil {
-		return fmt.Errorf("make guest directory: %w", err)
 	}
 	defer func() {
 		if err != nil {
@@ -196,7 +192,7 @@ func (e *Engine) prepareBoot(ctx context.Context, g engine.Guest) error {
 	if err != nil {
 		return fmt.Errorf("find template of guest %d: %w", g.VMID, err)
 	}
-	if !isComplete(string(lower) + ".complete") {
+	if !e.isCopied(g.VMID) && !isComplete(string(lower)+".complete") {
 		// The cache was cleaned: the guest's own files stand on the template's.
 		if _, err := e.template(ctx, g, io.Discard); err != nil {
 			return err
@@ -206,6 +202,9 @@ func (e *Engine) prepareBoot(ctx context.Context, g engine.Guest) error {
 		return err
 	}
 	if err := e.prepareStart(g); err != nil {
+		return err
+	}
+	if err := e.makeVolumes(g); err != nil {
 		return err
 	}
 	text, err := renderConfig(g, e.machine(g))
@@ -220,7 +219,7 @@ func (e *Engine) prepareBoot(ctx context.Context, g engine.Guest) error {
 }
 
 func (e *Engine) machine(g engine.Guest) machine {
-	m := machine{guestDir: e.guestDir(g.VMID), haltSig: e.haltSignal(g), cpus: runtime.NumCPU()}
+	m := machine{guestDir: e.guestDir(g.VMID), haltSig: e.haltSignal(g), cpus: runtime.NumCPU(), volume: e.volumeData}
 	h, ok := cgroup.For(e.groups, "memory")
 	m.cgroupV2 = ok && h.Version == 2
 	if ok && h.Version == 1 {

@@ -91,6 +91,9 @@ func (e *Engine) Update(ctx context.Context, g engine.Guest) error {
 	if err := removeLinksOf(g.VMID, func(name string) bool { return !wanted[name] }); err != nil {
 		return err
 	}
+	if err := e.plugMounts(g, pid); err != nil {
+		return err
+	}
 	f, err := e.openGuest(g)
 	if err != nil {
 		return err

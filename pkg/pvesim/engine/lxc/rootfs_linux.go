@@ -89,8 +89,7 @@ func extract(ctx context.Context, archive, dir string, shifted bool) error {
 		if err := os.Chown(temp, idShift, idShift); err != nil {
 			return err
 		}
-		ids := fmt.Sprintf("0:%d:%d", idShift, idCount)
-		argv = append([]string{"lxc-usernsexec", "-m", "u:" + ids, "-m", "g:" + ids, "--"}, argv...)
+		argv = inIDMap(shifted, argv...)
 	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdin = source
@@ -117,15 +116,8 @@ func compression(archive string) string {
 
 // makeRoot makes the directories of a new guest's root file system and mounts it.
 func (e *Engine) makeRoot(ctx context.Context, g engine.Guest, lower string) error {
-	owner := 0
-	if g.Unprivileged {
-		owner = idShift
-	}
-	for _, name := range []string{"upper", "work", "rootfs"} {
-		dir := filepath.Join(e.guestDir(g.VMID), name)
-		if err := errors.Join(os.Mkdir(dir, 0o755), os.Chown(dir, owner, owner)); err != nil {
-			return fmt.Errorf("make root file system: %w", err)
-		}
+	if err := e.overlayDirs(g, "upper", "work", "rootfs"); err != nil {
+		return err
 	}
 	// Which template is below is part of the disk: it must not follow a new archive.
 	if err := os.WriteFile(filepath.Join(e.guestDir(g.VMID), "lower"), []byte(lower), 0o644); err != nil {
@@ -146,7 +138,7 @@ func (e *Engine) makeRoot(ctx context.Context, g engine.Guest, lower string) err
 // mountRoot mounts a guest's overlay if it is not mounted already.
 func (e *Engine) mountRoot(vmid int) error {
 	dir := e.guestDir(vmid)
-	if _, err := os.Stat(filepath.Join(dir, "copied")); err == nil {
+	if e.isCopied(vmid) {
 		return nil
 	}
 	if mounted, err := isMountpoint(e.rootfs(vmid)); mounted || err != nil {

@@ -46,7 +46,15 @@ func (e *Engine) registerBuiltins() {
 		"journalctl": journalctl,
 		"ip":         ipProgram,
 		"timeout":    timeoutProgram,
+		"stty":       stty,
+		"tty":        ttyProgram,
 		"curl":       curl, // part of every image, though there is a package, too
+	}
+	for _, name := range []string{"sh", "dash", "ash", "bash"} {
+		builtins[name] = Shell
+	}
+	for name, p := range textPrograms {
+		builtins[name] = p
 	}
 	for name, p := range builtins {
 		e.byName[name] = p

@@ -2,6 +2,7 @@ package mem
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -45,6 +46,9 @@ type Engine struct {
 	byName   map[string]Program
 	packages map[string]Package
 	uplink   uplinkPool
+
+	volMu   sync.Mutex // for volumes and the grafts of all guests; taken before FS locks
+	volumes map[string]*volume
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -70,12 +74,13 @@ func New(cfg Config) (*Engine, error) {
 		byPath:   map[string]Program{},
 		byName:   map[string]Program{},
 		packages: map[string]Package{},
+		volumes:  map[string]*volume{},
 	}
 	e.nextPID.Store(firstPID)
 	e.bridges[cfg.Uplink] = engine.Bridge{Name: cfg.Uplink, Address: nodeAddress + "/24"}
 	e.registerBuiltins()
 	if cfg.Dir != "" {
-		if err := e.load(); err != nil {
+		if err := errors.Join(e.loadVolumes(), e.load()); err != nil {
 			return nil, fmt.Errorf("load guests: %w", err)
 		}
 	}

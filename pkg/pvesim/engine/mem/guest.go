@@ -18,12 +18,14 @@ type Guest struct {
 	fs    *FS
 	hangs atomic.Bool
 
-	saver saver
+	saver  saver
+	grafts []graft // of the engine's volumes; Engine.volMu guards it
 
 	mu         sync.Mutex
 	spec       engine.Guest
 	run        *boot // nil while stopped
 	forwarding bool
+	snaps      map[string]tree // root file systems by snapshot
 }
 
 // boot is what exists only between one start and the next stop.
@@ -109,7 +111,11 @@ func (g *Guest) Serving(port int) bool {
 }
 
 func (g *Guest) start(spec engine.Guest) error {
+	if g.Running() {
+		return fmt.Errorf("guest %d is running already", g.vmid)
+	}
 	setupGuest(g.fs, spec)
+	g.mount(spec.Mounts)
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &boot{
 		ctx:     ctx,
@@ -156,6 +162,7 @@ func (g *Guest) stop() {
 	case <-timer.C:
 		g.eng.log.Warn("programs outlive their guest", "vmid", g.vmid)
 	}
+	g.unmount()
 	g.saveOrLog()
 }
 
@@ -171,6 +178,9 @@ func (g *Guest) enter() *boot {
 }
 
 func (g *Guest) update(spec engine.Guest) error {
+	if g.Running() {
+		g.mount(spec.Mounts)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.run == nil {

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +29,8 @@ type snapshot struct {
 	Format int
 	Spec   engine.Guest
 	Nodes  map[string]*node
+	Snaps  map[string]tree
+	Grafts []graft // volumes that were mounted; their files are among the nodes
 }
 
 // saver keeps at most one delayed write per guest.
@@ -69,6 +72,12 @@ func (g *Guest) saveOrLog() {
 	}
 }
 
+// saveNow writes the snapshot although no file changed.
+func (g *Guest) saveNow() error {
+	_ = g.fs.change(func() error { return nil })
+	return g.save()
+}
+
 // save writes the snapshot if something changed since the last one.
 func (g *Guest) save() error {
 	if g.eng.cfg.Dir == "" {
@@ -87,7 +96,14 @@ func (g *Guest) save() error {
 		return nil
 	}
 	var buf bytes.Buffer
-	if err := gob.NewEncoder(&buf).Encode(snapshot{Format: snapshotFormat, Spec: g.Spec(), Nodes: nodes}); err != nil {
+	s := snapshot{Format: snapshotFormat, Nodes: nodes}
+	g.mu.Lock()
+	s.Spec, s.Snaps = g.spec, maps.Clone(g.snaps)
+	g.mu.Unlock()
+	g.eng.volMu.Lock()
+	s.Grafts = slices.Clone(g.grafts)
+	g.eng.volMu.Unlock()
+	if err := gob.NewEncoder(&buf).Encode(s); err != nil {
 		return fmt.Errorf("encode: %w", err)
 	}
 	if err := writeFileAtomic(g.snapshotPath(), buf.Bytes()); err != nil {
@@ -142,7 +158,9 @@ func (e *Engine) load() error {
 		for _, n := range s.Nodes {
 			g.fs.size += int64(len(n.Data))
 		}
+		g.snaps, g.grafts = s.Snaps, s.Grafts
 		e.guests[vmid] = g
+		g.unmount() // the process died with the guest running
 	}
 	return nil
 }

@@ -39,6 +39,7 @@ type Process struct {
 	Stderr io.Writer
 
 	ready func()
+	tty   *tty // of a console, else nil
 }
 
 // Ready tells the service manager that a daemon serves now; systemctl start of a unit
@@ -187,7 +188,7 @@ func (g *Guest) exec(ctx context.Context, p *Process) (code int) {
 
 // run starts another program from within a program, with its streams and environment.
 func (p *Process) run(ctx context.Context, argv ...string) int {
-	return p.Guest.exec(ctx, &Process{Guest: p.Guest, Argv: argv, Env: p.Env, Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr})
+	return p.Guest.exec(ctx, &Process{Guest: p.Guest, Argv: argv, Env: p.Env, Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr, tty: p.tty})
 }
 
 func withPath(env []string) []string {

@@ -82,11 +82,10 @@ func (s *Sim) initPID(g *mem.Guest) int {
 	return st.InitPID
 }
 
-// runShell runs the agent, which is the only script that guests in memory know.
+// runShell runs the agent, which is simulated as a whole, and interprets other scripts.
 func (s *Sim) runShell(ctx context.Context, p *mem.Process) int {
 	if len(p.Argv) < 2 || path.Base(p.Argv[1]) != "agent" {
-		fmt.Fprintln(p.Stderr, "sh: only the appliance's agent is simulated")
-		return 127
+		return mem.Shell(ctx, p)
 	}
 	if !p.Guest.FS().Exists(p.Argv[1]) {
 		fmt.Fprintf(p.Stderr, "sh: 0: cannot open %s: No such file\n", p.Argv[1])
