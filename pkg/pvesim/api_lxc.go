@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
+	"github.com/proximity-pve/proximity/pkg/pvesim/guestconf"
 )
 
 func guestACL(vmid int) string { return "/vms/" + vmidText(vmid) }
@@ -28,10 +29,16 @@ func guestIndex(c *call) (result, error) {
 		return result{}, err
 	}
 	rows := []map[string]any{}
-	for _, name := range []string{"config", "pending", "status", "rrddata", "resize", "interfaces"} {
+	for _, name := range guestIndexNames {
 		rows = append(rows, map[string]any{"subdir": name})
 	}
 	return result{data: rows}, nil
+}
+
+// guestIndexNames are the sub-directories that the real server lists.
+var guestIndexNames = []string{
+	"config", "pending", "status", "vncproxy", "termproxy", "vncwebsocket", "spiceproxy", "migrate", "clone",
+	"rrd", "rrddata", "firewall", "snapshot", "resize", "interfaces",
 }
 
 func guestStatus(c *call) (result, error) {
@@ -170,28 +177,40 @@ func (n *Node) typed(key, value string) any {
 	return value
 }
 
-// getConfig shows the configuration with pending changes applied, or with current=1
-// what is in force.
+// getConfig shows the configuration with pending changes applied, with current=1 what is
+// in force, or that of a snapshot.
 func getConfig(c *call) (result, error) {
-	if snap, ok := c.params["snapshot"]; ok {
-		return result{}, die("snapshot '%s' does not exist", snap)
-	}
 	g, err := c.node.guests.load(c.node, c.vmid())
 	if err != nil {
 		return result{}, err
 	}
-	values := g.conf.Effective()
-	if c.flag("current") {
+	conf, values := g.conf, g.conf.Effective()
+	if name, ok := c.params["snapshot"]; ok {
+		if conf = g.conf.Snapshots[name]; conf == nil {
+			return result{}, errNoSnapshot(name)
+		}
+		values = conf.Values
+	} else if c.flag("current") {
 		values = g.conf.Values
 	}
-	out := map[string]any{"digest": g.digest}
-	for key, value := range values {
-		out[key] = c.node.typed(key, value)
-	}
-	if len(g.conf.Raw) > 0 {
-		out["lxc"] = g.conf.Raw
+	out := c.node.shown(conf, values)
+	out["digest"] = g.digest
+	if !c.may(guestACL(g.vmid), "VM.Config.Options") { // it may hold secrets
+		delete(out, "env")
 	}
 	return result{data: out}, nil
+}
+
+// shown is a configuration as the API answers it.
+func (n *Node) shown(conf *guestconf.Config, values map[string]string) map[string]any {
+	out := map[string]any{}
+	for key, value := range values {
+		out[key] = n.typed(key, value)
+	}
+	if len(conf.Raw) > 0 {
+		out["lxc"] = conf.Raw
+	}
+	return out
 }
 
 // getPending lists every option with what it will become at the next start.

@@ -1,6 +1,7 @@
 package pvesim
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -56,8 +57,7 @@ func putConfig(c *call) (result, error) {
 			return false, err
 		}
 		if !n.running(c.ctx, vmid) {
-			applyPending(conf)
-			return true, nil
+			return true, n.applyPending(c.ctx, vmid, conf)
 		}
 		return true, n.hotplug(c, vmid, conf)
 	})
@@ -163,13 +163,36 @@ func (c *call) stageValue(conf *guestconf.Config, key, value string) error {
 	return nil
 }
 
-// applyPending makes every pending change real, as at a start.
-func applyPending(conf *guestconf.Config) {
+// applyPending makes every pending change real, as at a start. A volume that is no longer
+// mounted becomes unused, an unused one that is deleted is gone.
+func (n *Node) applyPending(ctx context.Context, vmid int, conf *guestconf.Config) error {
+	before := guestVolumes(conf.Values, true)
 	conf.Values = conf.Effective()
 	if conf.Values["description"] == "" {
 		delete(conf.Values, "description")
 	}
 	conf.Pending, conf.Deleted = map[string]string{}, nil
+	return n.settleVolumes(ctx, vmid, before, conf)
+}
+
+// settleVolumes looks after volumes that a change took out of the configuration.
+func (n *Node) settleVolumes(ctx context.Context, vmid int, before []guestVolume, conf *guestconf.Config) error {
+	now := map[string]bool{}
+	for _, v := range guestVolumes(conf.Values, true) {
+		now[v.volid] = true
+	}
+	for _, v := range before {
+		switch {
+		case now[v.volid] || v.kind() != "volume" || n.owner(v.volid) != vmid:
+		case !isUnused(v.key):
+			addUnused(conf, v.volid)
+		case !usedBySnapshots(conf, v.volid):
+			if err := n.freeVolumes(ctx, v.volid); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // configOnly options change the file at once and nothing in the guest.
@@ -180,7 +203,7 @@ var live = []string{"cpulimit", "cpuunits", "memory", "swap"}
 
 // hotplug applies what can be applied to a running guest; the rest stays pending.
 func (n *Node) hotplug(c *call, vmid int, conf *guestconf.Config) error {
-	before := engineGuest(vmid, conf.Values)
+	before, volumes := engineGuest(vmid, conf.Values), guestVolumes(conf.Values, true)
 	touched := ""
 	apply := func(key string) {
 		if isLive(key) {
@@ -206,6 +229,9 @@ func (n *Node) hotplug(c *call, vmid int, conf *guestconf.Config) error {
 		apply(key)
 		return true
 	})
+	if err := n.settleVolumes(c.ctx, vmid, volumes, conf); err != nil {
+		return err
+	}
 	if touched == "" {
 		return nil
 	}
@@ -222,7 +248,7 @@ func (n *Node) hotplug(c *call, vmid int, conf *guestconf.Config) error {
 
 func isLive(key string) bool {
 	base, _, ok := pveschema.SplitIndex(key)
-	return slices.Contains(live, key) || ok && base == "net"
+	return slices.Contains(live, key) || ok && (base == "net" || base == "mp")
 }
 
 func hotpluggable(key string, conf *guestconf.Config) bool {

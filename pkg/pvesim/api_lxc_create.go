@@ -2,13 +2,13 @@ package pvesim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
-	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
 	"github.com/proximity-pve/proximity/pkg/pvesim/guestconf"
 	"github.com/proximity-pve/proximity/pkg/pvesim/tasks"
 
@@ -25,10 +25,10 @@ var notOptions = map[string]bool{
 // defaultRootfsGiB is what a guest gets whose root file system was not described.
 const defaultRootfsGiB = "4"
 
-// creation is one create under way.
+// creation is one create or restore under way.
 type creation struct {
 	vmid     int
-	volid    string // of the template
+	volid    string // of the template or the backup
 	template string // its file name
 	disks    []disk
 	conf     *guestconf.Config
@@ -36,6 +36,23 @@ type creation struct {
 	start    bool
 	user     string
 	pool     string
+	root     bool // root@pam itself asks
+
+	unprivileged string // "" lets the backup decide
+	restore      bool
+	unique       bool   // new MAC addresses
+	over         bool   // force, and there is a guest
+	storage      string // for disks that the backup describes
+	may          func(path string, privileges ...string) error
+	touched      bool // what was there before is gone
+}
+
+// prefix is how messages about it begin.
+func (cr *creation) prefix() string {
+	if cr.restore {
+		return fmt.Sprintf("unable to restore CT %d - ", cr.vmid)
+	}
+	return fmt.Sprintf("unable to create CT %d - ", cr.vmid)
 }
 
 // disk is a root file system or a mount point that is to be made.
@@ -46,43 +63,25 @@ type disk struct {
 	options map[string]string
 }
 
-// createGuest checks what the real server checks before it answers, claims the VMID and
-// leaves the rest to a task.
+// createGuest is create_vm of PVE::API2::LXC: it checks in the order of the real server
+// what that checks before it answers, claims the VMID and leaves the rest to a task.
 func createGuest(c *call) (result, error) {
 	n, vmid := c.node, c.vmid()
 	if err := n.needQuorum(); err != nil {
 		return result{}, err
 	}
-	if owner := n.ownerOf(vmid); owner != nil {
-		return result{}, errExists(owner, vmid)
+	cr := creation{
+		vmid: vmid, conf: guestconf.New(), start: c.flag("start"), user: c.who.id, root: c.who.isRoot(), sshKeys: c.params["ssh-public-keys"],
+		restore: c.flag("restore"), unique: c.flag("unique"), unprivileged: c.params["unprivileged"], storage: "local", may: c.need, pool: c.params["pool"],
 	}
-	cr := creation{vmid: vmid, conf: guestconf.New(), start: c.flag("start"), user: c.who.id, sshKeys: c.params["ssh-public-keys"], pool: c.params["pool"]}
-	if err := checkSSHKeys(cr.sshKeys); err != nil {
+	if s, ok := c.params["storage"]; ok {
+		cr.storage = s
+	}
+	if !cr.restore && cr.unprivileged == "" {
+		cr.unprivileged = "1"
+	}
+	if err := c.mayCreate(&cr); err != nil {
 		return result{}, err
-	}
-	if err := c.poolExists(); err != nil {
-		return result{}, err
-	}
-	if c.needGuest(modification{vmid: vmid, pool: c.params["pool"]}, "VM.Allocate") != nil {
-		return result{}, permError("")
-	}
-	if c.flag("restore") {
-		return result{}, die("unable to restore CT %d - backups are not simulated", vmid)
-	}
-	unprivileged := !c.has("unprivileged") || c.flag("unprivileged")
-	if !unprivileged {
-		if err := c.need("/", "Sys.Modify"); err != nil {
-			return result{}, err
-		}
-	}
-	m := modification{vmid: vmid, unprivileged: unprivileged, pool: c.params["pool"]}
-	for _, key := range slices.Sorted(maps.Keys(c.params)) {
-		if notOptions[key] && key != "rootfs" {
-			continue
-		}
-		if err := c.mayModify(m, key, c.params[key]); err != nil {
-			return result{}, err
-		}
 	}
 	if err := c.planTemplate(&cr); err != nil {
 		return result{}, err
@@ -90,15 +89,95 @@ func createGuest(c *call) (result, error) {
 	if err := c.planDisks(&cr); err != nil {
 		return result{}, err
 	}
-	c.planOptions(&cr, unprivileged)
-	if err := n.guests.claim(n, vmid); err != nil {
-		return result{}, die("unable to create CT %d - %s", vmid, err.Error())
+	c.planOptions(&cr)
+	if err := n.claimFor(c.ctx, cr); err != nil {
+		return result{}, die("%s%s", cr.prefix(), err.Error())
 	}
-	res, err := c.startTask("vzcreate", vmidText(vmid), func(t *tasks.Task) error { return n.create(t, cr) })
-	if err != nil {
+	kind := "vzcreate"
+	if cr.restore {
+		kind = "vzrestore"
+	}
+	res, err := c.startTask(kind, vmidText(vmid), func(t *tasks.Task) error { return n.create(t, &cr) })
+	if err != nil && cr.over {
+		err = errors.Join(err, n.removeLock(c.ctx, vmid, "create"))
+	} else if err != nil {
 		_ = n.guests.remove(n, vmid) // nobody has seen the claim
 	}
 	return res, err
+}
+
+// claimFor makes the configuration that says "lock: create", or locks the one that is to
+// be overwritten.
+func (n *Node) claimFor(ctx context.Context, cr creation) error {
+	if !cr.over {
+		return n.guests.claim(n, cr.vmid)
+	}
+	_, err := n.setLock(ctx, cr.vmid, "create")
+	return err
+}
+
+// mayCreate checks the VMID and the caller's rights.
+func (c *call) mayCreate(cr *creation) error {
+	n := c.node
+	privileged := cr.unprivileged == "0"
+	if !cr.restore && privileged {
+		if err := c.need("/", "Sys.Modify"); err != nil {
+			return err
+		}
+	}
+	if c.flag("ha-managed") {
+		if err := c.need("/", "Sys.Console"); err != nil {
+			return err
+		}
+	}
+	old, err := n.guests.load(n, cr.vmid)
+	switch {
+	case err == nil && cr.restore && c.flag("force"):
+		cr.over = true
+		if n.running(c.ctx, cr.vmid) {
+			return die("can't overwrite running container")
+		}
+		if old.conf.Values["protection"] == "1" {
+			return die("unable to restore CT %d - protection mode enabled", cr.vmid)
+		}
+	default:
+		if owner := n.ownerOf(cr.vmid); owner != nil {
+			return errExists(owner, cr.vmid)
+		}
+	}
+	if err := checkSSHKeys(cr.sshKeys); err != nil {
+		return err
+	}
+	if err := c.poolExists(); err != nil {
+		return err
+	}
+	if err := c.mayAllocate(cr, old); err != nil {
+		return err
+	}
+	m := modification{vmid: cr.vmid, pool: cr.pool, unprivileged: !privileged && (cr.unprivileged == "1" || cr.restore)}
+	for _, key := range slices.Sorted(maps.Keys(c.params)) {
+		if notOptions[key] && key != "rootfs" {
+			continue
+		}
+		if err := c.mayModify(m, key, c.params[key]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mayAllocate demands VM.Allocate on the guest, or for a restore over one VM.Backup.
+func (c *call) mayAllocate(cr *creation, old *guestFile) error {
+	switch {
+	case c.needGuest(modification{vmid: cr.vmid, pool: cr.pool}, "VM.Allocate") == nil:
+		return nil
+	case cr.over && c.may(guestACL(cr.vmid), "VM.Backup"):
+		if old.conf.Values["unprivileged"] == "1" && cr.unprivileged == "0" {
+			return c.need("/", "Sys.Modify")
+		}
+		return nil
+	}
+	return permError("")
 }
 
 func checkSSHKeys(keys string) error {
@@ -112,102 +191,22 @@ func checkSSHKeys(keys string) error {
 	return nil
 }
 
-// planTemplate finds the template's storage; whether the file exists is the task's
-// business, after the disk was made.
-func (c *call) planTemplate(cr *creation) error {
-	cr.volid = c.params["ostemplate"]
-	id, name, ok := strings.Cut(cr.volid, ":")
-	if !ok {
-		return die("Only root can pass arbitrary filesystem paths. at /usr/share/perl5/PVE/Storage.pm line 651.")
-	}
-	s, err := c.node.findStorage(id)
-	if err != nil {
-		return err
-	}
-	if cr.template, ok = strings.CutPrefix(name, "vztmpl/"); !ok || !slices.Contains(s.Content, "vztmpl") {
-		return die("unable to use volume '%s' - content type needs to be 'vztmpl'", cr.volid)
-	}
-	if !c.may(storageACL(id), "Datastore.Audit", "Datastore.AllocateSpace", "Datastore.Allocate") {
-		return c.need(storageACL(id), "Datastore.AllocateSpace")
-	}
-	return nil
-}
-
-var newDiskRE = regexp.MustCompile(`^([^:\s]+):(\d+(?:\.\d+)?)$`)
-
-// planDisks resolves rootfs and mount points to storages, with the permission to
-// allocate there.
-func (c *call) planDisks(cr *creation) error {
-	fallback := "local"
-	if s, ok := c.params["storage"]; ok {
-		fallback = s
-	}
-	specs := map[string]string{}
-	for key, value := range c.params {
-		if key == "rootfs" || isMountPoint(key) {
-			specs[key] = value
-		}
-	}
-	if _, ok := specs["rootfs"]; !ok {
-		if len(specs) > 0 {
-			return die("mount points configured, but 'rootfs' not set - aborting")
-		}
-		specs["rootfs"] = fallback + ":" + defaultRootfsGiB
-	}
-	for _, key := range slices.Sorted(maps.Keys(specs)) {
-		d, err := c.planDisk(key, specs[key], fallback)
-		if err != nil {
-			return err
-		}
-		cr.disks = append(cr.disks, d)
-	}
-	return nil
-}
-
-func (c *call) planDisk(key, spec, fallback string) (disk, error) {
-	options := properties(spec, "volume")
-	volume := options["volume"]
-	if !strings.Contains(volume, ":") {
-		volume = fallback + ":" + volume
-	}
-	m := newDiskRE.FindStringSubmatch(volume)
-	if m == nil {
-		return disk{}, die("unable to parse volume ID '%s'", options["volume"])
-	}
-	s, err := c.node.findStorage(m[1])
-	if err != nil {
-		return disk{}, err
-	}
-	if !slices.Contains(s.Content, "rootdir") {
-		return disk{}, paramError("storage", "storage '"+s.ID+"' does not support container directories")
-	}
-	if err := c.need(storageACL(s.ID), "Datastore.AllocateSpace"); err != nil {
-		return disk{}, err
-	}
-	bytes, err := parseSize(m[2] + "G")
-	if err != nil {
-		return disk{}, die("%s", err.Error())
-	}
-	return disk{key: key, storage: s, bytes: bytes, options: options}, nil
-}
-
-func isMountPoint(key string) bool {
-	return strings.HasPrefix(key, "mp") && strings.Trim(key[2:], "0123456789") == "" && len(key) > 2
-}
-
 // planOptions fills the configuration with everything but the disks.
-func (c *call) planOptions(cr *creation, unprivileged bool) {
+func (c *call) planOptions(cr *creation) {
 	for key, value := range c.params {
 		switch {
-		case notOptions[key] || isMountPoint(key) || value == "":
+		case notOptions[key] || isMountPoint(key) || isUnused(key) || value == "":
 		case key == "description":
 			cr.conf.SetDescription(value)
 		default:
 			cr.conf.Values[key] = c.node.canonical(key, value)
 		}
 	}
-	if unprivileged {
+	if cr.unprivileged == "1" {
 		cr.conf.Values["unprivileged"] = "1"
+	}
+	if cr.restore {
+		return
 	}
 	if cr.conf.Values["arch"] == "" {
 		cr.conf.Values["arch"] = "amd64"
@@ -229,26 +228,52 @@ func osTypeOf(template string) string {
 	return "unmanaged"
 }
 
-// create is the body of the vzcreate task. It holds the configuration lock throughout
-// and removes what it made when it fails.
-func (n *Node) create(t *tasks.Task, cr creation) (err error) {
+// create is the body of the task. It holds the configuration lock throughout and removes
+// what it made when it fails.
+func (n *Node) create(t *tasks.Task, cr *creation) (err error) {
 	unlock, err := n.guests.lock(t.Context(), cr.vmid, n.cfg.LockTimeout)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			n.undoCreate(cr.vmid)
-			err = fmt.Errorf("unable to create CT %d - %w", cr.vmid, err)
+	build := n.fromTemplate
+	if cr.restore {
+		build = n.fromBackup
+	}
+	err = build(t, cr)
+	if err == nil && cr.pool != "" {
+		// As in the real code a guest that the pool does not take stays.
+		if err := n.access.AddToPool(cr.pool, cr.vmid); err != nil {
+			unlock()
+			return err
 		}
-		unlock()
-		if err == nil && cr.start {
-			// A task of its own: this one ends well even if the guest does not start.
-			if _, serr := n.startTask("vzstart", vmidText(cr.vmid), cr.user, func(t *tasks.Task) error { return n.start(t, cr.vmid) }); serr != nil {
-				t.Logf("start failed: %v", serr)
-			}
+	}
+	switch {
+	case err == nil:
+	case cr.over && !cr.touched:
+		conf := cr.conf
+		if g, lerr := n.guests.load(n, cr.vmid); lerr == nil {
+			conf = g.conf.Clone()
+			delete(conf.Values, "lock")
+			err = errors.Join(err, n.guests.store(n, cr.vmid, conf))
 		}
-	}()
+	default:
+		n.undoCreate(cr.vmid)
+	}
+	unlock()
+	if err != nil {
+		return fmt.Errorf("%s%w", cr.prefix(), err)
+	}
+	if cr.start {
+		// A task of its own: this one ends well even if the guest does not start.
+		if _, serr := n.startTask("vzstart", vmidText(cr.vmid), cr.user, func(t *tasks.Task) error { return n.start(t, cr.vmid) }); serr != nil {
+			t.Logf("start failed: %v", serr)
+		}
+	}
+	return nil
+}
+
+// fromTemplate makes a new guest; the caller holds the lock.
+func (n *Node) fromTemplate(t *tasks.Task, cr *creation) error {
 	if err := n.createDisks(t, cr); err != nil {
 		return err
 	}
@@ -263,59 +288,17 @@ func (n *Node) create(t *tasks.Task, cr creation) (err error) {
 	}
 	t.Logf("Detected container architecture: %s", cr.conf.Values["arch"])
 	warnNesting(t, cr.conf.Values["ostype"], g)
-	if err := n.guests.store(n, cr.vmid, cr.conf); err != nil || cr.pool == "" {
-		return err
-	}
-	return n.access.AddToPool(cr.pool, cr.vmid)
+	setDefaults(cr.vmid, cr.conf)
+	return n.guests.store(n, cr.vmid, cr.conf)
 }
 
-// warnNesting is the warning that makes a task end as WARNINGS: 1.
-func warnNesting(t *tasks.Task, osType string, g engine.Guest) {
-	if g.Unprivileged && !g.Nesting && (osType == "debian" || osType == "ubuntu") {
-		t.Warnf("Systemd 252 detected. You may need to enable nesting.")
-	}
-}
-
-func (n *Node) createDisks(t *tasks.Task, cr creation) error {
-	for _, d := range cr.disks {
-		used := n.usage(d.storage)
-		if d.bytes > (d.storage.Bytes-used)*4 { // thin: four times what is free may be promised
-			return fmt.Errorf("unable to create image: no space left on storage '%s'", d.storage.ID)
+// setDefaults writes what a new guest's configuration always has.
+func setDefaults(vmid int, conf *guestconf.Config) {
+	for key, value := range map[string]string{
+		"hostname": guestName(vmid, conf.Values), "memory": strconv.Itoa(defaultMemoryMiB), "swap": strconv.Itoa(defaultSwapMiB),
+	} {
+		if conf.Values[key] == "" {
+			conf.Values[key] = value
 		}
-		volid, err := n.allocate(d.storage, cr.vmid, d.bytes)
-		if err != nil {
-			return err
-		}
-		options := maps.Clone(d.options)
-		options["volume"], options["size"] = volid, formatSize(d.bytes)
-		option := "rootfs"
-		if d.key != "rootfs" {
-			option = "mp0"
-		}
-		cr.conf.Values[d.key] = n.formatProperties(option, options)
-		name := volid[strings.LastIndexAny(volid, ":/")+1:]
-		if d.storage.Type == "lvmthin" {
-			t.Logf("  Logical volume \"%s\" created.", name)
-		} else {
-			t.Logf("Formatting '%s', fmt=raw size=%d preallocation=off", name, d.bytes)
-		}
-		t.Logf("Creating filesystem with %d 4k blocks and %d inodes", d.bytes/4096, d.bytes/16384)
-		t.Logf("Filesystem UUID: %s", newUUID())
-	}
-	return nil
-}
-
-// undoCreate removes everything of a failed create. It does not stop at an error: what
-// stays is reported in the log of the node.
-func (n *Node) undoCreate(vmid int) {
-	ctx := context.Background() // also when the task was interrupted
-	if err := n.engine.Destroy(ctx, vmid); err != nil {
-		n.log.Error("failed create left a root file system", "vmid", vmid, "error", err)
-	}
-	if err := n.releaseGuest(vmid); err != nil {
-		n.log.Error("failed create left volumes", "vmid", vmid, "error", err)
-	}
-	if err := n.guests.remove(n, vmid); err != nil {
-		n.log.Error("failed create left a configuration", "vmid", vmid, "error", err)
 	}
 }

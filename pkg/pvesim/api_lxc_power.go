@@ -53,9 +53,13 @@ func (n *Node) start(t *tasks.Task, vmid int) error {
 // writes the configuration if the answer is true, also with an error: the changes are
 // applied before the start is tried.
 func (n *Node) boot(t *tasks.Task, vmid int, conf *guestconf.Config) (bool, error) {
-	changed := len(conf.Pending) > 0 || len(conf.Deleted) > 0
-	applyPending(conf)
-	if changed {
+	if conf.Values["template"] == "1" {
+		return false, errors.New("you can't start a CT if it's a template")
+	}
+	if len(conf.Pending) > 0 || len(conf.Deleted) > 0 {
+		if err := n.applyPending(t.Context(), vmid, conf); err != nil {
+			return false, err
+		}
 		if err := n.guests.store(n, vmid, conf); err != nil {
 			return false, err
 		}
@@ -156,7 +160,7 @@ func destroyGuest(c *call) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	force, purge := c.flag("force"), c.flag("purge")
+	force, how := c.flag("force"), destruction{purge: c.flag("purge"), unreferenced: c.flag("destroy-unreferenced-disks")}
 	check := func(ctx context.Context, g *guestFile) error {
 		switch {
 		case g.conf.Values["protection"] == "1":
@@ -184,11 +188,14 @@ func destroyGuest(c *call) (result, error) {
 		if err := check(t.Context(), g); err != nil { // things may have changed meanwhile
 			return err
 		}
-		return n.destroy(t, g, purge)
+		return n.destroy(t, g, how)
 	})
 }
 
-func (n *Node) destroy(t *tasks.Task, g *guestFile, purge bool) error {
+// destruction says what goes with a guest beside what its configuration names.
+type destruction struct{ purge, unreferenced bool }
+
+func (n *Node) destroy(t *tasks.Task, g *guestFile, how destruction) error {
 	if n.running(t.Context(), g.vmid) {
 		t.Logf("forced to stop CT %d before destroying!", g.vmid)
 		if err := n.engine.Stop(t.Context(), g.vmid); err != nil {
@@ -203,10 +210,14 @@ func (n *Node) destroy(t *tasks.Task, g *guestFile, purge bool) error {
 	if err := n.engine.Destroy(t.Context(), g.vmid); err != nil {
 		return err
 	}
-	if err := n.releaseGuest(g.vmid); err != nil {
+	volumes := n.referenced(g.vmid, g.conf)
+	if how.unreferenced {
+		volumes = n.ownedVolumes(g.vmid)
+	}
+	if err := n.freeVolumes(t.Context(), volumes...); err != nil {
 		return err
 	}
-	if purge {
+	if how.purge {
 		t.Logf("purging CT %d from related configurations..", g.vmid)
 	}
 	if err := n.access.ForgetGuest(g.vmid); err != nil {

@@ -54,6 +54,9 @@ func storageContent(c *call) (result, error) {
 			rows = append(rows, map[string]any{"volid": s.ID + ":vztmpl/" + t.name, "content": "vztmpl", "format": t.format, "size": t.bytes, "ctime": t.ctime})
 		}
 	}
+	if want := c.params["content"]; (want == "" || want == "backup") && slices.Contains(s.Content, "backup") {
+		rows = append(rows, c.backupRows(s)...)
+	}
 	if want := c.params["content"]; want == "" || want == "rootdir" {
 		rows = append(rows, c.volumeRows(s)...)
 	}
@@ -90,6 +93,9 @@ func deleteVolume(c *call) (result, error) {
 	if !strings.Contains(id, ":") {
 		id = s.ID + ":" + id
 	}
+	if b, ok := n.backup(id); ok {
+		return c.deleteBackup(id, b)
+	}
 	st := n.stateOf(id)
 	st.mu.Lock()
 	v, isDisk := st.Volumes[id]
@@ -109,7 +115,7 @@ func deleteVolume(c *call) (result, error) {
 				return err
 			}
 		}
-		if err := n.release(id); err != nil {
+		if err := n.freeVolumes(t.Context(), id); err != nil {
 			return err
 		}
 		t.Logf("Removed volume '%s'", id)

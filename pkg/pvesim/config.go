@@ -55,6 +55,9 @@ type Config struct {
 	// ExecLatency is what pct exec costs before the command runs (half a second on a real
 	// node).
 	ExecLatency time.Duration
+	// TokenConsole says that consoles of containers take API tokens, as pve-container from
+	// 6.1.3 on does; without it they take users only, as Proxmox VE 9.1.4 did.
+	TokenConsole bool
 	// ResourceLag is how old what /cluster/resources and /nodes tell may be, the cycle of
 	// pvestatd: 10 s on a real node, 0 shows things as they are.
 	ResourceLag time.Duration

@@ -65,6 +65,11 @@ func engineGuest(vmid int, values map[string]string) engine.Guest {
 			g.NICs = append(g.NICs, engineNIC(i, s))
 		}
 	}
+	for _, v := range guestVolumes(values, false) {
+		if v.key != "rootfs" && v.kind() == "volume" && v.path != "" {
+			g.Mounts = append(g.Mounts, engine.Mount{Volume: v.volid, Path: v.path, ReadOnly: v.options["ro"] == "1"})
+		}
+	}
 	return g
 }
 

@@ -27,6 +27,7 @@ type rig struct {
 	base   string
 	client *http.Client
 	token  string // Authorization; "" sends none
+	csrf   string // for tickets
 }
 
 // newRig starts a node; change may alter its configuration.
@@ -142,6 +143,9 @@ func (r *rig) send(req *http.Request) answer {
 	r.t.Helper()
 	if r.token != "" && req.Header.Get("Authorization") == "" && req.Header.Get("Cookie") == "" {
 		req.Header.Set("Authorization", r.token)
+	}
+	if r.csrf != "" {
+		req.Header.Set("CSRFPreventionToken", r.csrf)
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {

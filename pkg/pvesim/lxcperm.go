@@ -98,14 +98,19 @@ func (c *call) mayUseBridges(m modification, option, value string) error {
 		bridges = append(bridges, properties(m.old.Values[option], "")["bridge"])
 	}
 	for _, b := range bridges {
-		if b == "" {
-			continue
-		}
-		if err := c.need(bridgeACL(b), "SDN.Use"); err != nil {
+		if err := c.needBridge(b); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// needBridge demands SDN.Use on a bridge; "" is none.
+func (c *call) needBridge(bridge string) error {
+	if bridge == "" {
+		return nil
+	}
+	return c.need(bridgeACL(bridge), "SDN.Use")
 }
 
 // mayChangeFeatures lets everybody with VM.Allocate switch nesting of an unprivileged

@@ -35,6 +35,8 @@ type Node struct {
 	// offlineSince is when the node went away, in nanoseconds since 1970; 0 is online.
 	offlineSince atomic.Int64
 	conns        connSet
+	vzdumpLock   chan struct{} // one backup job at a time
+	consoles     consoles
 
 	creds   Credentials
 	cert    tls.Certificate
@@ -44,7 +46,7 @@ type Node struct {
 func newNode(c *cluster, index int, p Peer) *Node {
 	n := &Node{
 		cluster: c, index: index, name: p.NodeName, engine: p.Engine, templateDir: p.TemplateDir,
-		address: p.UplinkAddress, started: time.Now(), dir: c.cfg.Dir,
+		address: p.UplinkAddress, started: time.Now(), dir: c.cfg.Dir, vzdumpLock: make(chan struct{}, 1),
 	}
 	if index > 0 { // the first one is where a node without peers is
 		n.dir = c.path("nodes", p.NodeName)

@@ -17,4 +17,26 @@ var lxcHandlers = map[string]handler{
 	"POST /nodes/{node}/lxc/{vmid}/status/shutdown": shutdownGuest,
 	"POST /nodes/{node}/lxc/{vmid}/status/start":    startGuest,
 	"POST /nodes/{node}/lxc/{vmid}/status/stop":     stopGuest,
+
+	"GET /nodes/{node}/lxc/{vmid}/feature":      guestFeature,
+	"GET /nodes/{node}/lxc/{vmid}/migrate":      migratePreconditions,
+	"POST /nodes/{node}/lxc/{vmid}/migrate":     migrateGuest,
+	"POST /nodes/{node}/lxc/{vmid}/clone":       cloneGuest,
+	"POST /nodes/{node}/lxc/{vmid}/template":    makeTemplate,
+	"POST /nodes/{node}/lxc/{vmid}/move_volume": moveVolume,
+
+	"POST /nodes/{node}/lxc/{vmid}/termproxy":   openTermproxy,
+	"GET /nodes/{node}/lxc/{vmid}/vncwebsocket": consoleWebsocket,
+
+	"GET /nodes/{node}/lxc/{vmid}/snapshot":                      listSnapshots,
+	"POST /nodes/{node}/lxc/{vmid}/snapshot":                     createSnapshot,
+	"GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}":           snapshotIndex,
+	"DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}":        deleteSnapshot,
+	"POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback": rollbackSnapshot,
+	"GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config":    getSnapshotConfig,
+	"PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config":    putSnapshotConfig,
+
+	"POST /nodes/{node}/vzdump":              createBackup,
+	"GET /nodes/{node}/vzdump/defaults":      vzdumpDefaults,
+	"GET /nodes/{node}/vzdump/extractconfig": extractConfig,
 }

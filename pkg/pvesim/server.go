@@ -86,6 +86,10 @@ func (n *Node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		x.fail(asAPIError(err))
 		return
 	}
+	if res.upgrade != nil && strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		res.upgrade(w, r)
+		return
+	}
 	x.succeed(res)
 }
 
@@ -102,6 +106,8 @@ type result struct {
 	data    any
 	total   *int   // of a list that was cut
 	changes string // pending network changes
+	// upgrade takes the connection over when the client asks for a websocket.
+	upgrade func(http.ResponseWriter, *http.Request)
 }
 
 func (res result) body() map[string]any {

@@ -3,7 +3,6 @@ package pvesim
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -145,21 +144,6 @@ func (n *Node) release(ids ...string) error {
 		st.mu.Lock()
 		delete(st.Volumes, id)
 		err = errors.Join(err, st.save())
-		st.mu.Unlock()
-	}
-	return err
-}
-
-// releaseGuest removes every volume of a guest.
-func (n *Node) releaseGuest(vmid int) error {
-	var err error
-	for _, st := range []*storageState{&n.storage, &n.shared} {
-		st.mu.Lock()
-		before := len(st.Volumes)
-		maps.DeleteFunc(st.Volumes, func(_ string, v volume) bool { return v.VMID == vmid })
-		if len(st.Volumes) != before {
-			err = errors.Join(err, st.save())
-		}
 		st.mu.Unlock()
 	}
 	return err

@@ -74,6 +74,9 @@ type call struct {
 	Timeout time.Duration
 	Network string
 	Address string
+	Name    string   // snapshot
+	Volumes []string // data volumes
+	From    int      // guest to clone
 }
 
 type result struct {
@@ -137,6 +140,35 @@ func (r *remoteEngine) do(ctx context.Context, c call, res *result) (err error) 
 		}
 		res.Exit, err = e.Exec(ctx, c.VMID, cmd)
 		res.Stdout, res.Stderr = out.String(), errOut.String()
+	case "snapshot":
+		err = e.Snapshot(ctx, c.VMID, c.Volumes, c.Name)
+	case "rollback":
+		err = e.Rollback(ctx, c.VMID, c.Volumes, c.Name)
+	case "drop":
+		err = e.DropSnapshot(ctx, c.VMID, c.Volumes, c.Name)
+	case "clone":
+		err = e.Clone(ctx, c.From, c.Name, c.Guest)
+	case "copy": // by way of an archive
+		var archive bytes.Buffer
+		if err = e.Dump(ctx, c.From, &archive); err == nil {
+			err = e.Restore(ctx, c.Guest, &archive)
+		}
+	case "copyvolume":
+		var archive bytes.Buffer
+		if err = e.DumpVolume(ctx, c.Volumes[0], true, &archive); err == nil {
+			err = e.RestoreVolume(ctx, c.Volumes[1], true, &archive)
+		}
+	case "console":
+		var out bytes.Buffer
+		in, typed := io.Pipe()
+		resize := make(chan engine.Size, 1)
+		resize <- engine.Size{Columns: 132, Rows: 50}
+		go func() {
+			time.Sleep(time.Second) // the shell's own start, which swallows what is typed before
+			_, _ = typed.Write(c.Stdin)
+		}()
+		res.Exit, err = e.Console(ctx, c.VMID, engine.Terminal{In: in, Out: &out, Resize: resize})
+		res.Stdout = out.String()
 	case "dial":
 		var conn net.Conn
 		if conn, err = e.Dial(ctx, "tcp", c.Address); err == nil {

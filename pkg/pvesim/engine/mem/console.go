@@ -49,12 +49,13 @@ func (t *tty) Write(b []byte) (int, error) {
 	return len(b), t.write(string(b))
 }
 
-// write prints; the caller holds the lock.
+// write prints; the caller holds the lock. lxc-attach has a second terminal on the node,
+// which adds a carriage return of its own.
 func (t *tty) write(s string) error {
 	if t.crlf {
 		s = strings.ReplaceAll(s, "\n", "\r\n")
 	}
-	_, err := io.WriteString(t.out, s)
+	_, err := io.WriteString(t.out, strings.ReplaceAll(s, "\n", "\r\n"))
 	return err
 }
 

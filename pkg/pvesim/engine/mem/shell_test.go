@@ -111,16 +111,16 @@ func TestConsole(t *testing.T) {
 		}
 		s.wait(t, want)
 	}
-	typed("echo $((6*7))\r", "echo $((6*7))\r\n\x1b[?2004l\r42\r\n\x1b[?2004hroot@box:/# ")
+	typed("echo $((6*7))\r", "echo $((6*7))\r\r\n\x1b[?2004l\r42\r\r\n\x1b[?2004hroot@box:/# ")
 	typed("cat <<E\rone\r", "\x1b[?2004h> ")
-	typed("two\rE\r", "one\r\ntwo\r\n")
+	typed("two\rE\r", "one\r\r\ntwo\r\r\n")
 	resize <- engine.Size{Columns: 132, Rows: 50}
-	typed("stty size\r", "50 132\r\n")
-	typed("echo be''gun; sleep 60\r", "begun\r\n")
-	typed("\x03", "^C\r\n")
-	typed("echo $?\r", "130\r\n")
-	typed("stty -echo; PS1=; echo quiet\r", "\rquiet\r\n")
-	typed("secret=1; echo $?$secret\r", "01\r\n")
+	typed("stty size\r", "50 132\r\r\n")
+	typed("echo be''gun; sleep 60\r", "begun\r\r\n")
+	typed("\x03", "^C\r\r\n")
+	typed("echo $?\r", "130\r\r\n")
+	typed("stty -echo; PS1=; echo quiet\r", "\rquiet\r\r\n")
+	typed("secret=1; echo $?$secret\r", "01\r\r\n")
 	typed("fi\r", "bash: ")
 	_, _ = io.WriteString(w, "exit 3\r")
 	select {
