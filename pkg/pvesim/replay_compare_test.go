@@ -165,7 +165,7 @@ func (p *replay) compareLists(id string, got, want []any) string {
 		return fmt.Sprint(v)
 	}
 	seeded := id == "access.roles" || id == "cluster.resources-type-storage" // has what the test was seeded with, too
-	if strings.HasPrefix(id, "task.list") && len(got) == len(want) { // several are of one guest
+	if strings.HasPrefix(id, "task.list") && len(got) == len(want) {         // several are of one guest
 		for i := range got {
 			if diff := p.compareObjects(got[i].(map[string]any), want[i].(map[string]any)); diff != "" {
 				return fmt.Sprintf("element %d: %s", i, diff)
