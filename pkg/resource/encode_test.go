@@ -228,3 +228,39 @@ func FuzzDecodeJSON(f *testing.F) {
 		}
 	})
 }
+
+// FuzzDecodeEach: every document is read or wrong, never both, and none is when all are
+// read together.
+func FuzzDecodeEach(f *testing.F) {
+	reg := kinds.Registry()
+	good := fmt.Sprintf(head, "App") + "spec: {}\n"
+	f.Add([]byte(good + "---\n" + good + "---\nkind: App\n"))
+	f.Add([]byte("kind: List\nitems:\n- 7\n- {}\n- [a]\n"))
+	f.Add([]byte("- a\n---\n7\n---\n---\n" + good))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		docs, wrong, total, err := resource.DecodeEach(reg, "f", data)
+		all, allErr := resource.DecodeDocuments(reg, "f", data)
+		if err != nil {
+			if allErr == nil {
+				t.Fatalf("together they are read, each is not: %v", err)
+			}
+			return
+		}
+		if len(docs)+len(wrong) != total {
+			t.Fatalf("%d read and %d wrong of %d", len(docs), len(wrong), total)
+		}
+		for _, d := range docs {
+			if d.Index >= total || wrong[d.Index] != nil {
+				t.Fatalf("document %d of %d is read and wrong: %v", d.Index, total, wrong[d.Index])
+			}
+		}
+		for i, errs := range wrong {
+			if len(errs) == 0 || i >= total {
+				t.Fatalf("document %d of %d is wrong, and nothing says why", i, total)
+			}
+		}
+		if (len(wrong) == 0 && total > 0) != (allErr == nil) || allErr == nil && len(all) != len(docs) {
+			t.Fatalf("%d are wrong, together: %v", len(wrong), allErr)
+		}
+	})
+}

@@ -28,17 +28,8 @@ func (s *rest) watch(w http.ResponseWriter, r *http.Request, c call) error {
 		return err
 	}
 	out := &eventWriter{w: w, rc: http.NewResponseController(w), kind: c.kind, bookmarks: isTrue(r, "allowWatchBookmarks")}
-	from := r.URL.Query().Get("resourceVersion")
-	if strings.Contains(r.Header.Get("Accept"), typeEvents) {
-		out.sse = true
-		if id := r.Header.Get("Last-Event-ID"); id != "" { // a browser that reconnects
-			from = id
-		}
-	}
-	if from == "0" { // Kubernetes' way to say: any, begin with the objects there are
-		from = ""
-	}
-	events, err := s.core.watch(r.Context(), c.kind.Name, sel, from)
+	out.sse = wantsEvents(r)
+	events, err := s.core.watch(r.Context(), c.kind.Name, sel, watchFrom(r))
 	if err != nil {
 		return err
 	}
@@ -48,6 +39,21 @@ func (s *rest) watch(w http.ResponseWriter, r *http.Request, c call) error {
 		return err
 	}
 	return s.copyEvents(r, out, events, timeout)
+}
+
+// wantsEvents tells whether the caller wants server-sent events.
+func wantsEvents(r *http.Request) bool { return strings.Contains(r.Header.Get("Accept"), typeEvents) }
+
+// watchFrom is the revision after which changes are wanted; "": begin with what is there.
+func watchFrom(r *http.Request) string {
+	from := r.URL.Query().Get("resourceVersion")
+	if id := r.Header.Get("Last-Event-ID"); id != "" && wantsEvents(r) { // a browser that reconnects
+		from = id
+	}
+	if from == "0" { // Kubernetes' way to say: any, begin with the objects there are
+		return ""
+	}
+	return from
 }
 
 // copyEvents writes events until the watch, the caller or the server ends.

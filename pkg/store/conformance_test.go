@@ -80,7 +80,7 @@ func TestModel(t *testing.T) {
 }
 
 func TestWatchers(t *testing.T) {
-	load := storetest.WatchLoad{Watchers: 40, Writers: 4, Rounds: 6, Writes: 250}
+	load := storetest.WatchLoad{Watchers: 200, Writers: 4, Rounds: 6, Writes: 250}
 	for name, open := range backends {
 		t.Run(name, func(t *testing.T) { storetest.RunWatchers(t, open, load) })
 	}
