@@ -34,6 +34,6 @@ esac
 {
   go test -json "$@" || true # testreport judges
   if [ "$mode" = unit ]; then
-    go test -json -timeout 5m -run "^(TestModel|TestDeletionOfRandomGraphs)\$" ./pkg/store ./pkg/runtime || true
+    go test -json -timeout 5m -run "^(TestModel|TestWatchers|TestDeletionOfRandomGraphs)\$" ./pkg/store ./pkg/runtime || true
   fi
 } | go run ./hack/testreport

@@ -81,6 +81,9 @@ func TestModel(t *testing.T) {
 
 func TestWatchers(t *testing.T) {
 	load := storetest.WatchLoad{Watchers: 200, Writers: 4, Rounds: 6, Writes: 250}
+	if raced {
+		load.Watchers = 40
+	}
 	for name, open := range backends {
 		t.Run(name, func(t *testing.T) { storetest.RunWatchers(t, open, load) })
 	}

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"os"
+	"time"
 
 	"github.com/proximity-pve/proximity/pkg/store/internal/engine"
 )
@@ -47,6 +48,12 @@ func (o Options) WithRewriting(stage func(string) error) Options {
 
 // OldestSchema for the test of migrations.
 const OldestSchema = oldestSchema
+
+// Defaults are the bounds of the log when nobody sets others.
+func Defaults() (events uint64, age time.Duration, bytes uint64) {
+	o := Options{}.withDefaults()
+	return o.LogMinEvents, o.LogMaxAge, o.LogMaxBytes
+}
 
 // Unseal for tests of checksums.
 var Unseal = unseal

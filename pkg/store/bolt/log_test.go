@@ -78,6 +78,20 @@ func TestLogKeepsTheNewestEvents(t *testing.T) {
 	checkLog(t, st, path)
 }
 
+// What the documentation of Options promises.
+func TestDefaultBoundsOfTheLog(t *testing.T) {
+	if events, age, bytes := bolt.Defaults(); events != 10_000 || age != time.Hour || bytes != 256<<20 {
+		t.Errorf("%d events, %s, %d bytes", events, age, bytes)
+	}
+	path := newPath(t)
+	st := open(t, path, bolt.Options{LogMaxAge: time.Nanosecond})
+	bump(t, st, 10_500, "")
+	if s := st.Stats(); s.Revision-s.Compacted != 10_000 {
+		t.Errorf("%d events are kept", s.Revision-s.Compacted)
+	}
+	checkLog(t, st, path)
+}
+
 func TestLogKeepsYoungEvents(t *testing.T) {
 	path := newPath(t)
 	st := open(t, path, bolt.Options{LogMinEvents: 500, LogMaxAge: time.Hour})
