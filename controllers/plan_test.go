@@ -7,9 +7,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/proximity-pve/proximity/controllers"
 	"github.com/proximity-pve/proximity/pkg/apply"
+	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
 )
@@ -86,9 +89,11 @@ func (w *world) planDeletion(keys ...resource.Key) map[resource.Key]runtime.Plan
 	return w.planned(changes)
 }
 
-// planned asks the controllers, and sees to it that nothing at all is done for it.
+// planned asks the controllers, when they have nothing to do themselves, and sees to it that
+// nothing at all is done for it.
 func (w *world) planned(changes []runtime.Change) map[resource.Key]runtime.Plan {
 	w.Helper()
+	synctest.Wait()
 	revision, calls := w.store.Revision(), w.node.Stats()
 	plans, err := w.daemon.manager.Plan(w.Context(), changes)
 	w.must(err)
@@ -100,10 +105,13 @@ func (w *world) planned(changes []runtime.Change) map[resource.Key]runtime.Plan 
 	}
 	byKey := map[resource.Key]runtime.Plan{}
 	for i, ch := range changes {
-		byKey[ch.Key] = plans[i]
-		if plans[i].Blocked != nil {
-			w.Errorf("%s is blocked: %+v", ch.Key, plans[i].Blocked)
+		byKey[ch.Key] = plans.Changes[i]
+		if b := plans.Changes[i].Blocked; b != nil {
+			w.Errorf("%s is blocked: %+v", ch.Key, b)
 		}
+	}
+	for _, a := range plans.Affected {
+		byKey[resource.KeyOf(a.Object)] = a.Plan
 	}
 	return byKey
 }
@@ -274,19 +282,67 @@ func TestPlanOfASet(t *testing.T) {
 	})
 }
 
-// After a restart of the daemon nothing has been seen; after its first look it has.
+// A daemon that has not looked yet knows nothing, and asks nobody: it has no way to anything.
 func TestObservationsAreOfThisLife(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.deployed()
-		w.daemon.kill()
-		w.daemon.bury()
-		w.start()
-		if p := w.planDeletion(appKey)[appKey]; !p.ObservedAt.IsZero() || len(p.Steps) > 0 {
-			t.Errorf("right after the start: %+v", p)
+		blind := cluster.NewSet(&cluster.Connection{Name: cluster.DefaultName, Installation: installation})
+		fresh := runtime.NewManager(w.store, slog.New(slog.DiscardHandler), nil, controllers.All(controllers.Deps{Clusters: blind, Log: slog.New(slog.DiscardHandler)})...)
+		var changes []runtime.Change
+		for _, key := range quickstartKeys {
+			changes = append(changes, runtime.Change{Key: key, Desired: w.get(key)})
 		}
-		time.Sleep(10 * time.Second)
+		plans, err := fresh.Plan(w.Context(), changes)
+		w.must(err)
+		for i, p := range plans.Changes {
+			if !p.ObservedAt.IsZero() || !p.Outside || len(p.Steps) == 0 && p.Blocked == nil { // the Bridge: without a way to the node
+				t.Errorf("%s: %+v", changes[i].Key, p)
+			}
+		}
+		time.Sleep(12 * time.Second)
 		if p := w.planDeletion(appKey)[appKey]; time.Since(p.ObservedAt) > 6*time.Second || len(p.Steps) != 3 {
-			t.Errorf("later: %+v", p)
+			t.Errorf("by the daemon that has looked: %+v", p)
+		}
+	})
+}
+
+// What a change does for others that are not part of it is told too.
+func TestPlanTellsConsequences(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deployed()
+		time.Sleep(12 * time.Second)
+		for name, tc := range map[string]struct {
+			kind   string
+			from   string
+			to     string
+			others map[resource.Key]string
+		}{
+			"port of an app":     {"App", "port: 80\n", "port: 8080\n", map[resource.Key]string{vhostKey: "ChangeVhost", applianceKey: "Configure"}},
+			"zone":               {"Appliance", "zone: prox.local", "zone: lab.local", map[resource.Key]string{appKey: "Update"}},
+			"memory of an app":   {"App", "memory: 256Mi", "memory: 300Mi", nil},
+			"nothing whatsoever": {"App", "nginx", "nginx", nil},
+		} {
+			for _, doc := range strings.Split(w.quickstart(), "\n---\n") {
+				if !strings.Contains(doc, "\nkind: "+tc.kind+"\n") {
+					continue
+				}
+				if !strings.Contains(doc, tc.from) {
+					t.Fatalf("%s: no %q in\n%s", name, tc.from, doc)
+				}
+				plans := w.plan(strings.Replace(doc, tc.from, tc.to, 1))
+				if len(plans) != 1+len(tc.others) {
+					t.Errorf("%s: %+v", name, plans)
+				}
+				for key, action := range tc.others {
+					if steps := plans[key].Steps; len(steps) == 0 || steps[0].Action != action {
+						t.Errorf("%s: %s has the steps %+v", name, key, steps)
+					}
+				}
+			}
+		}
+		deletion := w.planDeletion(appKey)
+		if p, ok := deletion[vhostKey]; !ok || len(p.Steps) != 1 || len(deletion) != 3 || deletion[applianceKey].Steps[0].Action != "Configure" {
+			t.Errorf("deletion of the app: %+v", deletion)
 		}
 	})
 }

@@ -4,16 +4,19 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/server"
 )
 
 // fakePlanner plans a guest for each App and nothing for Namespaces. Labels of the App
 // change that: test-seen makes it one that was looked at a minute ago, test-blocked one in
-// whose way something is.
+// whose way something is, test-affects lets a Vhost follow it.
 type fakePlanner struct{}
 
-func (fakePlanner) Plan(_ context.Context, changes []server.PlanChange) ([]server.Plan, error) {
+func (fakePlanner) Plan(_ context.Context, changes []server.PlanChange) (server.Plans, error) {
 	plans := make([]server.Plan, len(changes))
 	for i, c := range changes {
 		if c.Key.Kind != "App" {
@@ -42,5 +45,16 @@ func (fakePlanner) Plan(_ context.Context, changes []server.PlanChange) ([]serve
 		}
 		plans[i] = p
 	}
-	return plans, nil
+	out := server.Plans{Changes: plans}
+	for _, c := range changes {
+		if app, ok := c.Desired.(*v1alpha1.App); ok && app.GetMetadata().GetLabels()["test-affects"] != "" {
+			other := &v1alpha1.Vhost{
+				ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Vhost"), Metadata: &v1alpha1.ObjectMeta{Name: "site", Namespace: "default"},
+			}
+			out.Affected = append(out.Affected, server.PlanAffected{Object: other, Plan: server.Plan{
+				Outside: true, Steps: []server.PlanStep{{Action: "ChangeVhost", Description: "serve it from elsewhere", Effect: "in place"}},
+			}})
+		}
+	}
+	return out, nil
 }

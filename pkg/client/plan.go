@@ -14,7 +14,8 @@ import (
 // Planned is what would become of one document or object.
 type Planned struct {
 	Key resource.Key
-	// Result: created, configured, unchanged or deleted.
+	// Result: created, configured, unchanged or deleted; affected for an object that was not
+	// asked about, but for which something would be done because of what was.
 	Result  string
 	Changes []FieldChange
 	// Steps would be taken outside, in order, unless Blocked says why not.
@@ -55,8 +56,9 @@ type PlanOptions struct {
 	Force bool
 }
 
-// Plan tells what applying the documents as one set would do, and changes nothing. Errors
-// are those of ApplySet.
+// Plan tells what applying the documents as one set would do, and changes nothing: a result
+// for each document in their order, then other objects that are affected. Errors are those
+// of ApplySet.
 func (c *Client) Plan(ctx context.Context, docs []resource.Document, opts PlanOptions) ([]Planned, error) {
 	reqs := make([]*v1alpha1.PlanRequest, len(docs))
 	for i, d := range docs {
@@ -112,7 +114,7 @@ func (c *Client) plan(ctx context.Context, reqs []*v1alpha1.PlanRequest) ([]Plan
 		}
 		out = append(out, p)
 	}
-	if len(out) != len(reqs) {
+	if len(out) < len(reqs) {
 		return nil, fmt.Errorf("the daemon answered %d results for %d requests", len(out), len(reqs))
 	}
 	return out, nil

@@ -11,26 +11,38 @@ import (
 type planner struct{ manager *runtime.Manager }
 
 // Plan implements server.Planner.
-func (p planner) Plan(ctx context.Context, changes []server.PlanChange) ([]server.Plan, error) {
+func (p planner) Plan(ctx context.Context, changes []server.PlanChange) (server.Plans, error) {
 	asked := make([]runtime.Change, len(changes))
 	for i, c := range changes {
 		asked[i] = runtime.Change(c)
 	}
 	plans, err := p.manager.Plan(ctx, asked)
 	if err != nil {
-		return nil, err
+		return server.Plans{}, err
 	}
-	out := make([]server.Plan, len(plans))
-	for i, plan := range plans {
-		out[i] = server.Plan{Notes: plan.Notes, Outside: plan.Outside, ObservedAt: plan.ObservedAt}
-		if plan.Blocked != nil {
-			out[i].BlockedReason, out[i].Blocked = plan.Blocked.Reason, plan.Blocked.Text
-		}
-		for _, s := range plan.Steps {
-			out[i].Steps = append(out[i].Steps, server.PlanStep{
-				Action: s.Action, Description: s.Text, Effect: string(s.Effect), By: s.By, If: s.If,
-			})
-		}
+	out := server.Plans{Changes: make([]server.Plan, len(plans.Changes))}
+	for i, plan := range plans.Changes {
+		out.Changes[i] = shown(plan)
+	}
+	for _, a := range plans.Affected {
+		out.Affected = append(out.Affected, server.PlanAffected{Object: a.Object, Plan: shown(a.Plan)})
+	}
+	if plans.MoreAffected {
+		out.Note = "other objects may be affected that are not named here"
 	}
 	return out, nil
+}
+
+// shown is a plan as the server has it.
+func shown(plan runtime.Plan) server.Plan {
+	out := server.Plan{Notes: plan.Notes, Outside: plan.Outside, ObservedAt: plan.ObservedAt}
+	if plan.Blocked != nil {
+		out.BlockedReason, out.Blocked = plan.Blocked.Reason, plan.Blocked.Text
+	}
+	for _, s := range plan.Steps {
+		out.Steps = append(out.Steps, server.PlanStep{
+			Action: s.Action, Description: s.Text, Effect: string(s.Effect), By: s.By, If: s.If,
+		})
+	}
+	return out
 }

@@ -78,19 +78,27 @@ type Planning[T resource.Object] struct {
 	Once func(name string, make func() (any, error)) (any, error)
 }
 
+// Plans are the plans of changes, in their order.
+type Plans struct {
+	Changes []Plan
+	// Affected are others for which something is done because of the changes, at most
+	// MaxAffected. MoreAffected: there may be more, or nobody looked (MaxAffectedSources).
+	Affected     []Affected
+	MoreAffected bool
+}
+
 // Plan tells what changes would do outside, as if all of them were made together, from what
-// the controllers saw last. It asks nothing outside and writes nothing; the plans are in
-// the order of the changes.
-func (m *Manager) Plan(ctx context.Context, changes []Change) ([]Plan, error) {
+// the controllers saw last. It asks nothing outside and writes nothing.
+func (m *Manager) Plan(ctx context.Context, changes []Change) (Plans, error) {
 	world := newOverlay(m.client, changes)
 	byKind := make(map[string]*Controller, len(m.controllers))
 	for _, c := range m.controllers {
 		byKind[c.kind] = c
 	}
-	plans := make([]Plan, len(changes))
+	made := Plans{Changes: make([]Plan, len(changes))}
 	for i, ch := range changes {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return made, err
 		}
 		c := byKind[ch.Key.Kind]
 		if c == nil || c.plan == nil {
@@ -98,11 +106,13 @@ func (m *Manager) Plan(ctx context.Context, changes []Change) ([]Plan, error) {
 		}
 		p, err := c.plan(ctx, ch, world)
 		if err != nil {
-			return nil, fmt.Errorf("plan %s: %w", ch.Key, err)
+			return made, fmt.Errorf("plan %s: %w", ch.Key, err)
 		}
-		plans[i] = p
+		made.Changes[i] = p
 	}
-	return plans, nil
+	var err error
+	made.Affected, made.MoreAffected, err = m.affected(ctx, changes, made.Changes, world)
+	return made, err
 }
 
 // plan makes the plan of one change.

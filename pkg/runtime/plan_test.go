@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -106,10 +107,11 @@ func TestPlanSeesAllChangesAndTheLastObservation(t *testing.T) {
 		{key("a"), live}, {key("b"), nil}, {key("n"), app("n", "new")}, {key("gone"), nil},
 		{resource.Key{Kind: "Namespace", Name: "x"}, nil}, {key("s"), suspended},
 	}
-	plans, err := m.Plan(ctx, changes)
+	all, err := m.Plan(ctx, changes)
 	if err != nil {
 		t.Fatal(err)
 	}
+	plans := all.Changes
 	for i, want := range []string{"deleted=false seen=seen host-a apps=a,n,s,z", "deleted=true seen=<nil> apps=a,n,s,z", "deleted=false seen=<nil> apps=a,n,s,z", "", "", ""} {
 		got := ""
 		if len(plans[i].Steps) > 0 {
@@ -130,13 +132,89 @@ func TestPlanSeesAllChangesAndTheLastObservation(t *testing.T) {
 	}
 	for reason, fail := range map[string]error{"Taken": Stalled("Taken", "it is taken"), "Later": Waiting(0, "Later", "not yet")} {
 		k.fail = fail
-		plans, err := m.Plan(ctx, changes[2:3])
-		if err != nil || plans[0].Blocked == nil || plans[0].Blocked.Reason != reason || len(plans[0].Steps) != 1 {
-			t.Errorf("%s: %+v, %v", reason, plans, err)
+		all, err := m.Plan(ctx, changes[2:3])
+		if plans := all.Changes; err != nil || plans[0].Blocked == nil || plans[0].Blocked.Reason != reason || len(plans[0].Steps) != 1 {
+			t.Errorf("%s: %+v, %v", reason, all, err)
 		}
 	}
 	k.fail = errors.New("a bug")
 	if _, err := m.Plan(ctx, changes[2:3]); err == nil {
 		t.Error("an error was not told")
+	}
+}
+
+// TestPlanNamesOthersThatAreAffected: those that watch what is changed, by their
+// controllers' declarations, and whose plan is another because of it; not more than there
+// is room for.
+func TestPlanNamesOthersThatAreAffected(t *testing.T) {
+	ctx := context.Background()
+	st := memory.New(kinds.Registry())
+	defer st.Close()
+	client := NewClient(st)
+	app := func(name, host string) *v1alpha1.App {
+		return &v1alpha1.App{
+			ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("App"),
+			Metadata: &v1alpha1.ObjectMeta{Name: name, Namespace: "default"}, Spec: &v1alpha1.AppSpec{Hostname: proto.String(host)},
+		}
+	}
+	source := app("source", "one")
+	if _, err := client.Create(ctx, source); err != nil {
+		t.Fatal(err)
+	}
+	const vhosts = MaxAffected + 5
+	for i := range vhosts {
+		v := &v1alpha1.Vhost{ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Vhost"),
+			Metadata: &v1alpha1.ObjectMeta{Name: fmt.Sprintf("v%04d", i), Namespace: "default"}}
+		if _, err := client.Create(ctx, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	serve := func(keep func(name string) bool) func(context.Context, Planning[*v1alpha1.Vhost]) (Plan, error) {
+		return func(ctx context.Context, p Planning[*v1alpha1.Vhost]) (Plan, error) {
+			a, err := Get[*v1alpha1.App](ctx, p.Client, resource.KeyOf(source))
+			if errors.Is(err, ErrNotFound) || !keep(p.Object.GetMetadata().GetName()) {
+				return Plan{}, nil
+			}
+			return Plan{Steps: []Step{{Action: "Serve", Text: a.GetSpec().GetHostname()}}}, err
+		}
+	}
+	manager := func(block error, keep func(string) bool) *Manager {
+		all := func(ctx context.Context, c Client, _ resource.Object) []resource.Key {
+			objs, _ := c.List(ctx, "Vhost", "")
+			keys := make([]resource.Key, len(objs))
+			for i, o := range objs {
+				keys[i] = resource.KeyOf(o)
+			}
+			return keys
+		}
+		apps := New(Options[*v1alpha1.App]{Kind: "App", Plan: func(context.Context, Planning[*v1alpha1.App]) (Plan, error) { return Plan{}, block }})
+		vhosts := New(Options[*v1alpha1.Vhost]{Kind: "Vhost", Plan: serve(keep), Watches: []Watch{{Kind: "App", Map: all}}})
+		return NewManager(st, slog.New(slog.DiscardHandler), nil, apps, vhosts)
+	}
+	change := []Change{{resource.KeyOf(source), app("source", "two")}}
+	first := func(name string) bool { return name == "v0000" || name == "v0001" }
+	for name, tc := range map[string]struct {
+		manager *Manager
+		changes []Change
+		others  int
+		more    bool
+	}{
+		"two of many":      {manager(nil, first), change, 2, false},
+		"nothing changes":  {manager(nil, first), []Change{{resource.KeyOf(source), source}}, 0, false},
+		"deleted":          {manager(nil, first), []Change{{resource.KeyOf(source), nil}}, 2, false},
+		"changed itself":   {manager(nil, first), append(change, Change{resource.Key{Kind: "Vhost", Namespace: "default", Name: "v0000"}, nil}), 1, false},
+		"blocked":          {manager(Stalled("Taken", "taken"), first), change, 0, false},
+		"too many to name": {manager(nil, func(string) bool { return true }), change, MaxAffected, true},
+		"too many changes": {manager(nil, first), slices.Repeat(change, MaxAffectedSources+1), 0, true},
+	} {
+		plans, err := tc.manager.Plan(ctx, tc.changes)
+		if err != nil || len(plans.Affected) != tc.others || plans.MoreAffected != tc.more {
+			t.Errorf("%s: %d others, more %v, %v; want %d, %v", name, len(plans.Affected), plans.MoreAffected, err, tc.others, tc.more)
+		}
+		for _, a := range plans.Affected {
+			if name == "two of many" && a.Plan.Steps[0].Text != "two" {
+				t.Errorf("%s: %+v", name, a)
+			}
+		}
 	}
 }

@@ -6,13 +6,19 @@ import (
 
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/apply/diff"
+	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/server/apistatus"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
 
-// deleted is the result of a planned deletion, beside those of an apply.
-const deleted = "deleted"
+// Results beside those of an apply.
+const (
+	deleted = "deleted"
+	// affected is an object that was not asked about, but for which something is done
+	// because of what was.
+	affected = "affected"
+)
 
 // Where a plan starts from.
 const (
@@ -54,7 +60,8 @@ func (p planned) observation() (state, at string, age int32) {
 
 // plan tells what applying documents, as one set, and deleting objects would do. It writes
 // nothing: documents go through a dry run, deletions likewise. What one of them is refused
-// for is the answer to all, as for a set that is applied.
+// for is the answer to all, as for a set that is applied. Results are in the order of the
+// items; after them come other objects that are affected.
 func (c *core) plan(ctx context.Context, items []planItem, opts apply.Options) ([]planned, error) {
 	opts.DryRun = true
 	switch {
@@ -89,7 +96,18 @@ func (c *core) plan(ctx context.Context, items []planItem, opts apply.Options) (
 	}
 	asked := time.Now()
 	for i := range results {
-		results[i].plan, results[i].asked = plans[i], asked
+		results[i].plan, results[i].asked = plans.Changes[i], asked
+	}
+	if plans.Note != "" {
+		results[0].plan.Notes = append(results[0].plan.Notes, plans.Note)
+	}
+	for _, other := range plans.Affected {
+		key := resource.KeyOf(other.Object)
+		if authorize(ctx, auth.VerbGet, key.Kind, key.Namespace) != nil {
+			continue // that it is there is not for this caller to know
+		}
+		shown := c.shown(other.Object)
+		results = append(results, planned{key: key, result: affected, before: shown, after: shown, plan: other.Plan, asked: asked})
 	}
 	return results, nil
 }

@@ -19,9 +19,13 @@ import (
 
 // oneStepPlanner plans a step for every change but of Namespaces, from a look a minute ago
 // for what there is.
-type oneStepPlanner struct{ asked [][]PlanChange }
+type oneStepPlanner struct {
+	asked    [][]PlanChange
+	affected []PlanAffected
+	note     string
+}
 
-func (p *oneStepPlanner) Plan(_ context.Context, changes []PlanChange) ([]Plan, error) {
+func (p *oneStepPlanner) Plan(_ context.Context, changes []PlanChange) (Plans, error) {
 	p.asked = append(p.asked, changes)
 	plans := make([]Plan, len(changes))
 	for i, c := range changes {
@@ -35,7 +39,7 @@ func (p *oneStepPlanner) Plan(_ context.Context, changes []PlanChange) ([]Plan, 
 				Steps: []PlanStep{{Action: "Create", Description: "create " + c.Key.Name, Effect: "in place", By: "Appliance a", If: "if needed"}}}
 		}
 	}
-	return plans, nil
+	return Plans{Changes: plans, Affected: p.affected, Note: p.note}, nil
 }
 
 // planOver asks over gRPC.
@@ -201,5 +205,17 @@ func TestPlanLimits(t *testing.T) {
 	}
 	if _, err := planOver(t, f, reqs...); apistatus.FromGRPC(err).GetReason() != apistatus.RequestEntityTooLarge {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Others that are affected come after what was asked about, for those who may see them.
+func TestPlanTellsOthersThatAreAffected(t *testing.T) {
+	p := &oneStepPlanner{note: "there may be more"}
+	f := start(t, options{planner: p})
+	p.affected = []PlanAffected{{Object: namespace("other", "x"), Plan: Plan{Outside: true, Steps: []PlanStep{{Action: "Change", Description: "change it", Effect: "restart"}}}}}
+	got, err := planOver(t, f, &v1alpha1.PlanRequest{Json: []byte(namespaceJSON("a", "x"))})
+	if err != nil || len(got) != 2 || got[1].GetResult() != "affected" || got[1].GetKey().GetName() != "other" ||
+		len(got[1].GetSteps()) != 1 || len(got[1].GetChanges()) != 0 || len(got[0].GetNotes()) != 1 {
+		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -41,7 +41,22 @@ type Planner interface {
 	// Plan returns for each change the steps from the controller's last observation of the
 	// object to what is desired, as if all of the changes were made together, without asking
 	// Proxmox and without writing anything.
-	Plan(ctx context.Context, changes []PlanChange) ([]Plan, error)
+	Plan(ctx context.Context, changes []PlanChange) (Plans, error)
+}
+
+// Plans are the plans of changes, in their order.
+type Plans struct {
+	Changes []Plan
+	// Affected are objects that are not changed themselves, but for which something is done
+	// because of the changes. Where there are too many to name all of them, Note says so.
+	Affected []PlanAffected
+	Note     string
+}
+
+// PlanAffected is an object that is affected by changes of others.
+type PlanAffected struct {
+	Object resource.Object // as it is stored
+	Plan   Plan
 }
 
 // PlanChange is a change that has not been made.

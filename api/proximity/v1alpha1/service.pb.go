@@ -1078,7 +1078,8 @@ func (x *PlanRequest) GetDelete() bool {
 type PlanResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Key   *ObjectKey             `protobuf:"bytes,1,opt,name=key" json:"key,omitempty"`
-	// Result: created, configured, unchanged or deleted.
+	// Result: created, configured, unchanged or deleted; affected for an object that was not
+	// asked about.
 	Result string `protobuf:"bytes,2,opt,name=result" json:"result,omitempty"`
 	// Changes of fields, in the order of the schema.
 	Changes []*FieldChange `protobuf:"bytes,3,rep,name=changes" json:"changes,omitempty"`

@@ -59,7 +59,8 @@ type ResourceServiceClient interface {
 	ApplySet(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ApplyRequest, ApplySetResponse], error)
 	// Plan tells what applying documents or deleting objects would do, and changes nothing. The
 	// stream carries as much as ApplySet's; the answers, one for each request, come when it is
-	// closed. The documents are taken as one set.
+	// closed. The documents are taken as one set. After them come other objects for which
+	// something would be done because of the changes.
 	Plan(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PlanRequest, PlanResult], error)
 	// Patch changes an object's metadata and spec by a JSON merge patch or a JSON patch.
 	Patch(ctx context.Context, in *PatchRequest, opts ...grpc.CallOption) (*ObjectResponse, error)
@@ -238,7 +239,8 @@ type ResourceServiceServer interface {
 	ApplySet(grpc.ClientStreamingServer[ApplyRequest, ApplySetResponse]) error
 	// Plan tells what applying documents or deleting objects would do, and changes nothing. The
 	// stream carries as much as ApplySet's; the answers, one for each request, come when it is
-	// closed. The documents are taken as one set.
+	// closed. The documents are taken as one set. After them come other objects for which
+	// something would be done because of the changes.
 	Plan(grpc.BidiStreamingServer[PlanRequest, PlanResult]) error
 	// Patch changes an object's metadata and spec by a JSON merge patch or a JSON patch.
 	Patch(context.Context, *PatchRequest) (*ObjectResponse, error)

@@ -36,6 +36,8 @@ type Summary struct {
 	Change    int `json:"change"`
 	Delete    int `json:"delete"`
 	Unchanged int `json:"unchanged"`
+	// Affected objects are others, for which something is done because of the changes.
+	Affected int `json:"affected"`
 	// Steps outside, of all objects.
 	Steps int `json:"steps"`
 	// Blocked objects.
@@ -55,6 +57,8 @@ func Summarize(planned []client.Planned) Summary {
 			s.Change++
 		case "deleted":
 			s.Delete++
+		case "affected":
+			s.Affected++
 		default:
 			s.Unchanged++
 		}
@@ -97,6 +101,9 @@ func (s Summary) String() string {
 		if s.Create+s.Change+s.Unchanged > 0 {
 			text += fmt.Sprintf(", %d to create, %d to change, %d unchanged", s.Create, s.Change, s.Unchanged)
 		}
+	}
+	if s.Affected > 0 {
+		text += fmt.Sprintf(", %d others affected", s.Affected)
 	}
 	if s.Blocked > 0 {
 		text += fmt.Sprintf(", %d blocked", s.Blocked)

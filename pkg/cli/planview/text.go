@@ -15,9 +15,9 @@ const maxValueColumns = 60
 
 // signs and verbs of results.
 var (
-	signs = map[string]string{"created": "+", "configured": "~", "deleted": "-", "unchanged": "="}
-	verbs = map[string]string{"created": "to create", "configured": "to change", "deleted": "to delete", "unchanged": "unchanged"}
-	hues  = map[string]term.Colour{"created": term.Green, "configured": term.Yellow, "deleted": term.Red, "unchanged": term.Faint}
+	signs = map[string]string{"created": "+", "configured": "~", "deleted": "-", "unchanged": "=", "affected": "*"}
+	verbs = map[string]string{"created": "to create", "configured": "to change", "deleted": "to delete", "unchanged": "unchanged", "affected": "affected"}
+	hues  = map[string]term.Colour{"created": term.Green, "configured": term.Yellow, "deleted": term.Red, "unchanged": term.Faint, "affected": term.Yellow}
 	// effectHues: what an effect is painted in; in place is not.
 	effectHues = map[string]term.Colour{"restart": term.Yellow, "recreate": term.Red, "data loss": term.Red}
 )

@@ -18,7 +18,7 @@ func (d *document) plan() {
 	step := properties("action", "text", "by", "if")
 	step["effect"] = object{"type": "string", "enum": []string{"in place", "restart", "recreate", "data loss"}}
 	item := properties("kind", "namespace", "name")
-	item["result"] = object{"type": "string", "enum": []string{"created", "configured", "unchanged", "deleted"}}
+	item["result"] = object{"type": "string", "enum": []string{"created", "configured", "unchanged", "deleted", "affected"}}
 	item["changes"] = object{"type": "array", "items": object{"type": "object", "properties": change}}
 	item["steps"] = object{"type": "array", "items": object{"type": "object", "properties": step},
 		"description": "What would be done outside, in order; by names another object whose controller does it, if what it depends on."}
@@ -36,7 +36,7 @@ func (d *document) plan() {
 		"items":      object{"type": "array", "items": object{"type": "object", "properties": item}},
 	}}
 	d.add(root+"/plan", "post", "planSet", "Tell what applying a set of documents would do, and change nothing",
-		answer("A result per document.", refTo("PlanResultList")),
+		answer("A result per document, then other objects that are affected.", refTo("PlanResultList")),
 		query("fieldManager", "Who would own the fields.", "force", "1: take fields over that other managers set to other values.", "source", "Name of the text in error messages."),
 		body("application/yaml", text, true))
 }
@@ -44,5 +44,5 @@ func (d *document) plan() {
 // planOf adds the plan of an object that is there.
 func (d *document) planOf(k *resource.Kind, item string) {
 	d.add(item+"/plan", "get", "plan"+k.Name, "Tell what there is to do outside for an object, or for its deletion, and change nothing",
-		answer("One result.", refTo("PlanResultList")), query("delete", "1: plan the deletion."))
+		answer("Its result, then other objects that are affected.", refTo("PlanResultList")), query("delete", "1: plan the deletion."))
 }
