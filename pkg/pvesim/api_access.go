@@ -29,6 +29,7 @@ func createTicket(c *call) (result, error) {
 	} else if err := c.node.access.CheckPassword(user, password); err != nil {
 		return result{}, refused
 	}
+	c.node.book.note(c.node.name, user, "successful auth for user '"+user+"'")
 	return result{data: map[string]any{
 		"username":            user,
 		"ticket":              c.node.signer.Ticket(user, now),

@@ -281,6 +281,9 @@ func (n *Node) fromTemplate(t *tasks.Task, cr *creation) error {
 		t.Logf("volume '%s' does not exist", cr.volid)
 		return fmt.Errorf("volume '%s' does not exist", cr.volid)
 	}
+	if err := n.extract(t.Context(), n.templateBytes(cr.template)); err != nil {
+		return err
+	}
 	g := engineGuest(cr.vmid, cr.conf.Values)
 	g.Template, g.SSHKeys = cr.template, cr.sshKeys
 	if err := n.engine.Create(t.Context(), g, t); err != nil {

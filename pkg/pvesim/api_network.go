@@ -10,11 +10,17 @@ import (
 
 	"github.com/proximity-pve/proximity/pkg/pvesim/ifupdown"
 	"github.com/proximity-pve/proximity/pkg/pvesim/pveschema"
-	"github.com/proximity-pve/proximity/pkg/pvesim/tasks"
 )
 
-// bridgeACL is the path on which the use of a plain bridge is granted.
-func bridgeACL(bridge string) string { return "/sdn/zones/localnetwork/" + bridge }
+// bridgeACL is the path on which the use of a bridge is granted: that of its zone, which
+// for a plain bridge is localnetwork.
+func (c *cluster) bridgeACL(bridge string) string {
+	zone := c.sdn.ZoneOf(bridge)
+	if zone == "" {
+		zone = "localnetwork"
+	}
+	return "/sdn/zones/" + zone + "/" + bridge
+}
 
 func listNetwork(c *call) (result, error) {
 	_, pending, _, err := c.node.networkText()
@@ -30,7 +36,7 @@ func listNetwork(c *call) (result, error) {
 		if i.Type == "loopback" || !matchesType(c.params["type"], i.Type) {
 			continue
 		}
-		if i.Type == "bridge" && !c.may(bridgeACL(i.Name), "SDN.Audit", "SDN.Use") {
+		if i.Type == "bridge" && !c.may(c.node.bridgeACL(i.Name), "SDN.Audit", "SDN.Use") {
 			continue
 		}
 		row := interfaceRow(i, slices.Contains(active, i.Name))
@@ -277,12 +283,7 @@ func deleteInterface(c *call) (result, error) {
 // ifreload runs, so a configuration that fails is live nevertheless.
 func reloadNetwork(c *call) (result, error) {
 	n := c.node
-	return c.startTask("srvreload", "networking", func(t *tasks.Task) error {
-		if err := n.commitNetwork(t.Context()); err != nil {
-			return err
-		}
-		return n.ifreload(t.Context(), func(line string) { t.Logf("%s", line) })
-	})
+	return c.startTask("srvreload", "networking", n.reloadTask)
 }
 
 func revertNetwork(c *call) (result, error) {

@@ -13,7 +13,7 @@ import (
 // startTask forks a worker in the caller's name and answers with its UPID. The latency
 // of the configuration is part of the task.
 func (c *call) startTask(typ, id string, fn func(*tasks.Task) error) (result, error) {
-	upid, err := c.node.startTask(typ, id, c.who.id, fn)
+	upid, err := c.node.startTask(typ, id, c.who.id, spoilTask(faultOf(c.ctx), fn))
 	if err != nil {
 		return result{}, err
 	}
@@ -22,7 +22,7 @@ func (c *call) startTask(typ, id string, fn func(*tasks.Task) error) (result, er
 
 func (n *Node) startTask(typ, id, user string, fn func(*tasks.Task) error) (string, error) {
 	u, err := n.tasks.Start(typ, id, user, func(t *tasks.Task) error {
-		if d := n.cfg.TaskLatency[typ]; d > 0 && !sleep(t.Context(), d) {
+		if d := n.cfg.TaskLatency[typ] + n.cfg.Latency.Task[typ]; d > 0 && !sleep(t.Context(), d) {
 			return t.Context().Err()
 		}
 		err := fn(t)

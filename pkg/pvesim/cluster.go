@@ -120,7 +120,7 @@ func (c *cluster) quorate() bool {
 			online++
 		}
 	}
-	return online*2 > len(c.nodes)
+	return online*2 > len(c.nodes) && !c.quorumLost.Load()
 }
 
 // errNoQuorum is what check_cfs_quorum of PVE::Cluster dies with.

@@ -52,6 +52,8 @@ type Config struct {
 	// LockTimeout is how long a guest's configuration lock is waited for; 0 is the real
 	// one's 10 s.
 	LockTimeout time.Duration
+	// Latency is how long requests and tasks take; RealisticLatency is that of a real node.
+	Latency Latency
 	// ExecLatency is what pct exec costs before the command runs (half a second on a real
 	// node).
 	ExecLatency time.Duration

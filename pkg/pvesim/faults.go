@@ -2,16 +2,55 @@ package pvesim
 
 import (
 	"context"
-	"net/http"
+	"path"
 	"strings"
 	"sync"
 	"time"
 )
 
+// Action is what a fault does to a request. "" answers with Status and Text, or drops the
+// connection, or only delays, as the other fields say.
+type Action string
+
+// The actions of faults.
+const (
+	// ActTimeout never answers; the client's patience ends it.
+	ActTimeout Action = "timeout"
+	// ActReset closes the connection without an answer.
+	ActReset Action = "reset"
+	// ActUnauthorized, ActForbidden and ActError answer 401, 403 and 500; Text is the text.
+	ActUnauthorized Action = "unauthorized"
+	ActForbidden    Action = "forbidden"
+	ActError        Action = "error"
+	// ActStatus answers with Status and Text: 595, 596, 599...
+	ActStatus Action = "status"
+	// ActTruncate answers with half of the body, as long as the whole one was announced.
+	ActTruncate Action = "truncate"
+	// ActHTML answers 200 with a page, as a captive portal or a login page in between does.
+	ActHTML Action = "html"
+	// ActDrip answers byte by byte, with Delay between them (100 ms).
+	ActDrip Action = "drip"
+	// ActTaskDies, ActTaskVanishes, ActTaskWarns and ActTaskFails are about the task that the
+	// request starts: its worker is killed and leaves no outcome, its UPID is forgotten, it
+	// ends with a warning (Text), with an error (Text). With After its work is done first.
+	ActTaskDies     Action = "task-dies"
+	ActTaskVanishes Action = "task-vanishes"
+	ActTaskWarns    Action = "task-warns"
+	ActTaskFails    Action = "task-fails"
+	// ActOffline and ActOnline take the network of Node away ("" is the one that was asked)
+	// and give it back; the request is answered by what is left.
+	ActOffline Action = "node-offline"
+	ActOnline  Action = "node-online"
+	// ActQuorumLost and ActQuorumBack make the cluster read-only and writable again.
+	ActQuorumLost Action = "quorum-lost"
+	ActQuorumBack Action = "quorum-back"
+)
+
 // Fault makes one request go wrong.
 type Fault struct {
 	Method string // "" is any
-	// Path is the beginning of the path below /api2/json, "/nodes/pve/lxc".
+	// Path is the beginning of the path below /api2/json, "/nodes/pve/lxc", or with * in it
+	// a pattern of the whole path, in which * is within one element: "/nodes/*/lxc".
 	Path string
 	// Nth is which matching request fails, counted from 1 since the fault was added; 0 is
 	// every one.
@@ -21,12 +60,16 @@ type Fault struct {
 	After bool
 	// Delay passes before anything else.
 	Delay time.Duration
+	// Action is what happens.
+	Action Action
 	// Status and Text are the answer, as 596 or 500 with a lock timeout. Status 0 with Drop
-	// false lets the request through (with its Delay).
+	// false and no Action lets the request through (with its Delay).
 	Status int
 	Text   string
 	// Drop closes the connection without an answer.
 	Drop bool
+	// Node is whom ActOffline and ActOnline are about.
+	Node string
 }
 
 // maxFaults bounds the script.
@@ -76,7 +119,7 @@ func (s *FaultScript) next(method, path string) *Fault {
 	defer s.mu.Unlock()
 	var hit *Fault
 	for _, f := range s.list {
-		if f.Method != "" && f.Method != method || !strings.HasPrefix(path, f.Path) {
+		if f.Method != "" && f.Method != method || !f.matches(path) {
 			continue
 		}
 		f.seen++
@@ -90,22 +133,30 @@ func (s *FaultScript) next(method, path string) *Fault {
 	return hit
 }
 
-// pause waits; false if the client went away.
-func (f *Fault) pause(ctx context.Context) bool {
-	return f == nil || f.Delay <= 0 || sleep(ctx, f.Delay)
+func (f *Fault) matches(p string) bool {
+	if !strings.Contains(f.Path, "*") {
+		return strings.HasPrefix(p, f.Path)
+	}
+	ok, err := path.Match(f.Path, p)
+	return ok && err == nil // a bad pattern matches nothing
 }
 
-// answers reports whether the fault replaces the answer; one that does not only delays.
-func (f *Fault) answers() bool { return f != nil && (f.Drop || f.Status != 0) }
+// pause waits; false if the client went away.
+func (f *Fault) pause(ctx context.Context) bool {
+	return f == nil || f.Delay <= 0 || f.Action == ActDrip || sleep(ctx, f.Delay)
+}
 
-// fault gives the answer that the script demands.
-func (x *exchange) fault(f *Fault) {
-	if !f.Drop {
-		// The pseudo-statuses of a failed proxy hop (595 to 599) come without a body.
-		x.fail(&apiError{code: f.Status, message: f.Text, bare: f.Status >= 590})
-		return
+// answers reports whether the fault replaces the whole answer; one that does not changes
+// how it is sent, a task, or the cluster.
+func (f *Fault) answers() bool {
+	if f == nil {
+		return false
 	}
-	if conn, _, err := http.NewResponseController(x.w).Hijack(); err == nil {
-		_ = conn.Close()
+	switch f.Action {
+	case "":
+		return f.Drop || f.Status != 0
+	case ActTimeout, ActReset, ActUnauthorized, ActForbidden, ActError, ActStatus, ActHTML:
+		return true
 	}
+	return false
 }

@@ -110,7 +110,7 @@ func (c *call) needBridge(bridge string) error {
 	if bridge == "" {
 		return nil
 	}
-	return c.need(bridgeACL(bridge), "SDN.Use")
+	return c.need(c.node.bridgeACL(bridge), "SDN.Use")
 }
 
 // mayChangeFeatures lets everybody with VM.Allocate switch nesting of an unprivileged

@@ -153,6 +153,7 @@ func (n *Node) ifreload(ctx context.Context, report func(string)) error {
 		}
 		bridges = append(bridges, b)
 	}
+	bridges = append(bridges, n.sdnBridges()...)
 	if err := n.engine.ApplyNetwork(ctx, bridges); err != nil {
 		report("error: " + err.Error())
 		failed = true

@@ -37,6 +37,7 @@ type Node struct {
 	conns        connSet
 	vzdumpLock   chan struct{} // one backup job at a time
 	consoles     consoles
+	load         workload
 
 	creds   Credentials
 	cert    tls.Certificate
@@ -48,6 +49,7 @@ func newNode(c *cluster, index int, p Peer) *Node {
 		cluster: c, index: index, name: p.NodeName, engine: p.Engine, templateDir: p.TemplateDir,
 		address: p.UplinkAddress, started: time.Now(), dir: c.cfg.Dir, vzdumpLock: make(chan struct{}, 1),
 	}
+	n.load.init(&c.cfg.Latency)
 	if index > 0 { // the first one is where a node without peers is
 		n.dir = c.path("nodes", p.NodeName)
 	}

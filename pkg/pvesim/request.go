@@ -123,6 +123,11 @@ func (n *Node) invoke(ctx context.Context, who identity, route *route, params ma
 	if errs := route.schema.Check(params); errs != nil {
 		return result{}, paramErrors(errs)
 	}
+	free := c.node.work(ctx, route.schema.Method, route.path)
+	if free == nil {
+		return result{}, ctx.Err()
+	}
+	defer free()
 	return route.handler(c)
 }
 

@@ -37,7 +37,7 @@ func (n *Node) fromBackup(t *tasks.Task, cr *creation) error {
 		return err
 	}
 	saved := guestconf.Parse(text)
-	if err := cr.mayRestore(saved, old.conf); err != nil {
+	if err := cr.mayRestore(n, saved, old.conf); err != nil {
 		return err
 	}
 	if len(cr.disks) == 0 {
@@ -75,14 +75,14 @@ func (n *Node) fromBackup(t *tasks.Task, cr *creation) error {
 
 // mayRestore decides between privileged and unprivileged, and checks the bridges that
 // the backup brings.
-func (cr *creation) mayRestore(saved, old *guestconf.Config) error {
+func (cr *creation) mayRestore(n *Node, saved, old *guestconf.Config) error {
 	for _, key := range slices.Sorted(maps.Keys(saved.Values)) {
 		base, _, _ := pveschema.SplitIndex(key)
 		if _, given := cr.conf.Values[key]; base != "net" || given {
 			continue
 		}
 		if bridge := properties(saved.Values[key], "")["bridge"]; bridge != "" {
-			if err := cr.may(bridgeACL(bridge), "SDN.Use"); err != nil {
+			if err := cr.may(n.bridgeACL(bridge), "SDN.Use"); err != nil {
 				return err
 			}
 		}

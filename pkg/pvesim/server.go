@@ -77,6 +77,11 @@ func (n *Node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		x.fault(fault)
 		return
 	}
+	if fault != nil {
+		n.changeCluster(fault)
+		x.spoiled = fault
+		x.r = r.WithContext(context.WithValue(r.Context(), faultKey{}, fault))
+	}
 	res, err := x.handle()
 	if fault.answers() {
 		x.fault(fault)
@@ -99,6 +104,8 @@ type exchange struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	extjs bool
+	// spoiled is a fault that changes how the answer is sent.
+	spoiled *Fault
 }
 
 // result is what a handler answers with.
@@ -140,6 +147,10 @@ func (x *exchange) write(body map[string]any) {
 	h.Set("Content-Type", jsonContentType)
 	h.Set("Server", serverName)
 	h.Set("Cache-Control", "max-age=0")
+	if f := x.spoiled; f != nil && (f.Action == ActTruncate || f.Action == ActDrip) {
+		x.spoil(f, raw)
+		return
+	}
 	if len(raw) > gzipThreshold && strings.Contains(x.r.Header.Get("Accept-Encoding"), "gzip") {
 		h.Set("Content-Encoding", "gzip")
 		z := gzip.NewWriter(x.w)
@@ -176,6 +187,10 @@ func (x *exchange) fail(e *apiError) {
 
 // raw writes an answer that package http cannot: with a reason phrase of its own.
 func (x *exchange) raw(code int, reason string, body []byte) {
+	if m, ok := x.w.(*memoryWriter); ok {
+		m.raw(code, reason, body)
+		return
+	}
 	// What the client still sends is read first: closing a socket with unread data makes
 	// the kernel reset it, and the client would lose the answer.
 	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(drainBeforeClose))

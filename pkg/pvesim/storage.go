@@ -105,6 +105,16 @@ func (n *Node) templates() []template {
 	return out
 }
 
+// templateBytes is the size of a template's archive, 0 if there is none.
+func (n *Node) templateBytes(name string) int64 {
+	for _, t := range n.templates() {
+		if t.name == name {
+			return t.bytes
+		}
+	}
+	return 0
+}
+
 func (n *Node) hasTemplate(name string) bool {
 	return slices.ContainsFunc(n.templates(), func(t template) bool { return t.name == name })
 }

@@ -99,7 +99,7 @@ func Load() (map[string]*Method, error) {
 
 // perlToGo rewrites what Go's regexp cannot read: (?^:...) is how Perl prints a group
 // with default flags, and Go counts repetitions to 1000 only.
-var perlToGo = strings.NewReplacer("(?^:", "(?:", "{0,4096}", "*")
+var perlToGo = strings.NewReplacer("(?^:", "(?:", "(?^i:", "(?i:", "{0,4096}", "*")
 
 func compile(params map[string]Param) error {
 	for name, p := range params {

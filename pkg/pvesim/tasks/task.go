@@ -3,6 +3,7 @@ package tasks
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -87,6 +88,10 @@ func (t *Task) close(err error) string {
 	}
 	exit, last := "OK", "TASK OK"
 	switch {
+	case errors.Is(err, ErrKilled):
+		_ = t.file.Close()
+		t.file = nil
+		return statusUnexpected
 	case err != nil:
 		exit = strings.Join(strings.Fields(err.Error()), " ")
 		last = "TASK ERROR: " + exit

@@ -31,6 +31,11 @@ var (
 	ErrUnknown = errors.New("no such task")
 	// ErrInterrupted is the outcome of a task that was stopped.
 	ErrInterrupted = errors.New("received interrupt")
+	// ErrKilled is returned by a worker that is to look as if it had been killed: its log has
+	// no outcome.
+	ErrKilled = errors.New("worker was killed")
+	// ErrForgotten is returned by a worker whose task is to be unknown afterwards.
+	ErrForgotten = errors.New("task is forgotten")
 )
 
 // statusUnexpected is the exit status of a task that was killed without a word.
@@ -159,6 +164,10 @@ func (s *Store) finish(t *Task, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.active, t.UPID.String())
+	if errors.Is(err, ErrForgotten) {
+		_ = os.Remove(filepath.Join(s.dir, t.UPID.String())) // what stays is found again at the next start
+		return
+	}
 	s.finished = append(s.finished, Info{UPID: t.UPID, End: time.Now().Unix(), Exit: exit})
 	s.prune()
 }
