@@ -13,6 +13,8 @@
 //   - each of these events has its audit record, and no record is of an event that is not there;
 //   - the file's own check finds nothing.
 //
+// In every third cycle the file is rewritten all the time.
+//
 // A kill does not lose what the kernel holds already; that is what package powertest is
 // for, with the same workload and the same ledger.
 //

@@ -36,6 +36,8 @@ const (
 	// long in the others, so that it reaches back to the recorded state.
 	shortLog = 400
 	longLog  = 50_000
+	// defragEvery is for every third cycle: some kills hit the file while it is replaced.
+	defragEvery = 10 * time.Millisecond
 )
 
 // Report is what a run has done.
@@ -86,6 +88,10 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 		w.LogEvents = longLog
 		if cycle%2 == 1 {
 			w.LogEvents = shortLog
+		}
+		w.DefragEvery = 0
+		if cycle%3 == 2 {
+			w.DefragEvery = defragEvery
 		}
 		life := minLife + time.Duration(rng.Int64N(int64(opts.MaxLife-minLife)))
 		acknowledged := book.Acknowledged

@@ -31,6 +31,8 @@ type Workload struct {
 	Transactions int
 	// Opens is how often that happens, at least once.
 	Opens int
+	// DefragEvery, when set, is how often the file is rewritten meanwhile.
+	DefragEvery time.Duration
 }
 
 func (w Workload) options() bolt.Options {
@@ -124,10 +126,36 @@ func (w Workload) runOnce(s *speaker) error {
 			}
 		})
 	}
+	stop := w.defrag(st)
 	writers.Wait()
+	stopErr := stop()
 	watch.Stop()
 	watcher.Wait()
-	return errors.Join(append(errs, st.Close())...)
+	return errors.Join(append(errs, stopErr, st.Close())...)
+}
+
+// defrag rewrites the file again and again until it is told to stop.
+func (w Workload) defrag(st *bolt.Store) (stop func() error) {
+	if w.DefragEvery == 0 {
+		return func() error { return nil }
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				ended <- nil
+				return
+			case <-time.After(w.DefragEvery):
+			}
+			if _, err := st.Defrag(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
+				ended <- err
+				return
+			}
+		}
+	}()
+	return func() error { cancel(); return <-ended }
 }
 
 // write counts up and tells so only when the store has said yes.
