@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -70,9 +71,17 @@ func openTermproxy(c *call) (result, error) {
 	}}, nil
 }
 
+// tokenConsole reports whether consoles take API tokens: pve-container verifies the ticket
+// by an endpoint for it since 6.1.3, by a login, for which a token is no user, before.
+func (n *Node) tokenConsole() bool {
+	var have [3]int
+	_, _ = fmt.Sscanf(n.cfg.Packages["pve-container"], "%d.%d.%d", &have[0], &have[1], &have[2]) // what is missing is 0
+	return slices.Compare(have[:], []int{6, 1, 3}) >= 0
+}
+
 // ticketPort is the port as far as tickets are bound to it: since pve-container 6.1.3.
 func (n *Node) ticketPort(port string) string {
-	if n.cfg.TokenConsole {
+	if n.tokenConsole() {
 		return port
 	}
 	return ""
@@ -93,7 +102,7 @@ func consoleCommand(vmid int, cmode string) string {
 // termproxyCommand is the line that the task's error quotes.
 func (n *Node) termproxyCommand(p *termproxy, inner string) string {
 	verify := ""
-	if n.cfg.TokenConsole {
+	if n.tokenConsole() {
 		verify = " --vncticket-endpoint"
 	}
 	return fmt.Sprintf("/usr/bin/termproxy %d --path %s --perm VM.Console%s -- /usr/bin/dtach -A /var/run/dtach/vzctlconsole%d -r winch -z %s",
@@ -181,7 +190,7 @@ func (n *Node) identifyClient(in *frames, p *termproxy) (user string, err error)
 	if !ok {
 		return user, access.ErrVNCTicket
 	}
-	if strings.Contains(user, "!") && !n.cfg.TokenConsole {
+	if strings.Contains(user, "!") && !n.tokenConsole() {
 		return user, errors.New("an API token cannot log in")
 	}
 	if user != p.user {

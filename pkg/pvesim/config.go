@@ -44,7 +44,8 @@ type Config struct {
 	// ClockOffset is how far the node's clock is ahead of this machine's.
 	ClockOffset time.Duration
 	// Packages are the installed Debian packages of Proxmox VE with their versions; nil is
-	// what belongs to the simulated version.
+	// what belongs to the simulated version. Consoles of containers take API tokens from
+	// pve-container 6.1.3 on.
 	Packages map[string]string
 
 	// AuthDelay is how long a refused authentication takes; the real one takes 3 s.
@@ -57,9 +58,6 @@ type Config struct {
 	// ExecLatency is what pct exec costs before the command runs (half a second on a real
 	// node).
 	ExecLatency time.Duration
-	// TokenConsole says that consoles of containers take API tokens, as pve-container from
-	// 6.1.3 on does; without it they take users only, as Proxmox VE 9.1.4 did.
-	TokenConsole bool
 	// ResourceLag is how old what /cluster/resources and /nodes tell may be, the cycle of
 	// pvestatd: 10 s on a real node, 0 shows things as they are.
 	ResourceLag time.Duration

@@ -82,7 +82,7 @@ func (x *terminal) wait(want string) {
 }
 
 func TestConsoleOfAGuest(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.TokenConsole = true })
+	r := newRig(t, func(c *Config) { c.Packages = map[string]string{"pve-container": "6.1.3"} })
 	r.create("100", "cmode", "shell")
 	r.done("POST", "/nodes/pve/lxc/100/status/start")
 	x := r.openTerminal("100", "")

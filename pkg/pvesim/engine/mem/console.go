@@ -229,10 +229,14 @@ func (p *Process) interact(ctx context.Context, r *interp.Runner, name string, i
 				fmt.Fprint(p.Stdout, "\x1b[?2004l\r")
 			}
 			for _, stmt := range stmts {
+				rewrite(stmt)
 				run, done := p.tty.foreground(ctx)
 				last = exitCode(r.Run(run, stmt))
 				interrupted := run.Err() != nil
 				done()
+				if r.Exited() && !interrupted && prompt != nil {
+					fmt.Fprintln(p.Stdout, "exit") // as an interactive bash says good-bye
+				}
 				if ctx.Err() != nil || r.Exited() && !interrupted {
 					return last
 				}

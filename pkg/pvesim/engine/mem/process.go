@@ -39,7 +39,8 @@ type Process struct {
 	Stderr io.Writer
 
 	ready func()
-	tty   *tty // of a console, else nil
+	tty   *tty         // of a console, else nil
+	aside *descriptors // of the shell that started it, else nil
 }
 
 // Ready tells the service manager that a daemon serves now; systemctl start of a unit

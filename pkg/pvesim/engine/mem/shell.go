@@ -56,6 +56,7 @@ func Shell(ctx context.Context, p *Process) int {
 		fmt.Fprintln(p.Stderr, err)
 		return exitShellUsage
 	}
+	rewrite(file)
 	return exitCode(r.Run(ctx, file))
 }
 
@@ -128,7 +129,11 @@ func exitCode(err error) int {
 
 // runner makes an interpreter whose world is the guest.
 func (p *Process) runner(params []string) (*interp.Runner, error) {
+	if p.aside == nil {
+		p.aside = &descriptors{}
+	}
 	return interp.New(
+		interp.CallHandler(shellCallHook),
 		interp.Env(expand.ListEnviron(p.Env...)),
 		interp.Params(params...),
 		interp.Dir("/"),
@@ -181,7 +186,11 @@ func (s shellInfo) Sys() any           { return nil }
 // shellExec runs a command of a script.
 func (p *Process) shellExec(ctx context.Context, argv []string) error {
 	hc := interp.HandlerCtx(ctx)
-	child := &Process{Guest: p.Guest, Argv: slices.Clone(argv), Stdin: hc.Stdin, Stdout: hc.Stdout, Stderr: hc.Stderr, tty: p.tty}
+	if argv[0] == keepCommand && len(argv) == 3 {
+		p.keepDescriptor(ctx, argv)
+		return nil
+	}
+	child := &Process{Guest: p.Guest, Argv: slices.Clone(argv), Stdin: hc.Stdin, Stdout: hc.Stdout, Stderr: hc.Stderr, tty: p.tty, aside: p.aside}
 	if f, ok := hc.Stdin.(*os.File); hc.Stdin == nil || ok && f == nil {
 		child.Stdin = bytes.NewReader(nil)
 	}
@@ -215,6 +224,12 @@ func (p *Process) shellOpen(ctx context.Context, name string, flag int, perm os.
 	name = absolute(ctx, name)
 	if name == "/dev/null" {
 		return &shellFile{}, nil
+	}
+	if n, ok := strings.CutPrefix(name, descriptorDir); ok {
+		if w := p.aside.get(n); w != nil {
+			return asideFile{w}, nil
+		}
+		return nil, pathErr("open", name, errors.New("bad file descriptor"))
 	}
 	f := &shellFile{fs: p.Guest.fs, name: name, perm: perm}
 	if flag&(os.O_WRONLY|os.O_RDWR) == 0 {

@@ -26,6 +26,10 @@ func TestShellScripts(t *testing.T) {
 		{script: "base64 -d <<EOF >/tmp/b\naGVsbG8=\nEOF\ncat /tmp/b", want: "hello"},
 		{script: "nope; echo $?", want: "127\n"},
 		{script: "ls /etc/host*", want: "/etc/hostname\n/etc/hosts\n"},
+		{script: "{ { echo out; echo err >&3; } | cat; } 3>&1 | wc -l", want: "2\n"},
+		{script: "exec 3>&1; f() { echo $1 >&3; }; f a >/dev/null; exec 3>&-", want: "a\n"},
+		{script: "umask 077; trap 'echo bye' 0; trap exit 1 2 15; echo hi", want: "hi\nbye\n"},
+		{script: "d=$(mktemp -d /tmp/x-XXXXXX) && cat $d/none 2>/dev/null || echo $(echo $d | wc -c)", want: "14\n"},
 		{script: "if", exit: 2},
 	} {
 		code, out, errOut := sh(t, e, 100, c.stdin, "sh", "-c", c.script)

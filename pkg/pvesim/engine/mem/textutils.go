@@ -3,6 +3,7 @@ package mem
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ var textPrograms = map[string]Program{
 	"sync":   func(context.Context, *Process) int { return 0 },
 	"uname":  unameProgram,
 	"date":   dateProgram,
+	"mktemp": mktempProgram,
 }
 
 // input is the named file or the standard input.
@@ -181,5 +183,27 @@ func dateProgram(_ context.Context, p *Process) int {
 		return 0
 	}
 	fmt.Fprintln(p.Stdout, now.Format(time.UnixDate))
+	return 0
+}
+
+// mktempProgram makes a file, or with -d a directory, from a template that ends in X.
+func mktempProgram(_ context.Context, p *Process) int {
+	opts, names := operands(p.Argv[1:])
+	template := "/tmp/tmp.XXXXXXXXXX"
+	if len(names) > 0 {
+		template = names[0]
+	}
+	stem := strings.TrimRight(template, "X")
+	name := stem + strings.ToUpper(rand.Text())[:min(len(template)-len(stem), 26)]
+	var err error
+	if strings.Contains(opts, "d") {
+		err = p.Guest.fs.Mkdir(name, 0o700)
+	} else {
+		err = p.Guest.fs.WriteFile(name, nil, 0o600)
+	}
+	if err != nil {
+		return p.fail(err)
+	}
+	fmt.Fprintln(p.Stdout, name)
 	return 0
 }
