@@ -11,9 +11,9 @@ const someBackup = "local:backup/vzdump-lxc-200-2026_11_23-09_25_42.tar.zst"
 // moreRequests are the endpoints beyond what a guest's plain life needs.
 var moreRequests = []requestCase{
 	{"PermissionsOn", func(ctx context.Context, c *Client) error {
-		_, err := c.PermissionsOn(ctx, "/vms/100", "a@pve!t")
+		_, err := c.PermissionsOn(ctx, "/vms/100", "a@pve!svc")
 		return err
-	}, "GET", "/access/permissions", "path=%2Fvms%2F100&userid=a%40pve%21t"},
+	}, "GET", "/access/permissions", "path=%2Fvms%2F100&userid=a%40pve%21svc"},
 	{"Users", func(ctx context.Context, c *Client) error { _, err := c.Users(ctx); return err }, "GET", "/access/users", "full=1"},
 	{"UserTokens", func(ctx context.Context, c *Client) error { _, err := c.UserTokens(ctx, "a@pve"); return err }, "GET", "/access/users/a@pve/token", ""},
 	{"ACL", func(ctx context.Context, c *Client) error { _, err := c.ACL(ctx); return err }, "GET", "/access/acl", ""},

@@ -42,6 +42,7 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, io.ErrUnexpectedEOF
 		}
 	}
+	noteRequest(r.method, r.path, r.params)
 	if r.answer == nil {
 		return ok(someUPID), nil
 	}

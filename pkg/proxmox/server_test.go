@@ -11,11 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // seen is one request as the server got it.
 type seen struct {
@@ -53,6 +49,7 @@ func newServerWith(t *testing.T, respond func(n int, w http.ResponseWriter, r *h
 		}
 		s.mu.Lock()
 		n := len(s.seen)
+		noteRequest(r.Method, strings.TrimPrefix(r.URL.Path, "/api2/json"), params)
 		s.seen = append(s.seen, seen{r.Method, strings.TrimPrefix(r.URL.Path, "/api2/json"), params, r.Header, r.ContentLength, r.TransferEncoding})
 		s.mu.Unlock()
 		respond(n, w, r)

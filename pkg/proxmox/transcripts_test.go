@@ -61,7 +61,7 @@ var decoders = []struct {
 	}},
 	{at(`GET /nodes/[^/]+/lxc/\d+/config`), func(ctx context.Context, c *Client) (any, error) { return c.LXCConfig(ctx, "pve", 100) }},
 	{at(`PUT /nodes/[^/]+/lxc/\d+/config`), func(ctx context.Context, c *Client) (any, error) {
-		return nil, c.UpdateLXC(ctx, "pve", 100, LXCUpdate{Delete: []string{"x"}})
+		return nil, c.UpdateLXC(ctx, "pve", 100, LXCUpdate{Delete: []string{"mp0"}})
 	}},
 	{at(`GET /nodes/[^/]+/lxc/\d+/pending`), func(ctx context.Context, c *Client) (any, error) { return c.LXCPending(ctx, "pve", 100) }},
 	{at(`GET /nodes/[^/]+/lxc/\d+/status/current`), func(ctx context.Context, c *Client) (any, error) { return c.LXCStatus(ctx, "pve", 100) }},
@@ -123,15 +123,15 @@ var decoders = []struct {
 	}},
 	{at(`GET /storage`), func(ctx context.Context, c *Client) (any, error) { return c.StorageDefinitions(ctx) }},
 	{at(`POST /nodes/[^/]+/storage/[^/]+/download-url`), func(ctx context.Context, c *Client) (any, error) {
-		return c.DownloadURL(ctx, "pve", "local", Download{})
+		return c.DownloadURL(ctx, "pve", "local", Download{URL: "https://example.org/a.tar.gz", Filename: "a.tar.gz", Content: ContentTemplate})
 	}},
 	{at(`GET /cluster/sdn/zones`), func(ctx context.Context, c *Client) (any, error) { return c.SDNZones(ctx, SDNStaged) }},
 	{at(`POST /cluster/sdn/zones`), func(ctx context.Context, c *Client) (any, error) {
-		return nil, c.CreateSDNZone(ctx, SDNZone{Zone: "prox"})
+		return nil, c.CreateSDNZone(ctx, SDNZone{Zone: "prox", Type: "simple"})
 	}},
 	{at(`GET /cluster/sdn/vnets`), func(ctx context.Context, c *Client) (any, error) { return c.SDNVNets(ctx, SDNPending) }},
 	{at(`POST /cluster/sdn/vnets`), func(ctx context.Context, c *Client) (any, error) {
-		return nil, c.CreateSDNVNet(ctx, SDNVNet{VNet: "proxnet"})
+		return nil, c.CreateSDNVNet(ctx, SDNVNet{VNet: "proxnet", Zone: "prox"})
 	}},
 	{at(`POST /cluster/sdn/vnets/[^/]+/subnets`), func(ctx context.Context, c *Client) (any, error) {
 		return nil, c.CreateSDNSubnet(ctx, SDNSubnet{VNet: "proxnet", CIDR: "10.77.0.0/24"})
@@ -150,7 +150,7 @@ var decoders = []struct {
 	}},
 	{at(`GET /nodes/[^/]+/lxc/\d+/firewall/rules`), func(ctx context.Context, c *Client) (any, error) { return c.GuestRules(ctx, "pve", 100) }},
 	{at(`POST /nodes/[^/]+/lxc/\d+/firewall/rules`), func(ctx context.Context, c *Client) (any, error) {
-		return nil, c.AddGuestRule(ctx, "pve", 100, FirewallRule{})
+		return nil, c.AddGuestRule(ctx, "pve", 100, FirewallRule{Type: "in", Action: FirewallAccept})
 	}},
 	{at(`DELETE /nodes/[^/]+/lxc/\d+/firewall/rules/\d+`), func(ctx context.Context, c *Client) (any, error) {
 		return nil, c.DeleteGuestRule(ctx, "pve", 100, 0, "x")

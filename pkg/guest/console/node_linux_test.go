@@ -20,6 +20,7 @@ import (
 
 	"github.com/proximity-pve/proximity/pkg/guest"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
+	"github.com/proximity-pve/proximity/pkg/pvesim/pveschema"
 )
 
 // node is as much of a Proxmox VE node as consoles need, with shells of this machine for
@@ -104,6 +105,7 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]any{"data": nil, "message": text + "\n"})
 	}
 	who := caller(r)
+	n.check(r)
 	switch path := strings.TrimPrefix(r.URL.Path, "/api2/json"); {
 	case path == "/access/ticket":
 		answer(map[string]any{"ticket": "PVE:proximity@pve:6B040702::x", "CSRFPreventionToken": "c"})
@@ -131,6 +133,24 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(map[string]any{"user": who, "ticket": nodeTicket, "port": nodePort, "upid": "UPID:pve:00001D06:0005A1C8:6B040702:vncproxy:100:" + who + ":"})
 	case strings.HasSuffix(path, "/vncwebsocket"):
 		n.terminal(w, r, who)
+	}
+}
+
+// check holds a request to the schema, where the simulator has it.
+func (n *node) check(r *http.Request) {
+	methods, err := pveschema.Load()
+	if err != nil {
+		n.t.Error(err)
+	}
+	params := r.URL.Query()
+	if r.Method == http.MethodPost || r.Method == http.MethodPut {
+		if err := r.ParseForm(); err != nil {
+			n.t.Error(err)
+		}
+		params = r.Form
+	}
+	if errs, _ := pveschema.CheckRequest(methods, r.Method, strings.TrimPrefix(r.URL.Path, "/api2/json"), params); len(errs) > 0 {
+		n.t.Errorf("%s %s is refused by the schema: %v", r.Method, r.URL.Path, errs)
 	}
 }
 
