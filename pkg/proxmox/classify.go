@@ -2,9 +2,11 @@ package proxmox
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"regexp"
 	"strings"
+	"syscall"
 )
 
 // The proxy (pveproxy) reports failures of the hop to pvedaemon or to another node
@@ -34,6 +36,9 @@ var (
 	quorumText     = regexp.MustCompile(`cluster not ready - no quorum|no quorum!`)
 	permissionText = regexp.MustCompile(`Permission check failed \(([^,()]*), ([A-Za-z.| ]+)\)`)
 	rootOnlyText   = regexp.MustCompile(`only allowed for root@pam|user != root@pam|Only root may use this option`)
+	existsText     = regexp.MustCompile(`^(?:[a-z]+ [a-z ]+ failed: )?(?:[A-Za-z ]+ '[^']+' already (?:exists|defined|used)|storage ID '[^']+' already defined|VM \d+ is already a pool member)|refusing to override existing file`)
+	existsParam    = regexp.MustCompile(`already (?:exists|defined|used)`)
+	sdnGoneText    = regexp.MustCompile(`\b(?:sdn|zone|vnet|subnet)[a-zA-Z ]* '[^']+' does not exist`)
 	unknownParam   = `property is not defined in schema`
 )
 
@@ -48,7 +53,7 @@ func IsNotExist(err error) bool {
 	}
 	switch e.HTTP {
 	case http.StatusInternalServerError:
-		if noConfigText.MatchString(e.Text()) {
+		if noConfigText.MatchString(e.Text()) || strings.Contains(e.Path, "/sdn/") && sdnGoneText.MatchString(e.Text()) {
 			return true
 		}
 		// A create that names a missing storage is not about an absent guest: the path
@@ -95,6 +100,16 @@ func IsVMIDTaken(err error) bool {
 	}
 	e, ok := asAPI(err)
 	return ok && e.HTTP == http.StatusBadRequest && vmidTakenText.MatchString(e.Errors["vmid"])
+}
+
+// IsAlreadyExists reports that what was to be made is there already: a snapshot, pool, pool
+// member, storage, zone, interface, template file or token. A guest is [IsVMIDTaken].
+func IsAlreadyExists(err error) bool {
+	if existsText.MatchString(sentence(err)) {
+		return !IsVMIDTaken(err)
+	}
+	e, ok := asAPI(err)
+	return ok && e.HTTP == http.StatusBadRequest && anyParam(e, existsParam.MatchString) && !IsVMIDTaken(err)
 }
 
 // IsProtected reports that the guest's protection flag forbids the change.
@@ -173,6 +188,14 @@ func IsUnknownOutcome(err error) bool {
 		return true
 	}
 	return e.HTTP == http.StatusInternalServerError && activeLockText.MatchString(e.Text())
+}
+
+// WasCutOff reports that the server took the request and closed the connection without a
+// word. With a ticket, Proxmox VE 9.1 does so where it should refuse: so it may be no
+// accident, and repeating a read may not help. It is an unknown outcome as well.
+func WasCutOff(err error) bool {
+	t := (*TransportError)(nil)
+	return errors.As(err, &t) && t.Sent && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET))
 }
 
 // IsUnavailable reports that the request surely had no effect because the server, or

@@ -38,7 +38,17 @@ var answers = []struct {
 	{"POST /nodes/pve/lxc", 500, "CT 200 already exists on node 'pve'", nil, "VMIDTaken"},
 	{"POST /nodes/pve/lxc", 500, "unable to create CT 300 - CT 300 already exists on node 'pve'", nil, "VMIDTaken"},
 	{"GET /cluster/nextid", 400, "Parameter verification failed.", map[string]string{"vmid": "VM 200 already exists"}, "VMIDTaken Invalid"},
-	{"POST /nodes/pve/network", 400, "Parameter verification failed.", map[string]string{"iface": "interface already exists"}, "Invalid"},
+	{"POST /nodes/pve/network", 400, "Parameter verification failed.", map[string]string{"iface": "interface already exists"}, "Invalid AlreadyExists"},
+	{"POST /access/users/root@pam/token/t1", 400, "Parameter verification failed.", map[string]string{"tokenid": "Token already exists."}, "Invalid AlreadyExists"},
+	{"POST /cluster/firewall/groups", 400, "Parameter verification failed.", map[string]string{"group": "Security group 'proximity' already exists"}, "Invalid AlreadyExists"},
+	{"POST /access/users", 500, "create user failed: user 'proximity@pve' already exists", nil, "AlreadyExists"},
+	{"POST /storage", 500, "create storage failed: storage ID 'guests' already defined", nil, "AlreadyExists"},
+	{"PUT /pools", 500, "update pools failed: VM 202 is already a pool member", nil, "AlreadyExists"},
+	{"POST /pools", 500, "create pool failed: pool 'proximity' already exists", nil, "AlreadyExists"},
+	{"POST /nodes/pve/lxc/100/snapshot", 500, "snapshot name 's1' already used", nil, "AlreadyExists"},
+	{"POST /nodes/pve/storage/local/oci-registry-pull", 500, "refusing to override existing file 'nginx_1.27.tar'", nil, "AlreadyExists"},
+	{"POST /cluster/sdn/zones", 500, "create sdn zone object failed: sdn zone object ID 'prox' already defined", nil, "AlreadyExists"},
+	{"DELETE /cluster/sdn/zones/prox", 500, "delete sdn zone object failed: sdn 'prox' does not exist", nil, "NotExist"},
 	{"PUT /nodes/pve/lxc/200/config", 500, "detected modified configuration - file changed by other user? Try again.", nil, "DigestConflict"},
 	{"PUT /storage/local", 500, "update storage failed: detected modified configuration - file changed by other user? Try again.", nil, "DigestConflict"},
 	{"DELETE /nodes/pve/lxc/200", 500, "can't remove CT 200 - protection mode enabled", nil, "Protected"},
@@ -61,7 +71,7 @@ var classifiers = map[string]func(error) bool{
 	"NotExist": IsNotExist, "Locked": IsLocked, "LockTimeout": IsLockTimeout, "AlreadyRunning": IsAlreadyRunning,
 	"NotRunning": IsNotRunning, "VMIDTaken": IsVMIDTaken, "Protected": IsProtected, "DigestConflict": IsDigestConflict,
 	"NoQuorum": IsNoQuorum, "Forbidden": IsForbidden, "NeedsRoot": NeedsRoot, "Unauthorized": IsUnauthorized,
-	"Invalid": IsInvalid, "UnknownParameter": IsUnknownParameter, "UnknownOutcome": IsUnknownOutcome, "Unavailable": IsUnavailable,
+	"AlreadyExists": IsAlreadyExists, "Invalid": IsInvalid, "UnknownParameter": IsUnknownParameter, "UnknownOutcome": IsUnknownOutcome, "Unavailable": IsUnavailable,
 }
 
 func TestClassifiers(t *testing.T) {

@@ -43,6 +43,8 @@ type misbehaviour struct {
 	respond func(w http.ResponseWriter, r *http.Request)
 	want    class
 	is      func(error) bool // a classifier that must hold, too
+	// slow: it lasts until the caller's deadline, which passes when it has begun.
+	slow bool
 }
 
 func say(status int, text string) func(http.ResponseWriter, *http.Request) {
@@ -55,54 +57,53 @@ func write(body string) func(http.ResponseWriter, *http.Request) {
 
 func isTimeout(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
 
-// The first two end with the caller's deadline, which is over when they have begun.
 var misbehaviours = []misbehaviour{
-	{"times out", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, unknownOutcome, isTimeout},
+	{"times out", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, unknownOutcome, isTimeout, true},
 	{"drips", func(w http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {
 			_, _ = io.WriteString(w, " ")
 			_ = http.NewResponseController(w).Flush()
 			time.Sleep(time.Millisecond)
 		}
-	}, unknownOutcome, isTimeout},
-	{"is reset", func(w http.ResponseWriter, _ *http.Request) { reset(w) }, unknownOutcome, nil},
+	}, unknownOutcome, isTimeout, true},
+	{"is reset", func(w http.ResponseWriter, _ *http.Request) { reset(w) }, unknownOutcome, nil, false},
 	{"is closed", func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, _ := w.(http.Hijacker).Hijack()
 		_ = conn.Close()
-	}, unknownOutcome, nil},
+	}, unknownOutcome, WasCutOff, false},
 	{"is cut short", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "1000")
 		_, _ = io.WriteString(w, `{"data":"UPID:pve`)
 		panic(http.ErrAbortHandler)
-	}, unknownOutcome, nil},
-	{"truncated JSON", write(`{"data":"UPID:pve`), unknownOutcome, nil},
-	{"an empty body", write(""), unknownOutcome, nil},
-	{"HTML", write("<html><body>Bad gateway</body></html>"), unknownOutcome, nil},
-	{"JSON without data", write(`{"success":1}`), unknownOutcome, nil},
-	{"401", say(401, "invalid token value!"), refused, IsUnauthorized},
+	}, unknownOutcome, nil, false},
+	{"truncated JSON", write(`{"data":"UPID:pve`), unknownOutcome, nil, false},
+	{"an empty body", write(""), unknownOutcome, nil, false},
+	{"HTML", write("<html><body>Bad gateway</body></html>"), unknownOutcome, nil, false},
+	{"JSON without data", write(`{"success":1}`), unknownOutcome, nil, false},
+	{"401", say(401, "invalid token value!"), refused, IsUnauthorized, false},
 	{"403", say(403, "Permission check failed (/vms/100, VM.Allocate)"), refused, func(err error) bool {
 		path, privilege := MissingPrivilege(err)
 		return IsForbidden(err) && path == "/vms/100" && privilege == "VM.Allocate"
-	}},
-	{"a config lock", say(500, "can't lock file '/run/lock/lxc/pve-config-100.lock' - got timeout"), refused, IsLockTimeout},
-	{"a storage lock", say(500, "cfs-lock 'storage-local' error: got lock request timeout"), refused, IsLockTimeout},
-	{"the task list's lock", say(500, "can't lock file '/var/log/pve/tasks/.active.lock' - got timeout"), unknownOutcome, nil},
-	{"a backup's lock", say(500, "CT is locked (backup)"), refused, func(err error) bool { return LockName(err) == "backup" }},
-	{"no such guest", say(500, "Configuration file 'nodes/pve/lxc/100.conf' does not exist"), refused, IsNotExist},
-	{"a digest conflict", say(500, "detected modified configuration - file changed by other user? Try again."), refused, IsDigestConflict},
-	{"no quorum", say(500, "cluster not ready - no quorum?"), refused, IsNoQuorum},
-	{"no such node", say(500, "hostname lookup 'pve' failed - failed to get address info for: pve: Name or service not known"), refused, nil},
-	{"no such method", say(501, "Method 'GET /x' not implemented"), refused, nil},
-	{"a bad gateway", say(502, "Bad Gateway"), unknownOutcome, nil},
-	{"503", say(503, "Service Unavailable"), unavailable, nil},
-	{"504", say(504, "Gateway Timeout"), unknownOutcome, nil},
-	{"the node is offline", say(595, "No route to host"), unavailable, nil},
-	{"a hop's timeout", say(596, "Connection timed out"), unknownOutcome, nil},
-	{"a hop's broken body", say(597, "Broken pipe"), unknownOutcome, nil},
-	{"a hop's failure", say(599, "Too many redirections"), unknownOutcome, nil},
+	}, false},
+	{"a config lock", say(500, "can't lock file '/run/lock/lxc/pve-config-100.lock' - got timeout"), refused, IsLockTimeout, false},
+	{"a storage lock", say(500, "cfs-lock 'storage-local' error: got lock request timeout"), refused, IsLockTimeout, false},
+	{"the task list's lock", say(500, "can't lock file '/var/log/pve/tasks/.active.lock' - got timeout"), unknownOutcome, nil, false},
+	{"a backup's lock", say(500, "CT is locked (backup)"), refused, func(err error) bool { return LockName(err) == "backup" }, false},
+	{"no such guest", say(500, "Configuration file 'nodes/pve/lxc/100.conf' does not exist"), refused, IsNotExist, false},
+	{"a digest conflict", say(500, "detected modified configuration - file changed by other user? Try again."), refused, IsDigestConflict, false},
+	{"no quorum", say(500, "cluster not ready - no quorum?"), refused, IsNoQuorum, false},
+	{"no such node", say(500, "hostname lookup 'pve' failed - failed to get address info for: pve: Name or service not known"), refused, nil, false},
+	{"no such method", say(501, "Method 'GET /x' not implemented"), refused, nil, false},
+	{"a bad gateway", say(502, "Bad Gateway"), unknownOutcome, nil, false},
+	{"503", say(503, "Service Unavailable"), unavailable, nil, false},
+	{"504", say(504, "Gateway Timeout"), unknownOutcome, nil, false},
+	{"the node is offline", say(595, "No route to host"), unavailable, nil, false},
+	{"a hop's timeout", say(596, "Connection timed out"), unknownOutcome, nil, false},
+	{"a hop's broken body", say(597, "Broken pipe"), unknownOutcome, nil, false},
+	{"a hop's failure", say(599, "Too many redirections"), unknownOutcome, nil, false},
 	{"a redirect", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/elsewhere", http.StatusPermanentRedirect)
-	}, refused, nil},
+	}, refused, nil, false},
 }
 
 // troubled is a server that answers every request as told at the moment, counts what it
@@ -178,7 +179,7 @@ func meet(t *testing.T, s *troubled, c *Client, tc requestCase, m misbehaviour) 
 	ctx := deadline{Context: t.Context(), over: make(chan struct{})}
 	var once sync.Once
 	s.set(func(w http.ResponseWriter, r *http.Request) {
-		if m.want == unknownOutcome && m.is != nil {
+		if m.slow {
 			once.Do(func() { close(ctx.over) })
 		}
 		m.respond(w, r)

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// Int is a whole number as Proxmox VE sends it: 1, "1" or 1.0. null and "" are 0.
+// Int is a whole number as Proxmox VE sends it: 1, "1" or 1.0. null and "" are 0. A
+// fraction is cut off: averages have some, and one of them must not hide a whole list.
 type Int int64
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -33,7 +34,7 @@ func (n *Int) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	f, err := strconv.ParseFloat(s, 64)
-	if err != nil || f != math.Trunc(f) || math.Abs(f) >= 1<<63 {
+	if err != nil || math.IsNaN(f) || math.Abs(f) >= 1<<63 {
 		return fmt.Errorf("not a whole number: %.40q", s)
 	}
 	*n = Int(f)
