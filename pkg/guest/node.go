@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Mode is which program of the node enters a guest.
@@ -35,6 +36,8 @@ type NodeExec interface {
 type OnNode struct {
 	exec NodeExec
 	mode Mode
+	// oldPct says of nodes whether their pct lacks --keep-env, as before Proxmox VE 8.2.
+	oldPct sync.Map
 	// interfaces and lock are paths; tests use others.
 	interfaces, lock string
 }
@@ -64,18 +67,47 @@ func (o *OnNode) Close() error {
 
 // Run implements [Runner].
 func (o *OnNode) Run(ctx context.Context, t Target, c Command) (Result, error) {
-	argv, err := nodeArgv(o.mode, t.VMID, c)
-	if err != nil {
+	if err := CheckCommand(c); err != nil {
 		return Result{}, fmt.Errorf("run in guest %s: %w", t, err)
+	}
+	res, err := o.run(ctx, t, c)
+	if err != nil {
+		return Result{}, fmt.Errorf("run %s in guest %s: %w", c.Argv[0], t, err)
+	}
+	return res, nil
+}
+
+// run enters the guest, in the older way where the node's pct refuses the newer one: then
+// nothing has run. An input cannot be given twice, so what pct knows is found out before.
+func (o *OnNode) run(ctx context.Context, t Target, c Command) (Result, error) {
+	old, known := o.oldPct.Load(t.Node)
+	if o.mode == ModePct && !known && c.Stdin != nil {
+		if _, err := o.run(ctx, t, Command{Argv: []string{"true"}}); err != nil {
+			return Result{}, err
+		}
+		old, known = o.oldPct.Load(t.Node)
+	}
+	res, err := o.once(ctx, t, c, old == true)
+	switch {
+	case errors.Is(err, errOldPct) && !known:
+		o.oldPct.Store(t.Node, true)
+		return o.once(ctx, t, c, true)
+	case err == nil && !known:
+		o.oldPct.Store(t.Node, false)
+	}
+	return res, err
+}
+
+func (o *OnNode) once(ctx context.Context, t Target, c Command, old bool) (Result, error) {
+	argv, err := nodeArgv(o.mode, t.VMID, c, old)
+	if err != nil {
+		return Result{}, err
 	}
 	res, err := o.exec.Exec(ctx, t.Node, argv, c.Stdin, c.MaxOutput)
 	if err == nil {
 		err = entryError(o.mode, res)
 	}
-	if err != nil {
-		return Result{}, fmt.Errorf("run %s in guest %s: %w", c.Argv[0], t, err)
-	}
-	return res, nil
+	return res, err
 }
 
 var (
@@ -85,13 +117,11 @@ var (
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// nodeArgv is the command that enters the guest and runs c there.
-func nodeArgv(mode Mode, vmid int, c Command) ([]string, error) {
+// nodeArgv is the command that enters the guest and runs c there. old is for a pct without
+// --keep-env: it hands its caller's environment on, and env in the guest clears it.
+func nodeArgv(mode Mode, vmid int, c Command, old bool) ([]string, error) {
 	if vmid < 100 {
 		return nil, fmt.Errorf("%d is not a VMID", vmid)
-	}
-	if err := CheckCommand(c); err != nil {
-		return nil, err
 	}
 	names := make([]string, 0, len(c.Env))
 	for name := range c.Env {
@@ -110,8 +140,12 @@ func nodeArgv(mode Mode, vmid int, c Command) ([]string, error) {
 	// pct keeps its caller's environment unless told otherwise, and cannot set any: env in
 	// the guest does. The -- keeps pct from reading the command's options as its own.
 	argv := []string{"pct", "exec", id, "--keep-env", "0", "--"}
-	if len(names) > 0 {
+	if old {
+		argv = append([]string{"pct", "exec", id, "--", "env", "-i"}, attachEnvironment...)
+	} else if len(names) > 0 {
 		argv = append(argv, "env")
+	}
+	if len(names) > 0 {
 		for _, name := range names {
 			argv = append(argv, name+"="+c.Env[name])
 		}
@@ -151,6 +185,12 @@ var (
 	attachNotRunning = regexp.MustCompile(`(?m)^lxc-attach: .*(?:Failed to get init pid|Connection refused)`)
 )
 
+// errOldPct asks for the older form.
+var errOldPct = errors.New("pct on the node is too old: it lacks exec --keep-env (Proxmox VE 8.2)")
+
+// attachEnvironment is what lxc-attach gives with a cleared environment (lxc, attach.c).
+var attachEnvironment = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "container=lxc"}
+
 const (
 	pctFailed    = 255
 	attachFailed = 1
@@ -166,7 +206,7 @@ func entryError(mode Mode, res Result) error {
 	case mode == ModePct && res.ExitCode == pctFailed && pctNoGuest.Match(res.Stderr):
 		return ErrNoGuest
 	case mode == ModePct && res.ExitCode == pctFailed && pctOldOption.Match(res.Stderr):
-		return errors.New("pct on the node is too old: it lacks exec --keep-env (Proxmox VE 8.2)")
+		return errOldPct
 	}
 	return nil
 }

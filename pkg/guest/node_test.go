@@ -186,3 +186,30 @@ func TestArgumentsAreNeverInterpreted(t *testing.T) {
 		}
 	})
 }
+
+// Before Proxmox VE 8.2 pct knows no --keep-env: then the environment is cleared in the
+// guest. The first run on such a node costs more.
+func TestOldPct(t *testing.T) {
+	o := newOnNode(t, guest.ModePct)
+	bin, _, _ := strings.Cut(os.Getenv("PATH"), ":")
+	calls := filepath.Join(t.TempDir(), "calls")
+	old := `#!/bin/sh
+echo "$*" >>` + calls + `
+[ "$1 $3" = "exec --" ] || { echo "Unknown option: keep-env" >&2; echo "400 unable to parse option" >&2; exit 255; }
+shift 3
+SECRET=x exec "$@"
+`
+	if err := os.WriteFile(filepath.Join(bin, "pct"), []byte(old), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		res, err := o.Run(t.Context(), target, guest.Command{Argv: []string{"sh", "-c", "cat; echo $SECRET$A; exit 4"}, Env: map[string]string{"A": "a b"}, Stdin: strings.NewReader("in ")})
+		if err != nil || res.ExitCode != 4 || string(res.Stdout) != "in a b\n" {
+			t.Fatalf("%+v %v", res, err)
+		}
+	}
+	made, _ := os.ReadFile(calls)
+	if n := strings.Count(string(made), "\n"); n != 4 {
+		t.Errorf("%d calls of pct, want 4: one refused, one to look, two runs:\n%s", n, made)
+	}
+}
