@@ -16,10 +16,13 @@
 //
 // Reasons: ApplianceNotFound, ApplianceNotChosen, ApplianceNotReady, AddressesExhausted,
 // AddressOutsideSubnet, AddressTaken, VMIDsExhausted, VMIDTaken, VMIDIsCopy, UIDElsewhere,
-// DiskCannotShrink, Reserved, Present, Missing, Created, Running, Starting, Stopping, Stopped, NotRunning, Locked,
+// DiskCannotShrink, TemplateMissing, NoTemplateStorage, Fetching, Reserved, Present, Missing, Created, Running, Starting, Stopping, Stopped, NotRunning, Locked,
 // Protected, NodeOffline, Addressed,
 // NoAddress, WrongAddress, Served, NotServed, Provisioned, Installing, ProvisionFailed,
 // NotRequested, NotReady, Healthy, NoCheck, Unhealthy, GuestUnreachable.
+//
+// Steps (plan.go): those of the guest (package lxc), ServeNames and DropNames, which the
+// appliance takes, and Provision.
 //
 // The guest is started only when the appliance serves DHCP and DNS. Provisioning runs
 // again when packages, files, environment or commands change; a crash between the last

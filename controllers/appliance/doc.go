@@ -14,10 +14,12 @@
 // DNSReady (DHCP and DNS), ProxyReady, NATReady.
 //
 // Reasons: BridgeNotFound, BridgeNotReady, AddressOutsideSubnet, RangeOutsideSubnet, VMIDTaken,
-// VMIDIsCopy, UIDElsewhere, DiskCannotShrink, Reserved, Present, Missing, Created, Running, Starting, Stopping,
+// VMIDIsCopy, UIDElsewhere, DiskCannotShrink, TemplateMissing, NoTemplateStorage, Fetching, Reserved, Present, Missing, Created, Running, Starting, Stopping,
 // Locked, Protected, NodeOffline,
 // NotRunning, Installed, Installing, InstallFailed, Addressed, NoUplinkAddress, NoLANAddress,
 // Applied, ApplyFailed, RenderFailed, Serving, NotServing, Disabled, InUse, GuestUnreachable.
+//
+// Steps (plan.go): those of the guest (package lxc), InstallPackages and Configure.
 //
 // One call into the guest per probe period observes everything; a second one changes it
 // when something differs. What was seen is published on the live.Board for the controllers

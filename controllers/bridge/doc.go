@@ -15,6 +15,8 @@
 // Reasons: InterfaceTaken, HostAccessMissing, ForeignPendingChanges, Written, NotWritten,
 // Active, NotActive, InUse, GuestsAttached, NodeOffline, ReloadFailed.
 //
+// Steps (plan.go), on each node: Write, Remove, Reload.
+//
 // The staging area of a node's network configuration is shared with every administrator:
 // when somebody else's changes are pending nothing is written, because applying ours would
 // apply theirs too.

@@ -4,6 +4,8 @@
 // renders all accepted Vhosts into one configuration and publishes what is live on the
 // live.Board, where this controller reads whether the Vhost is part of it.
 //
+// Steps (plan.go), all taken by the appliance: ServeVhost, ChangeVhost, WithdrawVhost.
+//
 // Finalizer: proximity/vhost. Deletion ends when the appliance no longer serves the name.
 //
 // Conditions, in order: Accepted (no older Vhost has one of the host names), ResolvedRefs

@@ -30,6 +30,16 @@
 // it declared in Watches do, by a mapping to its own keys. Every key is looked at again
 // after Resync, which is how drift of the outside world is noticed.
 //
+// # Plans
+//
+// A kind whose objects stand for something outside declares Options.Plan: the very steps
+// that its Reconcile would take, by the same pure function, from what Reconcile saw last
+// (Session.Remember: in memory, bounded by MaxObservations, of this daemon's life only).
+// Manager.Plan asks it for changes that have not been made, against the store as if they had
+// been, and for other objects that watch what is changed. It asks nothing outside and writes
+// nothing. Each step that is taken is logged as it was planned (LogStep), which a test
+// compares.
+//
 // # Garbage collection
 //
 // Next to the controllers runs a Collector, which deletes objects of any kind whose owners

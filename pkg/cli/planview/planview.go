@@ -114,8 +114,13 @@ func (s Summary) String() string {
 	return text + "; worst effect: " + s.WorstEffect
 }
 
+// Painter colours a text where colours are wanted; a *term.Terminal is one.
+type Painter interface {
+	Paint(c term.Colour, text string) string
+}
+
 // Write writes a plan in one of Formats.
-func Write(w io.Writer, t *term.Terminal, format string, planned []client.Planned) error {
+func Write(w io.Writer, t Painter, format string, planned []client.Planned) error {
 	switch format {
 	case JSON:
 		data, err := encode(planned)

@@ -22,7 +22,7 @@ var (
 	effectHues = map[string]term.Colour{"restart": term.Yellow, "recreate": term.Red, "data loss": term.Red}
 )
 
-func writeText(w io.Writer, t *term.Terminal, planned []client.Planned) error {
+func writeText(w io.Writer, t Painter, planned []client.Planned) error {
 	out := bufio.NewWriter(w)
 	for _, p := range planned {
 		head := fmt.Sprintf("%s %s: %s", or(signs[p.Result], "?"), name(p), or(verbs[p.Result], term.Clean(p.Result)))
@@ -73,7 +73,7 @@ func name(p client.Planned) string {
 	return term.Clean(p.Key.Short() + " in " + p.Key.Namespace)
 }
 
-func changeLine(t *term.Terminal, c client.FieldChange) string {
+func changeLine(t Painter, c client.FieldChange) string {
 	path := term.Clean(c.Path)
 	before, after := shorten(c.Old), shorten(c.New)
 	switch {
@@ -88,7 +88,7 @@ func changeLine(t *term.Terminal, c client.FieldChange) string {
 func shorten(json string) string { return term.Cut(term.Clean(json), maxValueColumns) }
 
 // stepLine names who takes a step when it is another object, what it depends on, and its effect.
-func stepLine(t *term.Terminal, s client.PlanStep) string {
+func stepLine(t Painter, s client.PlanStep) string {
 	text := term.Clean(stepText(s))
 	effect := "[" + term.Clean(s.Effect) + "]"
 	if hue, marked := effectHues[s.Effect]; marked {
