@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 
@@ -139,6 +140,12 @@ func operationsChange(patch []byte) (func([]byte) ([]byte, error), error) {
 	}
 	if n := len(operations); n > MaxPatchOperations {
 		return nil, badPatch("it has %d operations, allowed are %d", n, MaxPatchOperations)
+	}
+	for i, op := range operations {
+		// RFC 6902 demands it, and the library takes it for granted.
+		if _, has := op["value"]; !has && slices.Contains([]string{"add", "replace", "test"}, op.Kind()) {
+			return nil, badPatch("operation %d (%s) has no value", i, op.Kind())
+		}
 	}
 	options := jsonpatch.NewApplyOptions()
 	options.SupportNegativeIndices = false // not in the RFC
