@@ -68,6 +68,13 @@ func (c *Client) Watch(ctx context.Context, opts WatchOptions) (*Watch, error) {
 	return &Watch{client: c, ctx: ctx, stream: stream}, nil
 }
 
+// Stands waits until the daemon has taken the watch: it sees every change from then on. The
+// error of one that was refused comes from Next.
+func (w *Watch) Stands() bool {
+	header, err := w.stream.Header()
+	return err == nil && header != nil
+}
+
 // Next waits for the next event. It never returns io.EOF: a daemon that ends a watch
 // without an error is unavailable.
 func (w *Watch) Next() (Event, error) {

@@ -34,6 +34,9 @@ const Version = "v0.0.0-test"
 // Server is a server that can be stopped and started. Its methods are safe for concurrent
 // use.
 type Server struct {
+	// Applier makes the way into the store; nil: the daemon's own. Set it before Start.
+	Applier func(store.Store, *resource.Registry) server.Applier
+
 	dir   string
 	reg   *resource.Registry
 	certs *auth.Certificates
@@ -74,7 +77,11 @@ func (s *Server) Start() error {
 	if s.cancel != nil {
 		return errors.New("the server runs already")
 	}
-	applier := apply.New(s.store, s.reg)
+	admission := apply.New(s.store, s.reg)
+	applier := server.Applier(admission)
+	if s.Applier != nil {
+		applier = s.Applier(s.store, s.reg)
+	}
 	srv, err := server.New(server.Config{
 		Store: s.store, Applier: applier, Registry: s.reg, Auth: auth.NewTokenAuthenticator(s.token),
 		TLS: s.certs.TLS, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
@@ -84,7 +91,7 @@ func (s *Server) Start() error {
 		return err
 	}
 	if _, has := s.reg.Get("Namespace"); has {
-		if err := applier.EnsureNamespaces(context.Background()); err != nil {
+		if err := admission.EnsureNamespaces(context.Background()); err != nil {
 			return err
 		}
 	}
