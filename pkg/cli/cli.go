@@ -43,10 +43,11 @@ type globalFlags struct {
 // Main runs the command that args (without the program's name) say and returns its exit
 // code. Its context's end interrupts the command.
 func Main(ctx context.Context, std IO, args []string) int {
-	return run(ctx, std, kinds.Registry(), args)
+	return Run(ctx, std, kinds.Registry(), args)
 }
 
-func run(ctx context.Context, std IO, reg *resource.Registry, args []string) int {
+// Run is Main with other kinds than the platform's own.
+func Run(ctx context.Context, std IO, reg *resource.Registry, args []string) int {
 	if std.Stopped == nil {
 		std.Stopped = noStopped{}
 	}

@@ -27,7 +27,7 @@ func TestHelp(t *testing.T) {
 		seen[name] = true
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			if code := run(context.Background(), IO{Out: &out, Err: &out, Getenv: getenv}, kinds.Registry(), args); code != ExitDone {
+			if code := Run(context.Background(), IO{Out: &out, Err: &out, Getenv: getenv}, kinds.Registry(), args); code != ExitDone {
 				t.Errorf("exit code %d", code)
 			}
 			golden(t, filepath.Join("help", name), out.Bytes())

@@ -35,7 +35,7 @@ func begin(t *testing.T, d *daemon, errors bool, args ...string) *session {
 		std.Out, std.Err = &s.other, w
 	}
 	go func() {
-		s.code <- run(ctx, std, kinds.Registry(), append(args, "--endpoint-file", d.endpointFile()))
+		s.code <- Run(ctx, std, kinds.Registry(), append(args, "--endpoint-file", d.endpointFile()))
 		w.Close()
 	}()
 	t.Cleanup(func() {
@@ -84,7 +84,7 @@ func (d *daemon) must(t *testing.T, args ...string) string {
 	t.Helper()
 	var out, errs bytes.Buffer
 	std := IO{In: strings.NewReader(""), Out: &out, Err: &errs, Getenv: func(string) string { return "" }}
-	if code := run(context.Background(), std, kinds.Registry(), append(args, "--endpoint-file", d.endpointFile())); code != 0 {
+	if code := Run(context.Background(), std, kinds.Registry(), append(args, "--endpoint-file", d.endpointFile())); code != 0 {
 		t.Fatalf("%v: exit code %d: %s", args, code, errs.String())
 	}
 	return out.String()

@@ -15,10 +15,16 @@ import (
 )
 
 // CheckRules returns the field errors by the buf.validate annotations of the proto. A field
-// that is not set breaks no rule but `required`.
+// that is not set breaks no rule but `required`; a spec that is not there is an empty one.
 func (k *Kind) CheckRules(obj Object) FieldErrors {
 	var errs FieldErrors
-	for _, v := range k.rules.run(nil, obj.ProtoReflect(), "") {
+	broken := k.rules.run(nil, obj.ProtoReflect(), "")
+	if spec := k.Descriptor().Fields().ByName("spec"); spec != nil && !obj.ProtoReflect().Has(spec) {
+		empty := k.New()
+		empty.ProtoReflect().Mutable(spec)
+		broken = append(broken, k.rules.run(nil, empty.ProtoReflect(), "")...)
+	}
+	for _, v := range broken {
 		errs = append(errs, v.fieldError())
 	}
 	return errs

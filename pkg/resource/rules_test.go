@@ -187,6 +187,16 @@ func TestRuleErrors(t *testing.T) {
 	}
 }
 
+// TestNoSpec: what a spec must have is missing too when there is none at all.
+func TestNoSpec(t *testing.T) {
+	k, _ := kindtest.Registry().Get("Gadget")
+	g := kindtest.New("a")
+	g.Spec = nil
+	if got := k.Check(g).Error(); got != "spec.color: missing; allowed is red, green or blue" {
+		t.Errorf("got %s", got)
+	}
+}
+
 // TestRuleText is what `proxctl explain` and the OpenAPI document say.
 func TestRuleText(t *testing.T) {
 	k, _ := kindtest.Registry().Get("Gadget")

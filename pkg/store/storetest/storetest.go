@@ -79,8 +79,11 @@ const MinCases = 120
 // their names. Reasons are printed and counted. One that excepts nothing is an error, and so
 // are fewer cases than MinCases.
 func RunExcept(t *testing.T, open Opener, except map[string]string) {
-	ran, left := 0, map[string]int{}
+	ran, seen, all, left := 0, 0, 0, map[string]int{}
 	defer func() {
+		if seen < all {
+			return // the command line asked for some cases only
+		}
 		for name, why := range except {
 			if t.Logf("%d cases %q are not for this backend: %s", left[name], name, why); left[name] == 0 {
 				t.Errorf("no case begins with %q", name)
@@ -93,8 +96,10 @@ func RunExcept(t *testing.T, open Opener, except map[string]string) {
 	for _, cases := range [][]testCase{
 		createCases, updateCases, statusCases, deleteCases, txCases, readCases, pageCases, watchCases, lifeCases, restartCases, auditCases,
 	} {
+		all += len(cases)
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {
+				seen++
 				for name, why := range except {
 					if strings.HasPrefix(c.name, name) {
 						left[name]++
