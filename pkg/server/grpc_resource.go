@@ -129,7 +129,7 @@ func (s *resourceService) Watch(req *v1alpha1.WatchRequest, stream grpc.ServerSt
 }
 
 func (s *resourceService) sendEvent(stream grpc.ServerStreamingServer[v1alpha1.WatchEvent], ev store.Event) error {
-	packed, err := pack(ev.Object)
+	packed, err := packEvent(ev)
 	if err != nil {
 		return err
 	}

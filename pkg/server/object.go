@@ -9,6 +9,7 @@ import (
 
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/server/apistatus"
+	"github.com/proximity-pve/proximity/pkg/store"
 )
 
 // pack wraps an object as gRPC carries it. A nil object stays nil.
@@ -22,6 +23,18 @@ func pack(obj resource.Object) (*anypb.Any, error) {
 	}
 	return packed, nil
 }
+
+// packEvent is pack for an event: the bytes are those that the store has encoded, for all
+// watchers the same.
+func packEvent(ev store.Event) (*anypb.Any, error) {
+	if ev.Object == nil || ev.Encoded == nil {
+		return pack(ev.Object)
+	}
+	return &anypb.Any{TypeUrl: typePrefix + string(ev.Object.ProtoReflect().Descriptor().FullName()), Value: ev.Encoded}, nil
+}
+
+// typePrefix is what anypb.New puts before the name of a message.
+const typePrefix = "type.googleapis.com/"
 
 // unpack returns the object in an Any. Only registered kinds are decoded, never any
 // message that happens to be linked into the program. Like the JSON codec it is strict:

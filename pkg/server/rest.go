@@ -23,6 +23,7 @@ type rest struct {
 	openapi []byte
 	fixed   map[string]*route
 	kinds   kindRoutes
+	json    jsonOnce
 }
 
 // ServeHTTP is what every request goes through: id, authentication, route, method, slot,

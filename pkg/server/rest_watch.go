@@ -27,7 +27,7 @@ func (s *rest) watch(w http.ResponseWriter, r *http.Request, c call) error {
 	if err != nil {
 		return err
 	}
-	out := &eventWriter{w: w, rc: http.NewResponseController(w), kind: c.kind, bookmarks: isTrue(r, "allowWatchBookmarks")}
+	out := &eventWriter{w: w, rc: http.NewResponseController(w), kind: c.kind, json: &s.json, bookmarks: isTrue(r, "allowWatchBookmarks")}
 	out.sse = wantsEvents(r)
 	events, err := s.core.watch(r.Context(), c.kind.Name, sel, watchFrom(r))
 	if err != nil {
@@ -117,6 +117,7 @@ type eventWriter struct {
 	w         http.ResponseWriter
 	rc        *http.ResponseController
 	kind      *resource.Kind
+	json      *jsonOnce
 	sse       bool
 	bookmarks bool
 	dirty     bool // written and not flushed
@@ -143,7 +144,7 @@ func (o *eventWriter) event(ev store.Event) error {
 		object = fmt.Appendf(nil, `{"apiVersion":%q,"kind":%q,"metadata":{"resourceVersion":"%d"}}`, resource.APIVersion, o.kind.Name, ev.Revision)
 	} else {
 		var err error
-		if object, err = resource.EncodeJSON(ev.Object); err != nil {
+		if object, err = o.json.encode(ev.Object); err != nil {
 			return err
 		}
 	}
