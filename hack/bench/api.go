@@ -19,6 +19,9 @@ func apiFigures(b *bench) []figure {
 	many := fmt.Sprint(b.objects)
 	return []figure{
 		{"api/apply-1", "ms", ratioAtMost(2), a.applyOne},
+		{"api/apply-64", "objects/s", ratioAtLeast(0.55), a.applyMany},
+		{"api/apply-64-p99", "ms", valueAtMost(25), a.applyManyP99},
+		{"api/apply-bulk", "objects/s", ratioAtLeast(0.5), a.bulk},
 		{"api/list-grpc-" + many, "ms", ratioAtMost(3.5), a.listGRPC},
 		{"api/list-rest-" + many, "ms", ratioAtMost(2), a.listREST},
 	}
@@ -26,7 +29,8 @@ func apiFigures(b *bench) []figure {
 
 type apiArea struct {
 	*bench
-	api shared[*api]
+	api  shared[*api]
+	many shared[*manyApplies]
 }
 
 // applyOne is the median time of one client that applies one changed App after the other;
@@ -56,14 +60,11 @@ func (a *apiArea) applyOne(ctx context.Context) (measured, error) {
 func (a *api) applyChanged(ctx context.Context, i, version int) error {
 	app := madeUpApp(i, version)
 	app.Status, app.Metadata.Finalizers = nil, nil // what a person's document has not got
-	results, err := a.client.ApplySet(ctx, []resource.Document{{Object: app, Source: "bench"}}, client.ApplyOptions{Manager: "bench"})
-	if err != nil {
-		return err
+	result, err := a.client.Apply(ctx, resource.Document{Object: app, Source: "bench"}, client.ApplyOptions{Manager: "bench"})
+	if err == nil && result.Outcome != "configured" {
+		err = fmt.Errorf("apply of a changed App: %q, want configured", result.Outcome)
 	}
-	if results[0].Outcome != "configured" {
-		return fmt.Errorf("apply of a changed App: %q, want configured", results[0].Outcome)
-	}
-	return nil
+	return err
 }
 
 // listGRPC is the time until a client has the answer in memory, its objects still encoded.
@@ -111,9 +112,13 @@ func (a *apiArea) list(ctx context.Context, list func() error, against string, e
 	if err != nil {
 		return measured{}, err
 	}
+	all, err := api.client.List(ctx, "App", client.ListOptions{}) // as they are by now
+	if err != nil {
+		return measured{}, err
+	}
 	encodeAll := func() error {
-		for _, app := range api.apps {
-			if _, err := encode(app); err != nil {
+		for _, app := range all.Items {
+			if _, err := encode(app.(*v1alpha1.App)); err != nil {
 				return err
 			}
 		}

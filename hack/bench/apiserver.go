@@ -13,9 +13,6 @@ import (
 	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/auth"
@@ -27,12 +24,13 @@ import (
 // api is a server in this process, and its clients.
 type api struct {
 	raw    *rawDatabase
-	apps   []*v1alpha1.App
 	client *client.Client
 	rpc    v1alpha1.ResourceServiceClient
-	web    *http.Client
-	rest   string
-	token  string
+	// bare and echo are connections to the server and to an echo.
+	bare, echo [applyConns]v1alpha1.ResourceServiceClient
+	web        *http.Client
+	rest       string
+	token      string
 }
 
 func (a *apiArea) open() (*api, error) {
@@ -45,7 +43,6 @@ func (a *apiArea) open() (*api, error) {
 		return nil, fmt.Errorf("yardstick: %w", err)
 	}
 	a.atEnd(out.raw.db.Close)
-	out.apps = madeUpApps(a.objects)
 	if out.token, err = auth.EnsureToken(filepath.Join(dir, "token")); err != nil {
 		return nil, err
 	}
@@ -57,7 +54,7 @@ func (a *apiArea) open() (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	return out, a.connect(out, grpcAddr, certs.CAFile)
+	return out, a.connect(out, grpcAddr, certs)
 }
 
 // serve runs the server until the area's end.
@@ -96,25 +93,30 @@ func (a *apiArea) serve(dir string, out *api, certs *auth.Certificates) (grpcAdd
 }
 
 // connect makes the clients: the product's own, and bare ones that decode no object.
-func (a *apiArea) connect(out *api, grpcAddr, caFile string) error {
-	pem, err := os.ReadFile(caFile)
+func (a *apiArea) connect(out *api, grpcAddr string, certs *auth.Certificates) error {
+	pem, err := os.ReadFile(certs.CAFile)
 	if err != nil {
 		return err
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
-	out.client, err = client.New(client.Config{Address: grpcAddr, CAFile: caFile, Token: out.token, Registry: kinds.Registry(), UserAgent: "bench"})
+	out.client, err = client.New(client.Config{Address: grpcAddr, CAFile: certs.CAFile, Token: out.token, Registry: kinds.Registry(), UserAgent: "bench"})
 	if err != nil {
 		return err
 	}
 	a.atEnd(out.client.Close)
-	conn, err := grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots})),
-		grpc.WithPerRPCCredentials(bearer(out.token)), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(server.MaxSendBytes)))
-	if err != nil {
-		return err
+	for i := range applyConns {
+		conn, err := dialBare(grpcAddr, roots, out.token)
+		if err != nil {
+			return err
+		}
+		a.atEnd(conn.Close)
+		out.bare[i] = v1alpha1.NewResourceServiceClient(conn)
+		if out.echo[i], err = a.serveEcho(certs, roots, out.token); err != nil {
+			return err
+		}
 	}
-	a.atEnd(conn.Close)
-	out.rpc = v1alpha1.NewResourceServiceClient(conn)
+	out.rpc = out.bare[0]
 	out.web = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true}}
 	a.atEnd(func() error { out.web.CloseIdleConnections(); return nil })
 	return nil

@@ -108,6 +108,9 @@ func (f figure) run(ctx context.Context) (r result) {
 	if m.yardstick > 0 {
 		r.Yardstick, r.Ratio, r.Against = rounded(m.yardstick), rounded(m.value/m.yardstick), m.against
 	}
+	if text := peers[f.name].text(*r.Value, f.unit); text != "" {
+		r.Detail = append(r.Detail, text)
+	}
 	r.Met = f.goal.met(*r.Value, r.Ratio)
 	return r
 }

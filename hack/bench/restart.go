@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/proximity-pve/proximity/pkg/client"
 )
@@ -20,6 +23,8 @@ func restartFigures(b *bench) []figure {
 	return []figure{
 		{"restart/first-list-" + many, "ms", valueAtMost(400), r.firstList},
 		{"restart/rss-" + many, "MiB", valueAtMost(150), r.rss},
+		{"memory/50000-status-writes", "MiB", valueAtMost(200), r.rssAfterWrites},
+		{"memory/idle", "MiB", valueAtMost(45), r.rssIdle},
 	}
 }
 
@@ -118,4 +123,77 @@ func (r *restartArea) list(ctx context.Context, p *process) error {
 		err = fmt.Errorf("listed %d Apps of %d", len(list.Items), r.objects)
 	}
 	return err
+}
+
+const (
+	// statusWrites are those before the memory is looked at again.
+	statusWrites  = 50_000
+	statusWriters = 16
+)
+
+// rssAfterWrites is the memory of the same daemon after many status writes.
+func (r *restartArea) rssAfterWrites(ctx context.Context) (m measured, err error) {
+	dir, err := r.data.get(func() (string, error) { return r.open(ctx) })
+	if err != nil {
+		return measured{}, err
+	}
+	err = r.during(ctx, dir, func(p *process) error {
+		if err := p.settle(ctx, settledAfter); err != nil {
+			return err
+		}
+		before, err := p.rss()
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := writeStatuses(ctx, p.client, r.objects, statusWrites); err != nil {
+			return err
+		}
+		took := time.Since(began)
+		if m.value, err = p.rss(); err != nil {
+			return err
+		}
+		m.detail = []string{fmt.Sprintf("%s MiB before; %s status writes/s over gRPC", number(before), number(statusWrites/took.Seconds()))}
+		return nil
+	})
+	return m, err
+}
+
+// writeStatuses writes so many changed statuses, spread over the Apps.
+func writeStatuses(ctx context.Context, c *client.Client, objects, writes int) error {
+	var next atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for range statusWriters {
+		group.Go(func() error {
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= writes {
+					return nil
+				}
+				app := madeUpApp(n%objects, 0)
+				app.Status.Conditions[0].Message = fmt.Sprintf("write %d", n)
+				if _, err := c.UpdateStatus(ctx, app); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return group.Wait()
+}
+
+// rssIdle is the memory of a daemon without objects that has come to rest.
+func (r *restartArea) rssIdle(ctx context.Context) (m measured, err error) {
+	dir, err := r.temp("idle")
+	if err != nil {
+		return measured{}, err
+	}
+	r.atEnd(func() error { return destroyNode(r.bin, dir) })
+	err = r.during(ctx, dir, func(p *process) error {
+		if err := p.settle(ctx, settledAfter); err != nil {
+			return err
+		}
+		m.value, err = p.rss()
+		return err
+	})
+	return m, err
 }

@@ -99,6 +99,20 @@ const fillChunk = 2000
 
 // filledStore makes a store with made-up Apps, as controllers would have left them.
 func filledStore(path string, objects int) (*bolt.Store, error) {
+	return storeOf(path, objects, func(i int) *v1alpha1.App { return madeUpApp(i, 0) })
+}
+
+// storeOfBare makes a store with Apps that no controller has seen, and that are not
+// suspended.
+func storeOfBare(path string, objects int) (*bolt.Store, error) {
+	return storeOf(path, objects, func(i int) *v1alpha1.App {
+		app := madeUpApp(i, 0)
+		app.Status, app.Spec.Suspend = nil, nil
+		return app
+	})
+}
+
+func storeOf(path string, objects int, make func(i int) *v1alpha1.App) (*bolt.Store, error) {
 	st, err := bolt.Open(path, kinds.Registry(), bolt.Options{})
 	if err != nil {
 		return nil, err
@@ -106,7 +120,7 @@ func filledStore(path string, objects int) (*bolt.Store, error) {
 	for first := 0; first < objects; first += fillChunk {
 		_, err := st.Update(context.Background(), func(tx store.Tx) error {
 			for i := first; i < min(first+fillChunk, objects); i++ {
-				if err := createApp(tx, madeUpApp(i, 0)); err != nil {
+				if err := createApp(tx, make(i)); err != nil {
 					return err
 				}
 			}

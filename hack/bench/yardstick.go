@@ -57,6 +57,24 @@ func (r *rawDatabase) put(i int) error { return r.db.Update(r.putIn(i)) }
 // batch writes an object in a transaction that it shares with other writers.
 func (r *rawDatabase) batch(i int) error { return r.db.Batch(r.putIn(i)) }
 
+// bulk writes n objects that are so far apart, so many in a transaction.
+func (r *rawDatabase) bulk(per, n, apart int) error {
+	for first := 0; first < n; first += per {
+		err := r.db.Update(func(tx *bbolt.Tx) error {
+			for i := first; i < min(first+per, n); i++ {
+				if err := r.putIn(i * apart)(tx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (r *rawDatabase) putIn(i int) func(*bbolt.Tx) error {
 	return func(tx *bbolt.Tx) error { return tx.Bucket(rawBucket).Put(r.keys[i], r.values[i]) }
 }
