@@ -102,8 +102,8 @@ func (o Options) withDefaults() Options {
 // The events that are kept in memory: what watchers that keep up need. Those further
 // behind read the log in the file.
 const (
-	ringEvents = 4096
-	ringBytes  = 16 << 20
+	ringEvents = 2048
+	ringBytes  = 8 << 20
 )
 
 // Store is a store.Store in a file.
@@ -168,6 +168,7 @@ func openDatabase(path string, reg *resource.Registry, opts Options, keep bool) 
 	d.db.Store(db)
 	d.settle(f.counters)
 	d.audits = f.audits
+	letGo(db) // all of it was read, and is in the index now
 	return d, f.contents, nil
 }
 

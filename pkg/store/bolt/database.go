@@ -23,6 +23,8 @@ const (
 	compactSlack = 64
 	// compactChunk bounds the records that one transaction of Compact removes.
 	compactChunk = 1024
+	// letGoAfter is how much is written between two calls of letGo.
+	letGoAfter = 16 << 20
 )
 
 // database is the engine.Log on a bbolt file.
@@ -37,6 +39,7 @@ type database struct {
 	counters  counters      // of the last commit; the committer's own
 	audits    auditCounters // likewise
 	compacted atomic.Uint64 // counters.compacted, for everybody
+	looked    int           // bytes written since letGo: each write reads pages around it; the committer's own
 }
 
 var _ engine.Log = (*database)(nil)
@@ -77,6 +80,13 @@ func (d *database) Commit(events []engine.Event) error {
 	}
 	d.settle(c)
 	d.audits = audits
+	for _, ev := range events {
+		d.looked += len(ev.Encoded)
+	}
+	if d.looked > letGoAfter {
+		d.looked = 0
+		letGo(d.db.Load())
+	}
 	return nil
 }
 
