@@ -63,3 +63,127 @@ func TestConvergeLeavesOthersSteps(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// bareNode is a node without guests whose index has a template that is not there yet. Its
+// tasks end at once.
+type bareNode struct {
+	cluster.API
+	fetched, created, running bool
+	calls                     []string
+}
+
+func (n *bareNode) task(typ string) (proxmox.UPID, error) {
+	n.calls = append(n.calls, typ)
+	return proxmox.ParseUPID("UPID:pve:00000001:00000001:65000000:" + typ + ":20000:root@pam:")
+}
+
+func (n *bareNode) ClusterResources(context.Context, proxmox.ResourceKind) ([]proxmox.Resource, error) {
+	return nil, nil
+}
+
+func (n *bareNode) LXCConfig(context.Context, string, int) (proxmox.LXCConfig, error) {
+	if !n.created {
+		return proxmox.LXCConfig{}, &proxmox.APIError{HTTP: 500, Reason: "Configuration file 'nodes/pve/lxc/20000.conf' does not exist", Path: "/nodes/pve/lxc/20000/config"}
+	}
+	return proxmox.NewLXCConfig(asProxmoxKeepsIt(testDesired())), nil
+}
+
+func (n *bareNode) LXCStatus(context.Context, string, int) (proxmox.LXCStatus, error) {
+	return proxmox.LXCStatus{Status: map[bool]string{true: "running", false: "stopped"}[n.running]}, nil
+}
+
+func (n *bareNode) ListStorage(context.Context, string, string) ([]proxmox.Storage, error) {
+	return []proxmox.Storage{{Storage: "off"}, {Storage: "local", Active: true}}, nil
+}
+
+func (n *bareNode) StorageContent(context.Context, string, string, string) ([]proxmox.Volid, error) {
+	if !n.fetched {
+		return []proxmox.Volid{{Volid: "local:vztmpl/alpine-3.22-default_1_amd64.tar.xz"}}, nil
+	}
+	return []proxmox.Volid{{Volid: "local:vztmpl/debian-12-standard_12.12-1_amd64.tar.zst"}}, nil
+}
+
+func (n *bareNode) ListTemplates(context.Context, string) ([]proxmox.ApplianceTemplate, error) {
+	return []proxmox.ApplianceTemplate{
+		{Package: "debian-12-standard", Template: "debian-12-standard_12.7-1_amd64.tar.zst"},
+		{Package: "debian-12-standard", Template: "debian-12-standard_12.12-1_amd64.tar.zst"},
+	}, nil
+}
+
+func (n *bareNode) DownloadTemplate(_ context.Context, _, storage, template string) (proxmox.UPID, error) {
+	n.fetched = storage == "local" && template == "debian-12-standard_12.12-1_amd64.tar.zst"
+	return n.task("download")
+}
+
+func (n *bareNode) CreateLXC(_ context.Context, _ string, c proxmox.LXCCreate) (proxmox.UPID, error) {
+	n.created = c.Template == "local:vztmpl/debian-12-standard_12.12-1_amd64.tar.zst"
+	return n.task("vzcreate")
+}
+
+func (n *bareNode) StartLXC(context.Context, string, int) (proxmox.UPID, error) {
+	n.running = true
+	return n.task("vzstart")
+}
+
+func (n *bareNode) WaitTask(context.Context, string, proxmox.UPID) (proxmox.TaskStatus, error) {
+	return proxmox.TaskStatus{Status: "stopped", Exit: "OK"}, nil
+}
+
+// diary remembers the awaited task, and what was said of it.
+type diary struct {
+	upid, purpose string
+	told          []string
+}
+
+func (d *diary) Task() (string, string) { return d.upid, d.purpose }
+func (d *diary) SetTask(_ context.Context, upid, purpose string) error {
+	d.upid, d.purpose = upid, purpose
+	return nil
+}
+func (d *diary) Normal(_ context.Context, reason, _ string, _ ...any) {
+	d.told = append(d.told, reason)
+}
+func (d *diary) Warning(_ context.Context, reason, _ string, _ ...any) {
+	d.told = append(d.told, reason)
+}
+
+// A template that is not on the node is fetched first, the newest of its name, and each
+// task is written down and awaited before the next step.
+func TestTemplateIsFetched(t *testing.T) {
+	node, journal := &bareNode{}, &diary{}
+	d := &Driver{API: node, Journal: journal, Report: journal, Log: slog.New(slog.DiscardHandler)}
+	var first []Step
+	o, rest, err := d.Converge(t.Context(), testDesired(), testMark, "pve", func(o Observed) ([]Step, *Blocked) {
+		steps, blocked := Plan(testDesired(), testMark, o)
+		if first == nil {
+			first = steps
+		}
+		return steps, blocked
+	})
+	if err != nil || len(rest) > 0 || !o.Running {
+		t.Fatalf("%+v, %v, %v", o, rest, err)
+	}
+	if got := strings.Join(node.calls, " "); got != "download vzcreate vzstart" {
+		t.Errorf("calls: %s", got)
+	}
+	if got := actions(first); got != "DownloadTemplate Create Start" || first[0].If != "" || !strings.Contains(first[0].Text, "12.12-1") {
+		t.Errorf("plan: %+v", first)
+	}
+	if got := strings.Join(journal.told, " "); got != "DownloadTemplate DownloadTemplateDone Create CreateDone Start StartDone" || journal.upid != "" {
+		t.Errorf("told: %s; awaited %q", got, journal.upid)
+	}
+}
+
+func TestNoSuchTemplate(t *testing.T) {
+	for want, reason := range map[string]string{"nothing-like-it": "TemplateMissing", "local:vztmpl/x.tar.zst": "TemplateMissing"} {
+		node, journal := &bareNode{}, &diary{}
+		d := &Driver{API: node, Journal: journal, Report: journal, Log: slog.New(slog.DiscardHandler)}
+		desired := testDesired()
+		desired.Template = want
+		_, _, err := d.Converge(t.Context(), desired, testMark, "pve", func(o Observed) ([]Step, *Blocked) { return Plan(desired, testMark, o) })
+		var stalled *runtime.StalledError
+		if !errors.As(err, &stalled) || stalled.Reason != reason || !IsAboutTemplate(stalled.Reason) || len(node.calls) > 0 {
+			t.Errorf("%s: %v, calls %v", want, err, node.calls)
+		}
+	}
+}
