@@ -216,6 +216,19 @@ func TestInProcessFigures(t *testing.T) {
 	}
 }
 
+// TestSimulatorFigures does the same for the simulated Proxmox VE.
+func TestSimulatorFigures(t *testing.T) {
+	b := &bench{dir: t.TempDir(), settings: settings{objects: 48, rounds: 1, slice: 10 * time.Millisecond}}
+	for _, r := range b.measureAll(t.Context(), []func(*bench) []figure{pvesimFigures}, everything, io.Discard) {
+		if r.Error != "" || *r.Value <= 0 || r.Met == nil {
+			t.Errorf("%s: %+v", r.Name, r)
+		}
+	}
+	if err := b.finish(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestDaemonThatDoesNotStart fails the figures that need one, with its last words.
 func TestDaemonThatDoesNotStart(t *testing.T) {
 	bin := t.TempDir()

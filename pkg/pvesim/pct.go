@@ -20,7 +20,7 @@ var clearEnv = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 // hostEnv is the environment that pct exec passes on by default.
 var hostEnv = []string{"PATH=/sbin:/bin:/usr/sbin:/usr/bin", "HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/bash", "LANG=en_US.UTF-8", "container=lxc"}
 
-// hostPct is pct exec, list, status and unlock.
+// hostPct is pct exec, list, status, unlock and the verbs of pctVerbs.
 func hostPct(n *Node, ctx context.Context, argv []string, s stdio) int {
 	if len(argv) < 2 {
 		fmt.Fprintln(s.err, "ERROR: no command specified")
@@ -47,8 +47,17 @@ func hostPct(n *Node, ctx context.Context, argv []string, s stdio) int {
 		}
 		return pctUnlock(n, ctx, vmid, s)
 	default:
-		fmt.Fprintf(s.err, "ERROR: unknown command 'pct %s'\n", argv[1])
-		return exitPct
+		verb, ok := pctVerbs[argv[1]]
+		if !ok {
+			fmt.Fprintf(s.err, "ERROR: unknown command 'pct %s'\n", argv[1])
+			return exitPct
+		}
+		vmid, err := pctVMID(n, args)
+		if err != nil {
+			fmt.Fprintln(s.err, err)
+			return exitPct
+		}
+		return verb(n, ctx, vmid, args[1:], s)
 	}
 }
 

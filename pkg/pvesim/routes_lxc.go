@@ -18,6 +18,9 @@ var lxcHandlers = map[string]handler{
 	"POST /nodes/{node}/lxc/{vmid}/status/start":    startGuest,
 	"POST /nodes/{node}/lxc/{vmid}/status/stop":     stopGuest,
 
+	"POST /nodes/{node}/lxc/{vmid}/status/suspend": suspendGuest,
+	"POST /nodes/{node}/lxc/{vmid}/status/resume":  resumeGuest,
+
 	"GET /nodes/{node}/lxc/{vmid}/feature":      guestFeature,
 	"GET /nodes/{node}/lxc/{vmid}/migrate":      migratePreconditions,
 	"POST /nodes/{node}/lxc/{vmid}/migrate":     migrateGuest,
