@@ -125,6 +125,28 @@ spec:
 	}
 }
 
+// TestSensitive: a value of a sensitive field is kept, and never shown.
+func TestSensitive(t *testing.T) {
+	w := start(t)
+	g := kindtest.New("safe")
+	g.Spec.Pin = proto.String("471147")
+	made, err := w.gadgets.Create(t.Context(), g)
+	w.check(err)
+	got, err := w.gadgets.Get(t.Context(), "default", "safe")
+	w.check(err)
+	_, answer := w.rest("GET", apis+"/namespaces/default/gadgets/safe", "", "")
+	stored, err := w.st.Get(t.Context(), resource.KeyOf(g))
+	w.check(err)
+	for _, shown := range []string{made.String(), got.String(), fmt.Sprint(answer), fmt.Sprint(stored), w.proxctl(0, "get", "gadget/safe", "-o", "yaml")} {
+		if strings.Contains(shown, "471147") {
+			t.Errorf("shown: %s", shown)
+		}
+	}
+	if got.GetSpec().GetPin() == "" {
+		t.Error("that there is a value is not shown")
+	}
+}
+
 // TestOwnership: list keys decide who owns which item, and immutable fields stay.
 func TestOwnership(t *testing.T) {
 	w, ctx := start(t), t.Context()

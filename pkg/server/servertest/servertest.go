@@ -24,6 +24,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/client"
 	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/seal"
 	"github.com/proximity-pve/proximity/pkg/server"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -41,6 +42,7 @@ type Server struct {
 	reg   *resource.Registry
 	certs *auth.Certificates
 	token string
+	keys  *seal.Keyring // of this Server alone
 
 	mu     sync.Mutex
 	store  store.Store
@@ -60,7 +62,7 @@ func New(dir string, st store.Store, reg *resource.Registry) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{dir: dir, reg: reg, certs: certs, token: token, store: st}, nil
+	return &Server{dir: dir, reg: reg, certs: certs, token: token, keys: seal.NewEphemeral(), store: st}, nil
 }
 
 // SetStore makes the next Start serve another store.
@@ -77,7 +79,7 @@ func (s *Server) Start() error {
 	if s.cancel != nil {
 		return errors.New("the server runs already")
 	}
-	admission := apply.New(s.store, s.reg)
+	admission := apply.New(s.store, s.reg).WithKeys(s.keys)
 	applier := server.Applier(admission)
 	if s.Applier != nil {
 		applier = s.Applier(s.store, s.reg)
