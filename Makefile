@@ -25,9 +25,9 @@ help: ## list the targets
 setup: ## install what is missing and make templates, packages and the proxy (cached)
 	@hack/setup.sh
 
-build: bin/proximityd bin/proxctl ## build bin/proximityd and bin/proxctl
+build: bin/proximityd bin/proxctl bin/pvesim ## build bin/proximityd, bin/proxctl and bin/pvesim
 
-bin/proximityd bin/proxctl: bin/%: $(GO_FILES) go.mod go.sum
+bin/proximityd bin/proxctl bin/pvesim: bin/%: $(GO_FILES) go.mod go.sum
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
 
 run: setup build ## the quickstart on this machine: everything from YAML to an app in the browser

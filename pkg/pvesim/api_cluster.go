@@ -16,8 +16,9 @@ const (
 	lastVMID        = 999_999
 )
 
-func getVersion(*call) (result, error) {
-	return result{data: map[string]any{"version": pveVersion, "release": pveRelease, "repoid": pveRepoID}}, nil
+func getVersion(c *call) (result, error) {
+	v := c.node.cfg.Version.orNewest()
+	return result{data: map[string]any{"version": string(v), "release": v.Release(), "repoid": pveRepoID}}, nil
 }
 
 func clusterStatus(c *call) (result, error) {
@@ -118,7 +119,7 @@ func nodeStatus(c *call) (result, error) {
 	release := "6.17.4-1-pve"
 	const used = nodeMemoryBytes / 8
 	return result{data: map[string]any{
-		"pveversion":     "pve-manager/" + pveVersion + "/" + pveRepoID,
+		"pveversion":     "pve-manager/" + string(c.node.cfg.Version.orNewest()) + "/" + pveRepoID,
 		"kversion":       "Linux " + release + " #1 SMP PREEMPT_DYNAMIC PMX " + release,
 		"current-kernel": map[string]any{"sysname": "Linux", "release": release, "version": "#1 SMP PREEMPT_DYNAMIC PMX " + release, "machine": "x86_64"},
 		"boot-info":      map[string]any{"mode": "efi", "secureboot": 0},

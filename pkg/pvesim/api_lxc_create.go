@@ -78,7 +78,7 @@ func createGuest(c *call) (result, error) {
 		cr.storage = s
 	}
 	if !cr.restore && cr.unprivileged == "" {
-		cr.unprivileged = "1"
+		cr.unprivileged = strconv.Itoa(number(!c.node.cfg.Version.before("9.0"))) // the default of older versions is 0
 	}
 	if err := c.mayCreate(&cr); err != nil {
 		return result{}, err
@@ -285,7 +285,7 @@ func (n *Node) fromTemplate(t *tasks.Task, cr *creation) error {
 		return err
 	}
 	g := engineGuest(cr.vmid, cr.conf.Values)
-	g.Template, g.SSHKeys = cr.template, cr.sshKeys
+	g.Template, g.SSHKeys, g.Archive = cr.template, cr.sshKeys, n.templateArchive(cr.template)
 	if err := n.engine.Create(t.Context(), g, t); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package pvesim
 
 import (
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -132,6 +133,13 @@ func (c *call) deleteTemplate(s Storage, id string) (result, error) {
 	return c.startTask("imgdel", s.ID, func(t *tasks.Task) error {
 		if !n.hasTemplate(name) {
 			t.Logf("Volume '%s' already removed", id)
+			return nil
+		}
+		if file := n.templateArchive(name); file != "" {
+			if err := os.Remove(file); err != nil {
+				return err
+			}
+			t.Logf("Removed volume '%s'", id)
 			return nil
 		}
 		n.storage.mu.Lock()

@@ -41,6 +41,8 @@ type Config struct {
 	// for several.
 	ClusterName string
 
+	// Version is what Proxmox VE to be; "" is 9.1.
+	Version Version
 	// ClockOffset is how far the node's clock is ahead of this machine's.
 	ClockOffset time.Duration
 	// Packages are the installed Debian packages of Proxmox VE with their versions; nil is
@@ -109,7 +111,6 @@ func DefaultStorages() []Storage {
 // The version that the node claims to be.
 const (
 	pveVersion = "9.1.4"
-	pveRelease = "9.1"
 	pveRepoID  = "fa8458a99cb0a449"
 )
 

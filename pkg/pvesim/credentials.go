@@ -129,6 +129,12 @@ func (c *cluster) seedAccess(f *credentialsFile) error {
 	return err
 }
 
+// NewToken makes a token of an existing user and returns its secret.
+func (c *cluster) NewToken(user, id string, privsep bool) (secret string, err error) {
+	secret = newUUID()
+	return secret, c.access.SetToken(user, id, secret, access.Token{PrivSep: privsep})
+}
+
 // newUUID is what the real server makes token secrets of.
 func newUUID() string {
 	var b [16]byte

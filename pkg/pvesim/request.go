@@ -77,12 +77,17 @@ func (x *exchange) handle() (result, error) {
 	default:
 		return result{}, transportError(http.StatusNotImplemented, fmt.Sprintf("no formatter for uri %s, %s", path, format))
 	}
-	params, err := readParams(r)
+	var params map[string]pveschema.Value
+	if isUpload(r, path) {
+		params, err = x.node.readUpload(r)
+	} else {
+		params, err = readParams(r)
+	}
 	if err != nil {
 		return result{}, err
 	}
 	route, captured := x.node.routes.find(r.Method, r.URL.EscapedPath()[len("/api2/"+format):])
-	if route == nil {
+	if route == nil || !x.node.cfg.Version.knows(r.Method, route.path) {
 		return result{}, notImplemented(r.Method, path)
 	}
 	x.node.stats.request(r.Method, route.path)
@@ -121,6 +126,9 @@ func (n *Node) invoke(ctx context.Context, who identity, route *route, params ma
 		c.node, c.params["node"] = to, to.name
 	}
 	if errs := route.schema.Check(params); errs != nil {
+		return result{}, paramErrors(errs)
+	}
+	if errs := n.cfg.Version.unknownParams(c.params); errs != nil {
 		return result{}, paramErrors(errs)
 	}
 	free := c.node.work(ctx, route.schema.Method, route.path)

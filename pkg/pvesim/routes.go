@@ -14,7 +14,7 @@ type handler func(*call) (result, error)
 // areas are the methods that the node serves, by the area of the API. The schema of
 // each is in pveschema/served/<area>.txt.
 var areas = []map[string]handler{
-	accessHandlers, accountHandlers, firewallHandlers, storageConfHandlers, sdnHandlers, infoHandlers, clusterHandlers, lxcHandlers, networkHandlers, nodeHandlers, storageHandlers,
+	accessHandlers, accountHandlers, firewallHandlers, storageConfHandlers, sdnHandlers, infoHandlers, uploadHandlers, clusterHandlers, lxcHandlers, networkHandlers, nodeHandlers, storageHandlers,
 }
 
 // route is one served method.

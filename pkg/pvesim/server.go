@@ -173,9 +173,12 @@ func (x *exchange) fail(e *apiError) {
 	}
 	var body []byte
 	if !e.bare {
-		msg := map[string]any{"data": nil, "message": e.message + "\n"}
-		if e.line {
-			msg["message"] = e.message
+		msg := map[string]any{"data": nil}
+		if x.node.cfg.Version.messages() {
+			msg["message"] = e.message + "\n"
+			if e.line {
+				msg["message"] = e.message
+			}
 		}
 		if e.params != nil {
 			msg["errors"] = e.params

@@ -3,6 +3,7 @@ package pvesim
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -83,25 +84,29 @@ type template struct {
 
 // templates lists what storage local offers as vztmpl, sorted by name.
 func (n *Node) templates() []template {
-	entries, err := os.ReadDir(n.templateDir)
-	if err != nil {
-		return nil // no directory, no templates
-	}
 	n.storage.mu.Lock()
 	hidden := slices.Clone(n.storage.Hidden)
 	n.storage.mu.Unlock()
-	var out []template
-	for _, e := range entries {
-		st, err := os.Stat(n.templateDir + "/" + e.Name()) // follows links, unlike e.Info
-		if err != nil || !st.Mode().IsRegular() || slices.Contains(hidden, e.Name()) {
-			continue
+	byName := map[string]template{}
+	for _, dir := range []string{n.templateDir, n.templateCache()} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue // no directory, no templates
 		}
-		for suffix, format := range templateSuffixes {
-			if strings.HasSuffix(e.Name(), suffix) {
-				out = append(out, template{e.Name(), format, st.Size(), st.ModTime().Unix()})
+		for _, e := range entries {
+			st, err := os.Stat(dir + "/" + e.Name()) // follows links, unlike e.Info
+			if err != nil || !st.Mode().IsRegular() || slices.Contains(hidden, e.Name()) {
+				continue
+			}
+			for suffix, format := range templateSuffixes {
+				if strings.HasSuffix(e.Name(), suffix) {
+					byName[e.Name()] = template{e.Name(), format, st.Size(), st.ModTime().Unix()}
+				}
 			}
 		}
 	}
+	out := slices.Collect(maps.Values(byName))
+	slices.SortFunc(out, func(a, b template) int { return strings.Compare(a.name, b.name) })
 	return out
 }
 

@@ -49,9 +49,11 @@ type NIC struct {
 
 // Guest is everything an engine needs to make or start a guest.
 type Guest struct {
-	VMID         int
-	Hostname     string
-	Template     string // file name in the node's template directory
+	VMID     int
+	Hostname string
+	Template string // file name in the node's template directory
+	// Archive is the template's file when it is somewhere else, as one that was uploaded is.
+	Archive      string
 	Unprivileged bool
 	Nesting      bool
 	Cores        int     // 0 = all

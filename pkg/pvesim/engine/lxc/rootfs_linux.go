@@ -30,9 +30,15 @@ func (e *Engine) template(ctx context.Context, g engine.Guest, log io.Writer) (s
 	if g.Unprivileged {
 		variant = fmt.Sprintf("u%d", idShift)
 	}
-	dir := filepath.Join(e.cfg.RootfsDir, g.Template, variant)
+	name, archive := g.Template, filepath.Join(e.cfg.TemplateDir, g.Template)
+	if g.Archive != "" { // it may be replaced under the same name
+		archive = g.Archive
+		if st, err := os.Stat(archive); err == nil {
+			name = fmt.Sprintf("%s@%d", name, st.ModTime().UnixNano())
+		}
+	}
+	dir := filepath.Join(e.cfg.RootfsDir, name, variant)
 	marker := dir + ".complete"
-	archive := filepath.Join(e.cfg.TemplateDir, g.Template)
 	if isComplete(marker) {
 		return dir, nil
 	}

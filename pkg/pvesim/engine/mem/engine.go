@@ -123,7 +123,7 @@ func (e *Engine) Create(ctx context.Context, spec engine.Guest, log io.Writer) e
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := e.checkTemplate(spec.Template); err != nil {
+	if err := e.checkTemplate(spec.Template); err != nil && spec.Archive == "" {
 		return err
 	}
 	g := newGuest(e, spec)
