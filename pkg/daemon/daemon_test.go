@@ -67,7 +67,7 @@ func start(t *testing.T, dir string) *running {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- daemon.Run(ctx, daemon.Config{
-			DataDir: dir, Embedded: true, Engine: "mem", Listen: "127.0.0.1:0", Stdout: &r.out, Stderr: &r.err,
+			DataDir: dir, Embedded: true, Engine: "mem", Listen: "127.0.0.1:0", Stdout: &r.out, Stderr: &r.err, LogLevel: "debug",
 		})
 	}()
 	r.stop = sync.OnceValue(func() error { cancel(); return <-ended })

@@ -13,7 +13,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"time"
@@ -38,12 +37,17 @@ const recheck = 30 * time.Second
 
 // Value is an opened value. Printed or logged it is hidden.
 type Value struct {
-	bytes   []byte
+	bytes   *[]byte // a pointer: what prints a struct that holds a Value prints an address
 	version string
 }
 
 // Bytes is the value itself; it must not be changed.
-func (v Value) Bytes() []byte { return v.bytes }
+func (v Value) Bytes() []byte {
+	if v.bytes == nil {
+		return nil
+	}
+	return *v.bytes
+}
 
 // Version changes when the value does and tells nothing of it: use it, never the value, in
 // hashes of what was set up.
@@ -102,7 +106,7 @@ func (r *Resolver) Resolve(ctx context.Context, c runtime.Client, owner resource
 	if err != nil {
 		return Value{}, runtime.Waiting(recheck, ReasonUnreadable, "%s: key %q: %v; set the value again", key, ref.GetKey(), err)
 	}
-	return Value{bytes: value, version: sealed.MarkOf(text)}, nil
+	return Value{bytes: &value, version: sealed.MarkOf(text)}, nil
 }
 
 func (r *Resolver) open(secret *v1alpha1.Secret, field, text string) ([]byte, error) {
@@ -140,5 +144,3 @@ func refersTo(obj resource.Object, secret resource.Key) bool {
 	}
 	return false
 }
-
-var _ fmt.Stringer = Value{}
