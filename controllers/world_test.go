@@ -35,6 +35,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/resource/kinds"
 	"github.com/proximity-pve/proximity/pkg/runtime"
 	"github.com/proximity-pve/proximity/pkg/seal"
+	"github.com/proximity-pve/proximity/pkg/secretref"
 	"github.com/proximity-pve/proximity/pkg/store"
 	"github.com/proximity-pve/proximity/pkg/store/memory"
 )
@@ -204,7 +205,7 @@ func (w *world) start() *daemon {
 	if w.hostAccess {
 		conn.Host = way
 	}
-	manager := runtime.NewManager(mortalStore{w.store, d}, log, nil, controllers.All(controllers.Deps{Clusters: cluster.NewSet(conn), Log: log})...)
+	manager := runtime.NewManager(mortalStore{w.store, d}, log, nil, controllers.All(controllers.Deps{Clusters: cluster.NewSet(conn), Secrets: secretref.New(w.keys), Log: log})...)
 	ctx, cancel := context.WithCancel(w.Context())
 	d.cancel, d.manager = cancel, manager
 	go func() {

@@ -17,6 +17,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/ownership"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
+	"github.com/proximity-pve/proximity/pkg/secretref"
 )
 
 const (
@@ -63,6 +64,7 @@ func readyFor(a *v1alpha1.App) []string {
 type Deps struct {
 	Clusters *cluster.Set
 	Board    *live.Board
+	Secrets  *secretref.Resolver
 	Log      *slog.Logger
 	Probe    time.Duration // 0: DefaultProbe
 }
@@ -82,6 +84,7 @@ func New(d Deps) *runtime.Controller {
 		Watches: []runtime.Watch{
 			{Kind: "Appliance", Map: appsOfAppliance},
 			{Kind: "Vhost", Map: appsOfVhost},
+			secretref.Watch(kind),
 		},
 		Sources: []runtime.Source{d.Board.Source(appsServedBy)},
 	})

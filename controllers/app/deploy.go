@@ -40,7 +40,11 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 		return observed{}, nil, err
 	}
 	m := mark(s.Object, conn)
-	d, err := desire(s.Object, cl, m, n, node)
+	secrets, err := r.openEnv(ctx, s.Client, s.Object)
+	if err != nil {
+		return observed{}, nil, err
+	}
+	d, err := desire(s.Object, secrets, cl, m, n, node)
 	if err != nil {
 		return observed{}, nil, err
 	}

@@ -1,7 +1,7 @@
 // Package app reconciles kind App: an application in an unprivileged LXC guest on an
 // appliance's network.
 //
-// Reads: App, Appliance, Bridge, Cluster, Vhost.
+// Reads: App, Appliance, Bridge, Cluster, Vhost, Secret.
 //
 // Owns outside: one LXC guest, by tags and the block in its description; inside the guest
 // the files that spec.files names and a marker below /var/lib/proximity.
@@ -23,6 +23,10 @@
 //
 // Steps (plan.go): those of the guest (package lxc), ServeNames and DropNames, which the
 // appliance takes, and Provision.
+//
+// An environment variable may come from a Secret. As long as that is missing, Provisioned is
+// False with the reason of package secretref (SecretNotFound, SecretKeyNotFound, ...), and a
+// guest that runs goes on with what it has; a new value provisions again.
 //
 // The guest is started only when the appliance serves DHCP and DNS. Provisioning runs
 // again when packages, files, environment or commands change; a crash between the last

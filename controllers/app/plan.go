@@ -103,7 +103,7 @@ func byAppliance(name string, s lxc.Step) lxc.Step {
 }
 
 // desire resolves what an App asks for; node is where its guest would be made.
-func desire(a *v1alpha1.App, cl *v1alpha1.Cluster, m ownership.Mark, n network, node string) (*desired, error) {
+func desire(a *v1alpha1.App, secrets secretEnv, cl *v1alpha1.Cluster, m ownership.Mark, n network, node string) (*desired, error) {
 	spec, st := a.GetSpec(), a.GetStatus()
 	size, err := lxc.Size(spec.GetResources(), lxc.Sizes{Cores: 1, MemoryMiB: 512, DiskGiB: 4})
 	if err != nil {
@@ -124,7 +124,7 @@ func desire(a *v1alpha1.App, cl *v1alpha1.Cluster, m ownership.Mark, n network, 
 		host: appliance.Host{
 			Key: routing.Key(a.GetMetadata()), Hostname: spec.GetHostname(), MAC: st.GetMac(), Address: addressOf(a),
 		},
-		provision: provisionHash(spec), work: workOf(spec),
+		provision: provisionHash(spec, secrets), work: workOf(spec),
 	}, nil
 }
 
@@ -204,7 +204,11 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.App]
 	node := cmp.Or(p.Object.GetSpec().GetNode(), p.Object.GetStatus().GetNode(), n.appliance.GetStatus().GetNode(), n.appliance.GetSpec().GetNode(), cl.GetSpec().GetNode(), common.OnlyNode(cl))
 	m := mark(p.Object, conn)
 	m.VMID = cmp.Or(m.VMID, int(p.Object.GetSpec().GetVmid()))
-	d, err := desire(p.Object, cl, m, n, node)
+	secrets, err := r.openEnv(ctx, p.Client, p.Object)
+	if err != nil {
+		return runtime.Plan{}, err
+	}
+	d, err := desire(p.Object, secrets, cl, m, n, node)
 	if err != nil {
 		return runtime.Plan{}, err
 	}

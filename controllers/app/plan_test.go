@@ -36,7 +36,7 @@ func testDesired(t testing.TB, change func(*v1alpha1.App)) *desired {
 	n := network{bridge: "lan", lan: netip.MustParseAddr("10.20.0.1"), appliance: &v1alpha1.Appliance{
 		Metadata: &v1alpha1.ObjectMeta{Name: "proximity"}, Spec: &v1alpha1.ApplianceSpec{Dns: &v1alpha1.ApplianceDNS{Zone: proto.String("prox.local")}},
 	}}
-	d, err := desire(a, cl, testMark, n, "pve")
+	d, err := desire(a, secretEnv{}, cl, testMark, n, "pve")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -32,14 +33,23 @@ const (
 // provision takes the step Provision: it makes packages, files, environment and commands
 // what the spec says, unless the marker in the guest tells that they are.
 func (r *reconciler) provision(ctx context.Context, s *session, run guest.Runner, t guest.Target, step lxc.Step) error {
-	want := provisionHash(s.Object.GetSpec())
+	secrets, err := r.openEnv(ctx, s.Client, s.Object)
+	if err != nil {
+		return err
+	}
+	var waiting *runtime.WaitingError
+	if errors.As(secrets.missing, &waiting) {
+		s.False(CondProvisioned, waiting.Reason, "%s", waiting.Text)
+		return secrets.missing
+	}
+	want := provisionHash(s.Object.GetSpec(), secrets)
 	done, err := run.Run(ctx, t, guest.Command{Argv: []string{"cat", markerPath}})
 	if err != nil {
 		return unreachable(s, err)
 	}
 	if done.ExitCode != 0 || strings.TrimSpace(string(done.Stdout)) != want {
 		runtime.LogStep(s.Log, step.Step)
-		if err := r.carryOut(ctx, s, run, t); err != nil {
+		if err := r.carryOut(ctx, s, run, t, secrets); err != nil {
 			return err
 		}
 		marker := guest.File{Path: markerPath, Data: []byte(want + "\n"), Mode: 0o644}
@@ -57,7 +67,7 @@ func unreachable(s *session, err error) error {
 	return runtime.Waiting(recheck, "GuestUnreachable", "no command can be run in the guest: %v", err)
 }
 
-func (r *reconciler) carryOut(ctx context.Context, s *session, run guest.Runner, t guest.Target) error {
+func (r *reconciler) carryOut(ctx context.Context, s *session, run guest.Runner, t guest.Target, secrets secretEnv) error {
 	spec := s.Object.GetSpec()
 	s.False(CondProvisioned, "Installing", "%d packages, %d files, %d commands", len(spec.GetPackages()), len(spec.GetFiles()), len(spec.GetCommands()))
 	if err := s.SaveStatus(ctx); err != nil {
@@ -68,7 +78,7 @@ func (r *reconciler) carryOut(ctx context.Context, s *session, run guest.Runner,
 			return err
 		}
 	}
-	files, err := filesOf(spec)
+	files, err := filesOf(spec, secrets)
 	if err != nil {
 		return runtime.Stalled("ProvisionFailed", "%v", err)
 	}
@@ -78,7 +88,7 @@ func (r *reconciler) carryOut(ctx context.Context, s *session, run guest.Runner,
 		}
 	}
 	for _, c := range spec.GetCommands() {
-		if err := r.do(ctx, s, run, t, environment(spec), c.GetArgv()...); err != nil {
+		if err := r.do(ctx, s, run, t, command(spec, secrets, c.GetArgv()), c.GetArgv()[0], secrets); err != nil {
 			return err
 		}
 	}
@@ -95,7 +105,7 @@ func (r *reconciler) installPackages(ctx context.Context, s *session, run guest.
 		{"apt-get", "-q", "update"},
 		slices.Concat([]string{"apt-get"}, options, []string{"install", "--"}, packages),
 	} {
-		if err := r.do(ctx, s, run, t, env, argv...); err != nil {
+		if err := r.do(ctx, s, run, t, guest.Command{Argv: argv, Env: env}, argv[0], secretEnv{}); err != nil {
 			return err
 		}
 	}
@@ -103,30 +113,22 @@ func (r *reconciler) installPackages(ctx context.Context, s *session, run guest.
 }
 
 // do runs one program; what it prints at its end is shown when it fails.
-func (r *reconciler) do(ctx context.Context, s *session, run guest.Runner, t guest.Target, env map[string]string, argv ...string) error {
-	res, err := run.Run(ctx, t, guest.Command{Argv: argv, Env: env})
+func (r *reconciler) do(ctx context.Context, s *session, run guest.Runner, t guest.Target, c guest.Command, name string, secrets secretEnv) error {
+	res, err := run.Run(ctx, t, c)
 	if err != nil {
 		return unreachable(s, err)
 	}
 	if res.ExitCode == 0 {
 		return nil
 	}
-	tail := common.LastLines(string(res.Stdout)+"\n"+string(res.Stderr), 4)
-	s.False(CondProvisioned, "ProvisionFailed", "%s: exit code %d: %s", argv[0], res.ExitCode, tail)
-	s.Warning(ctx, "ProvisionFailed", "%s: exit code %d: %s", argv[0], res.ExitCode, tail)
-	return runtime.Waiting(provisionRetry, "ProvisionFailed", "%s ended with exit code %d: %s", argv[0], res.ExitCode, tail)
-}
-
-func environment(spec *v1alpha1.AppSpec) map[string]string {
-	env := make(map[string]string, len(spec.GetEnv()))
-	for _, e := range spec.GetEnv() {
-		env[e.GetName()] = e.GetValue()
-	}
-	return env
+	tail := common.LastLines(secrets.hide(string(res.Stdout)+"\n"+string(res.Stderr)), 4)
+	s.False(CondProvisioned, "ProvisionFailed", "%s: exit code %d: %s", name, res.ExitCode, tail)
+	s.Warning(ctx, "ProvisionFailed", "%s: exit code %d: %s", name, res.ExitCode, tail)
+	return runtime.Waiting(provisionRetry, "ProvisionFailed", "%s ended with exit code %d: %s", name, res.ExitCode, tail)
 }
 
 // filesOf lists the files to keep in the guest; the environment is one of them.
-func filesOf(spec *v1alpha1.AppSpec) ([]guest.File, error) {
+func filesOf(spec *v1alpha1.AppSpec, secrets secretEnv) ([]guest.File, error) {
 	var files []guest.File
 	for _, f := range spec.GetFiles() {
 		mode, err := strconv.ParseUint(cmp.Or(f.GetMode(), "0644"), 8, 12)
@@ -136,19 +138,15 @@ func filesOf(spec *v1alpha1.AppSpec) ([]guest.File, error) {
 		files = append(files, guest.File{Path: f.GetPath(), Data: []byte(f.GetContent()), Mode: fs.FileMode(mode), Owner: f.GetOwner()})
 	}
 	if len(spec.GetEnv()) > 0 {
-		var b strings.Builder
-		for _, e := range spec.GetEnv() {
-			// pam_env(8): a value in double quotes may hold blanks; the quotes themselves are escaped.
-			fmt.Fprintf(&b, "%s=\"%s\"\n", e.GetName(), strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(e.GetValue()))
-		}
-		files = append(files, guest.File{Path: "/etc/environment", Data: []byte(b.String()), Mode: 0o644})
+		files = append(files, environmentFile(spec, secrets))
 	}
 	return files, nil
 }
 
 // provisionHash identifies what has to be carried out. Every value is written with its
-// length, so that no two lists give the same text.
-func provisionHash(spec *v1alpha1.AppSpec) string {
+// length, so that no two lists give the same text. The hash can be read by many: of the
+// value of a Secret it has the version, never the value.
+func provisionHash(spec *v1alpha1.AppSpec, secrets secretEnv) string {
 	h := sha256.New()
 	put := func(values ...string) {
 		for _, v := range values {
@@ -163,6 +161,10 @@ func provisionHash(spec *v1alpha1.AppSpec) string {
 		put("file", f.GetPath(), f.GetContent(), f.GetMode(), f.GetOwner())
 	}
 	for _, e := range spec.GetEnv() {
+		if e.GetValueFrom() != nil {
+			put("secret", e.GetName(), secrets.values[e.GetName()].Version())
+			continue
+		}
 		put("env", e.GetName(), e.GetValue())
 	}
 	for _, c := range spec.GetCommands() {

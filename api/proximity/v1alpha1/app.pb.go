@@ -469,7 +469,9 @@ type EnvVar struct {
 	// Name of letters, digits and underscores.
 	Name *string `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
 	// Value without line breaks.
-	Value         *string `protobuf:"bytes,2,opt,name=value" json:"value,omitempty"`
+	Value *string `protobuf:"bytes,2,opt,name=value" json:"value,omitempty"`
+	// Where the value comes from, in place of value.
+	ValueFrom     *EnvVarSource `protobuf:"bytes,3,opt,name=value_from,json=valueFrom" json:"value_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -518,6 +520,60 @@ func (x *EnvVar) GetValue() string {
 	return ""
 }
 
+func (x *EnvVar) GetValueFrom() *EnvVarSource {
+	if x != nil {
+		return x.ValueFrom
+	}
+	return nil
+}
+
+// EnvVarSource is where the value of a variable comes from.
+type EnvVarSource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Secret_key_ref names a value of a Secret in the App's namespace, text in one line. As long as
+	// it does not exist the App waits with what needs it; a guest that runs goes on with what it has.
+	SecretKeyRef  *SecretKeyRef `protobuf:"bytes,1,opt,name=secret_key_ref,json=secretKeyRef" json:"secret_key_ref,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnvVarSource) Reset() {
+	*x = EnvVarSource{}
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnvVarSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnvVarSource) ProtoMessage() {}
+
+func (x *EnvVarSource) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnvVarSource.ProtoReflect.Descriptor instead.
+func (*EnvVarSource) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *EnvVarSource) GetSecretKeyRef() *SecretKeyRef {
+	if x != nil {
+		return x.SecretKeyRef
+	}
+	return nil
+}
+
 // AppFile is one file in the guest.
 type AppFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -535,7 +591,7 @@ type AppFile struct {
 
 func (x *AppFile) Reset() {
 	*x = AppFile{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[6]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -547,7 +603,7 @@ func (x *AppFile) String() string {
 func (*AppFile) ProtoMessage() {}
 
 func (x *AppFile) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[6]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -560,7 +616,7 @@ func (x *AppFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppFile.ProtoReflect.Descriptor instead.
 func (*AppFile) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{6}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AppFile) GetPath() string {
@@ -602,7 +658,7 @@ type AppCommand struct {
 
 func (x *AppCommand) Reset() {
 	*x = AppCommand{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[7]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +670,7 @@ func (x *AppCommand) String() string {
 func (*AppCommand) ProtoMessage() {}
 
 func (x *AppCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[7]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +683,7 @@ func (x *AppCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppCommand.ProtoReflect.Descriptor instead.
 func (*AppCommand) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{7}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AppCommand) GetArgv() []string {
@@ -650,7 +706,7 @@ type AppHealthCheck struct {
 
 func (x *AppHealthCheck) Reset() {
 	*x = AppHealthCheck{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[8]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +718,7 @@ func (x *AppHealthCheck) String() string {
 func (*AppHealthCheck) ProtoMessage() {}
 
 func (x *AppHealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[8]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +731,7 @@ func (x *AppHealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppHealthCheck.ProtoReflect.Descriptor instead.
 func (*AppHealthCheck) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{8}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AppHealthCheck) GetPort() string {
@@ -727,7 +783,7 @@ type AppStatus struct {
 
 func (x *AppStatus) Reset() {
 	*x = AppStatus{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[9]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +795,7 @@ func (x *AppStatus) String() string {
 func (*AppStatus) ProtoMessage() {}
 
 func (x *AppStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[9]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +808,7 @@ func (x *AppStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppStatus.ProtoReflect.Descriptor instead.
 func (*AppStatus) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{9}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AppStatus) GetObservedGeneration() int32 {
@@ -903,10 +959,14 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\aAppPort\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
 	"\x04port\x18\x02 \x01(\x05B\x0e\xbaH\v\xc8\x01\x01\x1a\x06\x18\xff\xff\x03(\x01R\x04port\x12'\n" +
-	"\bprotocol\x18\x03 \x01(\tB\v\xda\xda\x18\aTCP,UDPR\bprotocol\"\x98\x01\n" +
+	"\bprotocol\x18\x03 \x01(\tB\v\xda\xda\x18\aTCP,UDPR\bprotocol\"\xd9\x01\n" +
 	"\x06EnvVar\x12n\n" +
 	"\x04name\x18\x01 \x01(\tBZ\xbaH\"r 2\x1e^[A-Za-z_][A-Za-z0-9_]{0,127}$\xea\xda\x181letters, digits and _, not beginning with a digitR\x04name\x12\x1e\n" +
-	"\x05value\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80@R\x05value\"\xa4\x02\n" +
+	"\x05value\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80@R\x05value\x12?\n" +
+	"\n" +
+	"value_from\x18\x03 \x01(\v2 .proximity.v1alpha1.EnvVarSourceR\tvalueFrom\"V\n" +
+	"\fEnvVarSource\x12F\n" +
+	"\x0esecret_key_ref\x18\x01 \x01(\v2 .proximity.v1alpha1.SecretKeyRefR\fsecretKeyRef\"\xa4\x02\n" +
 	"\aAppFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12'\n" +
 	"\acontent\x18\x02 \x01(\tB\r\xbaH\x06r\x04(\x80\x80\x10\xf0\xda\x18\x01R\acontent\x12]\n" +
@@ -949,7 +1009,7 @@ func file_proximity_v1alpha1_app_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_app_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_proximity_v1alpha1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_proximity_v1alpha1_app_proto_goTypes = []any{
 	(*App)(nil),            // 0: proximity.v1alpha1.App
 	(*AppSpec)(nil),        // 1: proximity.v1alpha1.AppSpec
@@ -957,34 +1017,38 @@ var file_proximity_v1alpha1_app_proto_goTypes = []any{
 	(*AppNetwork)(nil),     // 3: proximity.v1alpha1.AppNetwork
 	(*AppPort)(nil),        // 4: proximity.v1alpha1.AppPort
 	(*EnvVar)(nil),         // 5: proximity.v1alpha1.EnvVar
-	(*AppFile)(nil),        // 6: proximity.v1alpha1.AppFile
-	(*AppCommand)(nil),     // 7: proximity.v1alpha1.AppCommand
-	(*AppHealthCheck)(nil), // 8: proximity.v1alpha1.AppHealthCheck
-	(*AppStatus)(nil),      // 9: proximity.v1alpha1.AppStatus
-	(*ObjectMeta)(nil),     // 10: proximity.v1alpha1.ObjectMeta
-	(*Resources)(nil),      // 11: proximity.v1alpha1.Resources
-	(*LocalReference)(nil), // 12: proximity.v1alpha1.LocalReference
-	(*Condition)(nil),      // 13: proximity.v1alpha1.Condition
+	(*EnvVarSource)(nil),   // 6: proximity.v1alpha1.EnvVarSource
+	(*AppFile)(nil),        // 7: proximity.v1alpha1.AppFile
+	(*AppCommand)(nil),     // 8: proximity.v1alpha1.AppCommand
+	(*AppHealthCheck)(nil), // 9: proximity.v1alpha1.AppHealthCheck
+	(*AppStatus)(nil),      // 10: proximity.v1alpha1.AppStatus
+	(*ObjectMeta)(nil),     // 11: proximity.v1alpha1.ObjectMeta
+	(*Resources)(nil),      // 12: proximity.v1alpha1.Resources
+	(*LocalReference)(nil), // 13: proximity.v1alpha1.LocalReference
+	(*SecretKeyRef)(nil),   // 14: proximity.v1alpha1.SecretKeyRef
+	(*Condition)(nil),      // 15: proximity.v1alpha1.Condition
 }
 var file_proximity_v1alpha1_app_proto_depIdxs = []int32{
-	10, // 0: proximity.v1alpha1.App.metadata:type_name -> proximity.v1alpha1.ObjectMeta
+	11, // 0: proximity.v1alpha1.App.metadata:type_name -> proximity.v1alpha1.ObjectMeta
 	1,  // 1: proximity.v1alpha1.App.spec:type_name -> proximity.v1alpha1.AppSpec
-	9,  // 2: proximity.v1alpha1.App.status:type_name -> proximity.v1alpha1.AppStatus
+	10, // 2: proximity.v1alpha1.App.status:type_name -> proximity.v1alpha1.AppStatus
 	2,  // 3: proximity.v1alpha1.AppSpec.source:type_name -> proximity.v1alpha1.AppSource
-	11, // 4: proximity.v1alpha1.AppSpec.resources:type_name -> proximity.v1alpha1.Resources
+	12, // 4: proximity.v1alpha1.AppSpec.resources:type_name -> proximity.v1alpha1.Resources
 	3,  // 5: proximity.v1alpha1.AppSpec.network:type_name -> proximity.v1alpha1.AppNetwork
 	4,  // 6: proximity.v1alpha1.AppSpec.ports:type_name -> proximity.v1alpha1.AppPort
 	5,  // 7: proximity.v1alpha1.AppSpec.env:type_name -> proximity.v1alpha1.EnvVar
-	6,  // 8: proximity.v1alpha1.AppSpec.files:type_name -> proximity.v1alpha1.AppFile
-	7,  // 9: proximity.v1alpha1.AppSpec.commands:type_name -> proximity.v1alpha1.AppCommand
-	8,  // 10: proximity.v1alpha1.AppSpec.health_check:type_name -> proximity.v1alpha1.AppHealthCheck
-	12, // 11: proximity.v1alpha1.AppNetwork.appliance_ref:type_name -> proximity.v1alpha1.LocalReference
-	13, // 12: proximity.v1alpha1.AppStatus.conditions:type_name -> proximity.v1alpha1.Condition
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	7,  // 8: proximity.v1alpha1.AppSpec.files:type_name -> proximity.v1alpha1.AppFile
+	8,  // 9: proximity.v1alpha1.AppSpec.commands:type_name -> proximity.v1alpha1.AppCommand
+	9,  // 10: proximity.v1alpha1.AppSpec.health_check:type_name -> proximity.v1alpha1.AppHealthCheck
+	13, // 11: proximity.v1alpha1.AppNetwork.appliance_ref:type_name -> proximity.v1alpha1.LocalReference
+	6,  // 12: proximity.v1alpha1.EnvVar.value_from:type_name -> proximity.v1alpha1.EnvVarSource
+	14, // 13: proximity.v1alpha1.EnvVarSource.secret_key_ref:type_name -> proximity.v1alpha1.SecretKeyRef
+	15, // 14: proximity.v1alpha1.AppStatus.conditions:type_name -> proximity.v1alpha1.Condition
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_app_proto_init() }
@@ -1000,7 +1064,7 @@ func file_proximity_v1alpha1_app_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_app_proto_rawDesc), len(file_proximity_v1alpha1_app_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

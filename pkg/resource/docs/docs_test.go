@@ -108,7 +108,7 @@ func TestFieldSaysTheNearest(t *testing.T) {
 // TestRequired holds what is found by probing to what the kinds' checks are known to want.
 func TestRequired(t *testing.T) {
 	for name, want := range map[string]string{
-		"App":       "metadata.name spec.commands.argv spec.env.name spec.files.path spec.ports.name spec.ports.port",
+		"App":       "metadata.name spec.commands.argv spec.env.name spec.env.valueFrom.secretKeyRef.key spec.env.valueFrom.secretKeyRef.name spec.files.path spec.ports.name spec.ports.port",
 		"Appliance": "metadata.name spec.bridgeRef.name spec.dhcp.end spec.dhcp.start spec.dns.zone spec.lan.address",
 		"Bridge":    "metadata.name spec.subnet",
 		"Namespace": "metadata.name",

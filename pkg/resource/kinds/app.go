@@ -44,6 +44,7 @@ func validateApp(a *v1alpha1.App, p *problems) {
 		p.address("spec.network.address", *address, addressRule)
 	}
 	validatePorts(spec, p)
+	validateEnv(spec.GetEnv(), p)
 	validateFiles(spec.GetFiles(), p)
 	validatePackages(spec.GetPackages(), p)
 	validateCommands(spec.GetCommands(), p)
@@ -116,6 +117,17 @@ func PortNamed(spec *v1alpha1.AppSpec, name string) *v1alpha1.AppPort {
 		}
 	}
 	return nil
+}
+
+func validateEnv(env []*v1alpha1.EnvVar, p *problems) {
+	for i, v := range env {
+		switch at := resource.IndexPath("spec.env", i); {
+		case v.ValueFrom != nil && v.Value != nil:
+			p.unsupported(at+".valueFrom", "", "a variable has either a value or valueFrom; leave one out")
+		case v.ValueFrom != nil && v.ValueFrom.SecretKeyRef == nil:
+			p.required(at+".valueFrom.secretKeyRef", "the name of a Secret and a key")
+		}
+	}
 }
 
 func validateFiles(files []*v1alpha1.AppFile, p *problems) {

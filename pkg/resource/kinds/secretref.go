@@ -22,7 +22,7 @@ func validateSecretRefs(o resource.Object, p *problems) {
 			p.invalid(r.Path+".namespace", ns, "the name of a namespace")
 		case !resource.MayUseSecret(o, r.Secret):
 			p.add(resource.Forbidden(r.Path+".namespace", ns,
-				fmt.Sprintf("a %s refers to Secrets of its own namespace only, %s; leave it out", o.GetKind(), o.GetMetadata().GetNamespace())))
+				fmt.Sprintf("an object refers to Secrets of its own namespace only, %s; leave it out", o.GetMetadata().GetNamespace())))
 		}
 	}
 }

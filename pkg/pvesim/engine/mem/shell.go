@@ -70,7 +70,7 @@ type shellCall struct {
 }
 
 // shellCall reads the command line: sh [-options] -c SCRIPT [NAME ARG...], sh FILE
-// [ARG...] or sh.
+// [ARG...], sh -s [ARG...] or sh.
 func (p *Process) shellCall() (shellCall, error) {
 	c := shellCall{name: p.Argv[0], args: p.Argv[1:]}
 	for len(c.args) > 0 && strings.HasPrefix(c.args[0], "-") && len(c.args[0]) > 1 {
@@ -78,6 +78,9 @@ func (p *Process) shellCall() (shellCall, error) {
 		c.args = c.args[1:]
 		if opt == "--" {
 			break
+		}
+		if !strings.HasPrefix(opt, "--") && strings.Contains(opt, "s") {
+			c.fromStdin = true
 		}
 		if strings.HasPrefix(opt, "--") { // --norc, --noprofile, --login: nothing here
 			continue
@@ -103,7 +106,7 @@ func (p *Process) shellCall() (shellCall, error) {
 		}
 		return c, nil
 	}
-	if len(c.args) == 0 {
+	if c.fromStdin || len(c.args) == 0 {
 		c.fromStdin = true
 		return c, nil
 	}
