@@ -238,7 +238,7 @@ func TestDaemonThatDoesNotStart(t *testing.T) {
 		install func() error
 		want    string
 	}{
-		"not built": {func() error { return nil }, "no such file"},
+		"not built": {func() error { return os.RemoveAll(filepath.Join(bin, "proximityd")) }, "no such file"},
 		"broken": {func() error {
 			return os.WriteFile(filepath.Join(bin, "proximityd"), []byte("#!/bin/bash\necho out of coffee >&2\nexit 1\n"), 0o755)
 		}, "out of coffee"},

@@ -284,6 +284,11 @@ func (n *Node) fromTemplate(t *tasks.Task, cr *creation) error {
 	if err := n.extract(t.Context(), n.templateBytes(cr.template)); err != nil {
 		return err
 	}
+	if strings.HasSuffix(cr.template, ".tar") {
+		if err := n.applyOCI(t, cr); err != nil {
+			return err
+		}
+	}
 	g := engineGuest(cr.vmid, cr.conf.Values)
 	g.Template, g.SSHKeys, g.Archive = cr.template, cr.sshKeys, n.templateArchive(cr.template)
 	if err := n.engine.Create(t.Context(), g, t); err != nil {
