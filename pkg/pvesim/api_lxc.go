@@ -85,8 +85,8 @@ func (n *Node) vmStats(ctx context.Context, g *guestFile) *vmStats {
 }
 
 // look asks the engine what a guest does.
-func (n *Node) look(ctx context.Context, g *guestFile) (vmStats, engine.Status) {
-	s := vmStats{
+func (n *Node) look(ctx context.Context, g *guestFile) (s vmStats, st engine.Status) {
+	s = vmStats{
 		Name: guestName(g.vmid, g.conf.Values), Status: "stopped", Template: number(g.conf.Values["template"] == "1"),
 		MaxCPU: g.limits.cores, MaxMem: g.limits.mem, MaxDisk: g.limits.disk,
 	}
@@ -97,6 +97,11 @@ func (n *Node) look(ctx context.Context, g *guestFile) (vmStats, engine.Status) 
 	if errors.Is(err, engine.ErrNotExist) {
 		n.forgetVanished(g.vmid, g.conf.Values["lock"])
 	}
+	defer func() {
+		n.guests.mu.Lock()
+		defer n.guests.mu.Unlock()
+		n.guests.remember(g.vmid, s, time.Now())
+	}()
 	if err != nil || !st.Running {
 		return s, engine.Status{}
 	}

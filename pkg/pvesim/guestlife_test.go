@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/proximity-pve/proximity/pkg/pvesim/access"
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem"
@@ -349,5 +350,30 @@ func TestVolumesMove(t *testing.T) {
 	r.ok("PUT", "/nodes/pve/lxc/101/config", "delete", "unused0,unused1")
 	if left := r.node.ownedVolumes(101); len(left) != 1 {
 		t.Errorf("volumes %v", left)
+	}
+}
+
+func TestGraphs(t *testing.T) {
+	r := newRig(t, nil)
+	r.create("100")
+	r.done("POST", "/nodes/pve/lxc/100/status/start")
+	rows := r.list("GET", "/nodes/pve/lxc/100/rrddata", "timeframe", "hour")
+	last := rows[len(rows)-1]
+	if len(rows) != maxSamples || len(rows[0]) != 1 || last["maxmem"] != float64(256<<20) && rows[len(rows)-2]["maxmem"] != float64(256<<20) {
+		t.Errorf("%d rows, first %v, last %v", len(rows), rows[0], last)
+	}
+	var s guestStore
+	s.init()
+	start := time.Unix(60_000, 0)
+	for i := range 200 {
+		s.remember(100, vmStats{NetIn: int64(i) * 600}, start.Add(time.Duration(i)*30*time.Second))
+	}
+	if list := s.history[100]; len(list) != maxSamples || list[maxSamples-1].minute != 1099 {
+		t.Errorf("%d samples, last %+v", len(list), list[len(list)-1])
+	}
+	row := map[string]any{}
+	fillRRD(row, sample{2, vmStats{Status: "running", NetIn: 1200}}, sample{1, vmStats{}})
+	if row["netin"] != 20.0 {
+		t.Errorf("row %v", row)
 	}
 }

@@ -23,6 +23,8 @@ type guestStore struct {
 	cache map[int]*guestFile
 	locks map[int]chan struct{}
 	cpu   map[int]cpuSample
+	// history holds what guests did, for their graphs.
+	history map[int][]sample
 }
 
 // guestFile is a configuration as it was read. It is never changed.
@@ -43,6 +45,7 @@ type cpuSample struct {
 
 func (s *guestStore) init() {
 	s.cache, s.locks, s.cpu = map[int]*guestFile{}, map[int]chan struct{}{}, map[int]cpuSample{}
+	s.history = map[int][]sample{}
 }
 
 func (n *Node) confFile(vmid int) string { return n.path("lxc", vmidText(vmid)+".conf") }
@@ -128,6 +131,7 @@ func (s *guestStore) remove(n *Node, vmid int) error {
 	defer s.mu.Unlock()
 	delete(s.cache, vmid)
 	delete(s.cpu, vmid)
+	delete(s.history, vmid)
 	if err := os.Remove(n.confFile(vmid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -11,7 +11,7 @@ var lxcHandlers = map[string]handler{
 	"GET /nodes/{node}/lxc/{vmid}/interfaces":       guestInterfaces,
 	"GET /nodes/{node}/lxc/{vmid}/pending":          getPending,
 	"PUT /nodes/{node}/lxc/{vmid}/resize":           resizeGuest,
-	"GET /nodes/{node}/lxc/{vmid}/rrddata":          rrdData,
+	"GET /nodes/{node}/lxc/{vmid}/rrddata":          guestRRD,
 	"GET /nodes/{node}/lxc/{vmid}/status/current":   guestStatus,
 	"POST /nodes/{node}/lxc/{vmid}/status/reboot":   rebootGuest,
 	"POST /nodes/{node}/lxc/{vmid}/status/shutdown": shutdownGuest,
