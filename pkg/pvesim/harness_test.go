@@ -257,3 +257,13 @@ func (r *rig) createOn(node, vmid string, kv ...string) {
 		"hostname", "g" + vmid, "memory", "256", "cores", "1", "features", "nesting=1",
 	}, kv...)...)
 }
+
+// waitFor waits until something is so.
+func waitFor(t *testing.T, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not come to be so")
+		}
+	}
+}
