@@ -34,7 +34,6 @@ var peers = map[string]peer{
 	"restart/first-list-10000":   {kube, 8700},
 	"converge/10000":             {"controller-runtime, 16 workers", 43.6},
 	"converge/10000-per-object":  {"controller-runtime", 2},
-	"quickstart/start-to-ready":  {},
 	"store/writes-1":             {"etcd, over the network", 1412},
 	"store/writes-64":            {"etcd, over the network", 11_700},
 	"store/writes-256":           {"etcd, over the network", 14_406},

@@ -83,6 +83,9 @@ type treeReader interface {
 func newTreeReader(data []byte) treeReader {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	if looksLikeJSON(data) && json.Valid(data) {
+		if nodes, ok := plainJSON(data); ok {
+			return &nodeReader{nodes}
+		}
 		return newJSONTree(data)
 	}
 	return &yamlTree{data: data, dec: yaml.NewDecoder(bytes.NewReader(data))}
