@@ -96,6 +96,9 @@ func TestNodeGoesAway(t *testing.T) {
 	}
 	r.refused(500, "cluster not ready - no quorum?", "POST", "/nodes/pve/lxc", "vmid", "102", "ostemplate", "local:vztmpl/"+testTemplate)
 	r.ok("GET", "/nodes/pve/lxc/101/config")
+	if a := r.do("PUT", "/nodes/pve/lxc/101/config", "cores", "2"); a.code != 500 || !strings.HasSuffix(a.reason, " - Permission denied") {
+		t.Errorf("a write without quorum: %d %s", a.code, a.reason)
+	}
 
 	second.SetOnline(true)
 	if row := r.data("GET", "/nodes/pve2/lxc/100/status/current"); row["status"] != "running" {

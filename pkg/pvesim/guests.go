@@ -88,6 +88,9 @@ func (s *guestStore) store(n *Node, vmid int, c *guestconf.Config) error {
 	if err != nil {
 		return err
 	}
+	if !n.quorate() { // pmxcfs is read-only then
+		return die("unable to open file '/etc/pve/nodes/%s/lxc/%d.conf.tmp.%d' - Permission denied", n.name, vmid, os.Getpid())
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.cache, vmid)
