@@ -72,7 +72,13 @@ func (a *app) apply(ctx context.Context, o applyOptions) error {
 	if err != nil {
 		return err
 	}
-	docs, err := o.read(a.registry, a.In)
+	var docs []resource.Document
+	var unread []resource.FieldErrors
+	if o.each {
+		docs, unread, err = o.readEach(a.registry, a.In)
+	} else {
+		docs, err = o.read(a.registry, a.In)
+	}
 	if err != nil {
 		return err
 	}
@@ -95,7 +101,7 @@ func (a *app) apply(ctx context.Context, o applyOptions) error {
 	if err != nil {
 		return err
 	}
-	applied, refused := a.tell(out, results)
+	applied, refused := a.tell(out, results, unread)
 	if err := out.end(); err != nil {
 		return err
 	}
@@ -106,9 +112,17 @@ func (a *app) apply(ctx context.Context, o applyOptions) error {
 }
 
 // tell prints the results, why documents were refused on standard error, and returns those
-// that were applied and an error that counts the others.
-func (a *app) tell(out *written, results []client.ApplyResult) (applied []client.ApplyResult, err error) {
+// that were applied and an error that counts the others. unread are documents that were
+// not sent, because they mean nothing.
+func (a *app) tell(out *written, results []client.ApplyResult, unread []resource.FieldErrors) (applied []client.ApplyResult, err error) {
 	failed := 0
+	for _, wrong := range unread {
+		if failed++; failed <= maxShownErrors {
+			for _, f := range wrong.Bounded() {
+				fmt.Fprintln(a.Err, term.Clean(f.Error()))
+			}
+		}
+	}
 	for _, r := range results {
 		if r.Err == nil {
 			out.add(r.Key, r.Object, r.Outcome)
@@ -128,7 +142,7 @@ func (a *app) tell(out *written, results []client.ApplyResult) (applied []client
 	if failed > maxShownErrors {
 		fmt.Fprintf(a.Err, "and %s\n", counted(failed-maxShownErrors, "more document"))
 	}
-	return applied, fmt.Errorf("%d of %s failed", failed, counted(len(results), "document"))
+	return applied, fmt.Errorf("%d of %s failed", failed, counted(len(results)+len(unread), "document"))
 }
 
 // reportDocument prints why a document was refused, a line for each cause.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,37 +43,68 @@ func (s *sources) addFlags(cmd *cobra.Command) {
 // read decodes all documents of all files, in the order of the command line, directories
 // sorted by name. Errors are collected over all files.
 func (s *sources) read(reg *resource.Registry, stdin io.Reader) ([]resource.Document, error) {
-	files, err := s.expand()
+	var docs []resource.Document
+	var wrong resource.FieldErrors
+	err := s.each(stdin, func(name string, data []byte) error {
+		found, err := resource.DecodeDocuments(reg, name, data)
+		var fields resource.FieldErrors
+		if errors.As(err, &fields) {
+			wrong, err = append(wrong, fields...), nil
+		}
+		docs = append(docs, found...)
+		return errors.Join(err, tooMany(len(docs)))
+	})
+	if err == nil && len(wrong) > 0 {
+		err = wrong.Bounded()
+	}
 	if err != nil {
 		return nil, err
 	}
-	var docs []resource.Document
-	var wrong resource.FieldErrors
+	return docs, nil
+}
+
+// readEach is read for a caller who goes on without the documents that cannot be decoded:
+// wrong has what is wrong with each of those. A file that is no YAML at all is an error,
+// because nobody knows where its documents end.
+func (s *sources) readEach(reg *resource.Registry, stdin io.Reader) (docs []resource.Document, wrong []resource.FieldErrors, err error) {
+	err = s.each(stdin, func(name string, data []byte) error {
+		found, bad, _, err := resource.DecodeEach(reg, name, data)
+		docs = append(docs, found...)
+		for _, i := range slices.Sorted(maps.Keys(bad)) {
+			wrong = append(wrong, bad[i])
+		}
+		return errors.Join(err, tooMany(len(docs)+len(wrong)))
+	})
+	return docs, wrong, err
+}
+
+func tooMany(documents int) error {
+	if documents <= resource.MaxDocuments {
+		return nil
+	}
+	return fmt.Errorf("the files have more than %d documents together; apply them in several parts", resource.MaxDocuments)
+}
+
+// each reads the files one after the other.
+func (s *sources) each(stdin io.Reader, decode func(name string, data []byte) error) error {
+	files, err := s.expand()
+	if err != nil {
+		return err
+	}
 	total := 0
 	for _, file := range files {
 		data, err := readFile(file, stdin)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if total += len(data); total > maxSetBytes {
-			return nil, fmt.Errorf("the files have more than %d bytes together; apply them in several parts", maxSetBytes)
+			return fmt.Errorf("the files have more than %d bytes together; apply them in several parts", maxSetBytes)
 		}
-		found, err := resource.DecodeDocuments(reg, sourceName(file), data)
-		var fields resource.FieldErrors
-		switch {
-		case errors.As(err, &fields):
-			wrong = append(wrong, fields...)
-		case err != nil:
-			return nil, err
-		}
-		if docs = append(docs, found...); len(docs) > resource.MaxDocuments {
-			return nil, fmt.Errorf("the files have more than %d documents together; apply them in several parts", resource.MaxDocuments)
+		if err := decode(sourceName(file), data); err != nil {
+			return err
 		}
 	}
-	if len(wrong) > 0 {
-		return nil, wrong.Bounded()
-	}
-	return docs, nil
+	return nil
 }
 
 // sourceName is how errors call a file.
