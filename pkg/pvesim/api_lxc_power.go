@@ -114,11 +114,7 @@ func shutdownGuest(c *call) (result, error) {
 		return result{}, err
 	}
 	n, vmid, timeout, force := c.node, c.vmid(), c.shutdownTimeout(), c.flag("forceStop")
-	return c.startTask("vzshutdown", vmidText(vmid), func(t *tasks.Task) error {
-		return n.withGuest(t.Context(), vmid, func(*guestFile, *guestconf.Config) (bool, error) {
-			return false, n.halt(t.Context(), vmid, timeout, force)
-		})
-	})
+	return c.startTask("vzshutdown", vmidText(vmid), func(t *tasks.Task) error { return n.shutDown(t, vmid, timeout, force) })
 }
 
 func (c *call) shutdownTimeout() time.Duration {

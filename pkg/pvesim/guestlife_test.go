@@ -377,3 +377,31 @@ func TestGraphs(t *testing.T) {
 		t.Errorf("row %v", row)
 	}
 }
+
+func TestBulkActions(t *testing.T) {
+	r := newRig(t, nil)
+	r.asRoot()
+	r.create("100", "onboot", "1", "startup", "order=2")
+	r.create("101", "onboot", "1", "startup", "order=1")
+	r.create("102")
+	r.done("POST", "/nodes/pve/startall")
+	if log := strings.Join(r.log(r.lastTask("startall")), "|"); log != "Starting CT 101|Starting CT 100|TASK OK" {
+		t.Errorf("log %s", log)
+	}
+	r.done("POST", "/nodes/pve/startall", "force", "1", "vms", "102")
+	g, _ := r.engine.Guest(102)
+	g.HangOnShutdown(true)
+	r.done("POST", "/nodes/pve/stopall", "timeout", "1", "max-workers", "1")
+	log := strings.Join(r.log(r.lastTask("stopall")), "|")
+	if log != "Stopping CT 102 (timeout = 1 seconds)|Stopping CT 100 (timeout = 1 seconds)|Stopping CT 101 (timeout = 1 seconds)|TASK OK" {
+		t.Errorf("log %s", log)
+	}
+	for _, g := range r.engine.Guests() {
+		if g.Running() {
+			t.Errorf("guest %d runs", g.VMID())
+		}
+	}
+	r.token = "PVEAPIToken=" + r.node.Credentials().TokenID + "=" + r.node.Credentials().TokenSecret
+	r.refused(403, "Permission check failed (/, VM.PowerMgmt)", "POST", "/nodes/pve/startall")
+	r.done("POST", "/nodes/pve/startall", "vms", "101") // named, so the right on it is enough
+}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/proximity-pve/proximity/pkg/pvesim/access"
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
@@ -89,8 +90,13 @@ func (n *Node) stopNow(t *tasks.Task, vmid int) error {
 }
 
 func (n *Node) shutDownNow(t *tasks.Task, vmid int) error {
+	return n.shutDown(t, vmid, defaultShutdownTimeout*time.Second, false)
+}
+
+// shutDown is the body of a shutdown task.
+func (n *Node) shutDown(t *tasks.Task, vmid int, timeout time.Duration, force bool) error {
 	return n.withGuest(t.Context(), vmid, func(*guestFile, *guestconf.Config) (bool, error) {
-		return false, n.halt(t.Context(), vmid, defaultShutdownTimeout*1e9, false)
+		return false, n.halt(t.Context(), vmid, timeout, force)
 	})
 }
 

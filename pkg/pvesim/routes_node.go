@@ -2,6 +2,9 @@ package pvesim
 
 // nodeHandlers are the methods of a node and its tasks.
 var nodeHandlers = map[string]handler{
+	"POST /nodes/{node}/startall": startAll,
+	"POST /nodes/{node}/stopall":  stopAll,
+
 	"GET /nodes/{node}/rrddata":             rrdData,
 	"GET /nodes/{node}/status":              nodeStatus,
 	"GET /nodes/{node}/tasks":               listTasks,

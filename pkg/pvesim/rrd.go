@@ -1,11 +1,14 @@
 package pvesim
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // maxSamples is how many minutes of a guest's figures are kept: an hour's graph.
 const maxSamples = 70
 
-// sample is what a guest did when somebody looked, at most one a minute. Nobody looks in
+// sample is what a guest did when somebody looked last in a minute. Nobody looks in
 // the background here: what was never asked for is a gap, as while pvestatd hangs.
 type sample struct {
 	minute int64 // since 1970
@@ -17,6 +20,7 @@ func (s *guestStore) remember(vmid int, stats vmStats, now time.Time) {
 	list := s.history[vmid]
 	minute := now.Unix() / 60
 	if len(list) > 0 && list[len(list)-1].minute == minute {
+		list[len(list)-1].stats = stats
 		return
 	}
 	if len(list) >= maxSamples {
@@ -39,7 +43,7 @@ func guestRRD(c *call) (result, error) {
 	}
 	n.look(c.ctx, g) // now is always known
 	n.guests.mu.Lock()
-	list := append([]sample(nil), n.guests.history[g.vmid]...)
+	list := slices.Clone(n.guests.history[g.vmid])
 	n.guests.mu.Unlock()
 	frame := rrdSteps[c.params["timeframe"]]
 	last := time.Now().Unix() / frame.step * frame.step
