@@ -19,6 +19,9 @@
 // median counts. A goal that is not met is shown and fails nothing; a figure that can't be
 // measured is a row that says why, and makes the exit code 1 at the end.
 //
+// Beside some figures stands what a peer did at the same work (peers.go), measured once on
+// one machine: it says where others are, and is no yardstick.
+//
 // Everything happens on loopback and below one directory that is removed at the end,
 // with the embedded nodes in it. Where real containers are not possible the figures of
 // the quickstart are about simulated guests, and say so.
