@@ -81,6 +81,9 @@ func interfaceRow(i *ifupdown.Interface, active bool) map[string]any {
 	if i.MTU != "" {
 		row["mtu"] = i.MTU
 	}
+	for key, v := range i.More {
+		row[key] = v
+	}
 	if i.Type == "bridge" {
 		row["bridge_ports"] = strings.Join(i.BridgePorts, " ")
 		row["bridge_stp"], row["bridge_fd"] = i.BridgeSTP, i.BridgeFD
@@ -173,6 +176,8 @@ func deleteKey(i *ifupdown.Interface, key string) {
 		i.BridgeVLANAware, i.BridgeVIDs = false, ""
 	case "bridge_vids":
 		i.BridgeVIDs = ""
+	default:
+		i.SetMore(key, "")
 	}
 }
 
@@ -197,6 +202,9 @@ func (c *call) fillInterface(f *ifupdown.File, i *ifupdown.Interface) error {
 	if v, ok := c.params["bridge_vids"]; ok {
 		i.BridgeVIDs = v
 	}
+	if err := c.fillMore(f, i); err != nil {
+		return err
+	}
 	if err := c.checkPorts(f, i); err != nil {
 		return err
 	}
@@ -212,16 +220,11 @@ func (c *call) fillInterface(f *ifupdown.File, i *ifupdown.Interface) error {
 	return nil
 }
 
-// checkPorts demands that the ports of a bridge exist and that no other bridge has them.
+// checkPorts demands that the ports of a bridge exist (PVE::INotify).
 func (c *call) checkPorts(f *ifupdown.File, i *ifupdown.Interface) error {
 	for _, port := range i.BridgePorts {
 		if port != c.node.cfg.UplinkPort && f.Interfaces[port] == nil {
 			return die("bridge '%s' - unable to find bridge port '%s'", i.Name, port)
-		}
-		for _, other := range f.Interfaces {
-			if other != i && slices.Contains(other.BridgePorts, port) {
-				return die("bridge port '%s' is already used on interface '%s'", port, other.Name)
-			}
 		}
 	}
 	return nil

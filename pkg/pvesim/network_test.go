@@ -116,3 +116,30 @@ func TestHandWrittenBridgeIsListedAndKept(t *testing.T) {
 	r.create("100", "net0", "name=eth0,bridge=proximity-lan,ip=manual")
 	r.done("POST", "/nodes/pve/lxc/100/status/start")
 }
+
+// TestInterfaceTypes: bonds and VLANs keep their options through the file.
+func TestInterfaceTypes(t *testing.T) {
+	r := newRig(t, nil)
+	r.asRoot()
+	for _, nic := range []string{"eno1", "eno2"} {
+		r.ok("POST", "/nodes/pve/network", "iface", nic, "type", "eth")
+	}
+	r.refused(500, "bond 'bond0' - unable to find slave 'eno9'", "POST", "/nodes/pve/network", "iface", "bond0", "type", "bond", "slaves", "eno9", "bond_mode", "active-backup")
+	r.ok("POST", "/nodes/pve/network", "iface", "bond0", "type", "bond", "slaves", "eno2 eno1", "bond_mode", "active-backup", "bond-primary", "eno1", "autostart", "1")
+	r.param("slaves", "eno1 is already used on interface 'bond0'.", "POST", "/nodes/pve/network", "iface", "bond1", "type", "bond", "slaves", "eno1", "bond_mode", "active-backup")
+	r.ok("POST", "/nodes/pve/network", "iface", "vlan7", "type", "vlan", "vlan-raw-device", "vmbr0", "vlan-id", "7", "cidr", "10.7.0.1/24")
+	r.ok("POST", "/nodes/pve/network", "iface", "ovs0", "type", "OVSBridge", "ovs_ports", "eno3")
+	if b := r.data("GET", "/nodes/pve/network/bond0"); b["type"] != "bond" || b["slaves"] != "eno1 eno2" || b["bond_mode"] != "active-backup" || b["bond-primary"] != "eno1" {
+		t.Errorf("%v", b)
+	}
+	if v := r.data("GET", "/nodes/pve/network/vlan7"); v["type"] != "vlan" || v["vlan-raw-device"] != "vmbr0" || v["vlan-id"] != "7" || v["cidr"] != "10.7.0.1/24" {
+		t.Errorf("%v", v)
+	}
+	if v := r.data("GET", "/nodes/pve/network/ovs0"); v["type"] != "OVSBridge" || v["ovs_ports"] != "eno3" {
+		t.Errorf("%v", v)
+	}
+	r.ok("PUT", "/nodes/pve/network/bond0", "type", "bond", "delete", "bond-primary")
+	if b := r.data("GET", "/nodes/pve/network/bond0"); b["bond-primary"] != nil || b["slaves"] != "eno1 eno2" {
+		t.Errorf("%v", b)
+	}
+}

@@ -29,6 +29,8 @@ type Interface struct {
 	BridgeVLANAware bool
 	BridgeVIDs      string
 	MTU             string
+	// More are the options of bonds, VLANs and Open vSwitch by their names in the API.
+	More map[string]string
 }
 
 // Family is what an interface has per address family.
@@ -155,6 +157,10 @@ func (f *File) sectionLine(i *Interface, fam *Family, line string) bool {
 	case "mtu":
 		i.MTU = value
 	default:
+		if name, ok := moreByKey[strings.ReplaceAll(key, "_", "-")]; ok {
+			i.setMore(name, value)
+			return true
+		}
 		fam.Options = append(fam.Options, trimmed)
 	}
 	return true
@@ -185,6 +191,14 @@ func prefixLength(mask string) string {
 // finish fills what follows from the rest.
 func (i *Interface) finish() {
 	i.Type = TypeOf(i.Name, i.IsBridge)
+	switch {
+	case i.More["ovs_type"] != "":
+		i.Type = i.More["ovs_type"]
+	case i.More["slaves"] != "":
+		i.Type = "bond"
+	case i.More["vlan-raw-device"] != "":
+		i.Type = "vlan"
+	}
 	if i.Type == "bridge" {
 		if i.BridgeSTP == "" {
 			i.BridgeSTP = "off"
@@ -226,7 +240,7 @@ func hasNumber(name, prefix string) bool {
 // Sorted returns the interfaces in the order in which they are written: lo, network
 // cards, bonds, bridges, VLANs, aliases; within a kind as in the file, new ones last.
 func (f *File) Sorted() []*Interface {
-	rank := map[string]int{"loopback": 0, "eth": 1, "unknown": 1, "bond": 2, "bridge": 3, "vlan": 4, "alias": 5}
+	rank := map[string]int{"loopback": 0, "eth": 1, "unknown": 1, "OVSPort": 1, "OVSIntPort": 1, "bond": 2, "OVSBond": 2, "bridge": 3, "OVSBridge": 3, "vlan": 4, "alias": 5}
 	list := make([]*Interface, 0, len(f.Interfaces))
 	for _, i := range f.Interfaces {
 		list = append(list, i)
@@ -304,6 +318,9 @@ func (i *Interface) format(b *strings.Builder, family string, first bool) {
 	}
 	if first && i.MTU != "" {
 		fmt.Fprintf(b, "\tmtu %s\n", i.MTU)
+	}
+	if first {
+		i.formatMore(b)
 	}
 	for _, option := range fam.Options {
 		fmt.Fprintf(b, "\t%s\n", option)

@@ -30,6 +30,23 @@ func authDelay(latency string) time.Duration {
 	return 0
 }
 
+// forgetPlatform removes the account that a simulated node has for this project's daemon:
+// a fresh Proxmox VE has root@pam only.
+func forgetPlatform(s *access.Store) error {
+	err := s.SetACLs(s.ACLs(), true)
+	for user := range s.Users() {
+		if user != access.Root && err == nil {
+			err = s.DeleteUser(user)
+		}
+	}
+	for name, role := range s.Roles() {
+		if !role.Special && err == nil {
+			err = s.DeleteRole(name)
+		}
+	}
+	return err
+}
+
 // seed makes stopped guests, one node after the other, by the API itself.
 func (c *running) seed(ctx context.Context, count int) error {
 	if count == 0 {

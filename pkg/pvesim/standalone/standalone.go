@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -126,8 +127,15 @@ func start(o options, errs io.Writer) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
+	_, err = os.Stat(filepath.Join(cfg.Dir, "credentials.json"))
+	fresh := errors.Is(err, fs.ErrNotExist)
 	if c.first, err = pvesim.New(cfg); err != nil {
 		return nil, err
+	}
+	if fresh {
+		if err := forgetPlatform(c.first.Access()); err != nil {
+			return nil, err
+		}
 	}
 	if o.faults != "" {
 		if c.faults, err = readFaults(o.faults); err != nil {
