@@ -16,7 +16,7 @@ func idleFigures(b *bench) []figure {
 	i := &idleArea{bench: b}
 	in := fmt.Sprintf("in %.0f s", b.quiet.Seconds())
 	return []figure{
-		{"idle/rss", "MiB", valueAtMost(60), i.of(func(q quiet) float64 { return q.rss })},
+		{"idle/rss", "MiB", valueAtMost(45), i.of(func(q quiet) float64 { return q.rss })},
 		{"idle/store-writes", in, valueAtMost(0), i.of(func(q quiet) float64 { return q.storeWrites })},
 		{"idle/proxmox-writes", in, valueAtMost(0), i.of(func(q quiet) float64 { return q.proxmoxWrites })},
 		{"idle/proxmox-reads", "per minute", goal{}, i.of(func(q quiet) float64 { return q.proxmoxReads / b.quiet.Minutes() })},
