@@ -17,6 +17,7 @@
 //	tasks/<UPID>                    task logs, the last line is the outcome
 //	access.json                     users, tokens, roles, access control list
 //	storage.json                    volumes of guests, hidden templates
+//	dump/<storage>/                 backups of guests, with their notes and protection
 //	shared.json                     volumes of storages that all nodes see
 //	credentials.json, ssh/, tls/    what clients need (0600)
 //	nodes/<name>/                   the like of every other node of a cluster

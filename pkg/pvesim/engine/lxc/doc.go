@@ -15,6 +15,9 @@
 //	<Dir>/<vmid>/config       generated at each start, never edited
 //	<Dir>/<vmid>/upper, work  what the guest wrote (overlay); owned by 100000 if unprivileged
 //	<Dir>/<vmid>/rootfs       where the overlay is mounted, or a copy where overlay is refused
+//	<Dir>/<vmid>/snap/<name>    the guest's own files at a snapshot
+//	<Dir>/volumes/<id>/data     a data volume, bound into the guest at its start or when it
+//	                            is plugged in; snap/<name> beside it
 //	<Dir>/<vmid>/monitor.pid  the LXC monitor; lxc.log and console.log beside it
 //	<RootfsDir>/<template>/u100000, p0   the template, extracted once (shifted, unshifted)
 //

@@ -22,6 +22,16 @@
 // is an ordinary Program that calls Guest.Serve and returns when its context ends; a
 // unit file whose ExecStart names it makes it start at boot, restart and log.
 //
+// sh (also bash, dash and ash) is a real interpreter: scripts, pipes, redirections and
+// loops work, their commands are the programs above. A console is that shell behind a
+// terminal that echoes, knows a window and ^C.
+//
+// # Disks
+//
+// File systems are maps of immutable entries, so that snapshots and clones cost a copy of
+// the map. A data volume has files of its own, which are in the guest's file system
+// while the guest runs and outlive it.
+//
 // # Network
 //
 // Bridges are those of ApplyNetwork plus the uplink, which always exists and has a
