@@ -62,13 +62,19 @@ type running struct {
 // start runs a daemon with in-memory guests until the test stops it.
 func start(t *testing.T, dir string) *running {
 	t.Helper()
+	return startWith(t, daemon.Config{DataDir: dir, Embedded: true, Engine: "mem"})
+}
+
+// startWith runs a daemon until the test stops it.
+func startWith(t *testing.T, cfg daemon.Config) *running {
+	t.Helper()
+	dir := cfg.DataDir
 	r := &running{t: t, dir: dir}
+	cfg.Listen, cfg.Stdout, cfg.Stderr, cfg.LogLevel = "127.0.0.1:0", &r.out, &r.err, "debug"
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- daemon.Run(ctx, daemon.Config{
-			DataDir: dir, Embedded: true, Engine: "mem", Listen: "127.0.0.1:0", Stdout: &r.out, Stderr: &r.err, LogLevel: "debug",
-		})
+		ended <- daemon.Run(ctx, cfg)
 	}()
 	r.stop = sync.OnceValue(func() error { cancel(); return <-ended })
 	t.Cleanup(func() {
@@ -86,7 +92,7 @@ func start(t *testing.T, dir string) *running {
 			t.Fatalf("the daemon ended before it was ready: %v\n%s", err, r.err.String())
 		default:
 		}
-		return strings.Contains(r.out.String(), "\nready\n")
+		return strings.Contains("\n"+r.out.String(), "\nready\n")
 	})
 	data, err := os.ReadFile(filepath.Join(dir, "endpoint.json"))
 	if err != nil {
