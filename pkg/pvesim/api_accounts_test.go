@@ -109,3 +109,22 @@ func TestStorageDefinitions(t *testing.T) {
 	r.ok("DELETE", "/storage/s1")
 	r.refused(500, "delete storage failed: storage 's1' does not exist", "DELETE", "/storage/s1")
 }
+
+// TestHAResources: a managed guest shows it.
+func TestHAResources(t *testing.T) {
+	r := newRig(t, nil)
+	r.create("100")
+	r.asRoot()
+	r.ok("POST", "/cluster/ha/resources", "sid", "ct:100", "state", "stopped")
+	r.refused(500, "create resource failed: resource ID 'ct:100' already defined", "POST", "/cluster/ha/resources", "sid", "100")
+	if ha := r.data("GET", "/nodes/pve/lxc/100/status/current")["ha"].(map[string]any); ha["managed"] != 1.0 || ha["state"] != "stopped" {
+		t.Errorf("%v", ha)
+	}
+	if vms := r.list("GET", "/cluster/resources", "type", "vm"); vms[0]["hastate"] != "stopped" {
+		t.Errorf("%v", vms)
+	}
+	r.ok("DELETE", "/cluster/ha/resources/ct:100")
+	if ha := r.data("GET", "/nodes/pve/lxc/100/status/current")["ha"].(map[string]any); ha["managed"] != 0.0 {
+		t.Errorf("%v", ha)
+	}
+}

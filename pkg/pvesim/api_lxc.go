@@ -47,7 +47,11 @@ func guestStatus(c *call) (result, error) {
 		return result{}, err
 	}
 	row := c.node.statusRow(c.ctx, g)
-	row["ha"] = map[string]any{"managed": 0}
+	ha := map[string]any{"managed": 0}
+	if state := c.node.ha.state(c.vmid()); state != "" {
+		ha["managed"], ha["state"] = 1, state
+	}
+	row["ha"] = ha
 	return result{data: row}, nil
 }
 

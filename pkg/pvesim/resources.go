@@ -172,7 +172,7 @@ func (c *call) resourceGuests(pools map[string]*poolRow) []any {
 func (c *call) guestRow(n *Node, g *guestFile) *vmRow {
 	return &vmRow{
 		ID: "lxc/" + vmidText(g.vmid), Type: "lxc", Node: n.name, VMID: g.vmid,
-		Lock: g.conf.Values["lock"], Tags: g.conf.Values["tags"], stats: c.lastStats(n, g),
+		Lock: g.conf.Values["lock"], Tags: g.conf.Values["tags"], stats: c.lastStats(n, g), HAState: c.node.ha.state(g.vmid),
 	}
 }
 
