@@ -60,12 +60,12 @@ remove() { rm -rf --one-file-system -- "$@"; }
 in_use() { grep -qsF -- "$1" /proc/[0-9]*/mountinfo; }
 
 # key_of_files WORD... prints a key of the named files and directories (relative to
-# hack/setup); a word that names none stands for itself.
+# hack/setup), tests left out; a word that names none stands for itself.
 key_of_files() {
 	local word
 	for word in "$@"; do
 		if [[ -d $SETUP_DIR/$word ]]; then
-			(cd "$SETUP_DIR/$word" && find . -type f -print0 | sort -z | xargs -0 sha256sum)
+			(cd "$SETUP_DIR/$word" && find . -type f ! -name '*_test.go' -print0 | sort -z | xargs -0 sha256sum)
 		elif [[ -f $SETUP_DIR/$word ]]; then
 			sha256sum <"$SETUP_DIR/$word"
 		else
