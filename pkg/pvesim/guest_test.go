@@ -149,3 +149,38 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 		t.Errorf("systemd without nesting: %q", exit)
 	}
 }
+
+// TestClaimIsSeenWhole: who finds the configuration of a guest that is being made finds its
+// lock too. Without it the guest looked like one that was destroyed by hand, its claim was
+// forgotten, and a second create could take the VMID.
+func TestClaimIsSeenWhole(t *testing.T) {
+	r := newRig(t, nil)
+	n := r.node
+	stop, done := make(chan struct{}), make(chan int)
+	go func() {
+		bad := 0
+		defer func() { done <- bad }()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if g, err := n.guests.load(n, 300); err == nil && g.conf.Values["lock"] != "create" {
+				bad++
+			}
+		}
+	}()
+	for range 2000 {
+		if err := n.guests.claim(n, 300); err != nil {
+			t.Error(err)
+		}
+		if err := n.guests.remove(n, 300); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	if bad := <-done; bad > 0 {
+		t.Errorf("a claim was seen without its lock %d times", bad)
+	}
+}

@@ -105,12 +105,11 @@ func (s *guestStore) claim(n *Node, vmid int) error {
 	if owner := n.ownerOf(vmid); owner != nil {
 		return errExists(owner, vmid)
 	}
-	f, err := os.OpenFile(n.confFile(vmid), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString("lock: create\n")
-	return errors.Join(err, f.Close())
+	// In one piece: who finds the file must find the lock in it, or a guest that is being
+	// made looks like one that somebody destroyed.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return writeFile(n.confFile(vmid), []byte("lock: create\n"), 0o640)
 }
 
 // ownerOf finds the node that has a guest's configuration, nil if none has.
