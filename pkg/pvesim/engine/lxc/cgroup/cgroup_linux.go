@@ -173,14 +173,18 @@ func RemoveTree(dir string) error {
 	return nil
 }
 
-// rmdir retries for a moment: a group stays busy until its last zombie is reaped.
+// removePatience bounds how long a group is tried to be removed: it stays busy until its last
+// zombie is reaped, which takes seconds on a loaded machine.
+const removePatience = 10 * time.Second
+
 func rmdir(dir string) error {
-	var err error
-	for range 50 {
-		if err = os.Remove(dir); err == nil || errors.Is(err, fs.ErrNotExist) {
+	for deadline := time.Now().Add(removePatience); ; time.Sleep(killPause) {
+		err := os.Remove(dir)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		time.Sleep(killPause)
+		if time.Now().After(deadline) {
+			return err
+		}
 	}
-	return err
 }
