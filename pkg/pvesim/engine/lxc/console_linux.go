@@ -7,6 +7,7 @@ import (
 	"io"
 	"os/exec"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"github.com/creack/pty"
@@ -33,13 +34,21 @@ func (e *Engine) Console(ctx context.Context, vmid int, t engine.Terminal) (int,
 	defer master.Close()
 	stop := context.AfterFunc(ctx, func() { killAttached(cmd.Process.Pid) })
 	defer stop()
+	done := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(master, t.In)
-		killAttached(cmd.Process.Pid) // nobody types any more
+		select {
+		case <-done: // the process id may be another's by now
+		default:
+			killAttached(cmd.Process.Pid) // nobody types any more
+		}
 	}()
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
+	var resizing sync.WaitGroup
+	defer func() { // before the terminal is closed
+		close(done)
+		resizing.Wait()
+	}()
+	resizing.Go(func() {
 		for {
 			select {
 			case <-done:
@@ -51,7 +60,7 @@ func (e *Engine) Console(ctx context.Context, vmid int, t engine.Terminal) (int,
 				_ = pty.Setsize(master, &pty.Winsize{Rows: uint16(s.Rows), Cols: uint16(s.Columns)})
 			}
 		}
-	}()
+	})
 	_, _ = io.Copy(t.Out, master) // ends with EIO when the shell is gone
 	err = cmd.Wait()
 	if ctx.Err() != nil {
