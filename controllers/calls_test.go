@@ -171,12 +171,17 @@ func apiCall(req *http.Request) (string, error) {
 type mortalShell struct {
 	daemon *daemon
 	shell  *nodeShell
+	peers  map[string]*nodeShell // by name of the node
 }
 
 // Exec implements guest.NodeExec.
 func (m *mortalShell) Exec(ctx context.Context, node string, argv []string, stdin io.Reader, maxOutput int) (res guest.Result, err error) {
 	err = m.daemon.call(shellCall(argv), func() (err error) {
-		res, err = m.shell.Exec(ctx, node, argv, stdin, maxOutput)
+		shell := m.shell
+		if p := m.peers[node]; p != nil {
+			shell = p
+		}
+		res, err = shell.Exec(ctx, node, argv, stdin, maxOutput)
 		return err
 	})
 	if errors.Is(err, errExit) {

@@ -126,6 +126,16 @@ func (s *nodeShell) connect(ctx context.Context) (*ssh.Client, error) {
 	return s.client, nil
 }
 
+// drop forgets a connection that broke, so that the next command makes another.
+func (s *nodeShell) drop(broken *ssh.Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client == broken {
+		s.client = nil
+	}
+	_ = broken.Close()
+}
+
 // Exec implements guest.NodeExec.
 func (s *nodeShell) Exec(ctx context.Context, _ string, argv []string, stdin io.Reader, maxOutput int) (guest.Result, error) {
 	select {
@@ -140,6 +150,7 @@ func (s *nodeShell) Exec(ctx context.Context, _ string, argv []string, stdin io.
 	}
 	session, err := client.NewSession()
 	if err != nil {
+		s.drop(client)
 		return guest.Result{}, fmt.Errorf("%w: %w", guest.ErrUnreachable, err)
 	}
 	defer session.Close()

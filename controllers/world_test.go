@@ -69,9 +69,11 @@ type world struct {
 	registry *resource.Registry
 	applier  *apply.Applier
 	keys     *seal.Keyring
-	ledger   *ledger
-	log      journalBuffer
-	steps    stepLog
+	// peers are the other nodes of a cluster (cluster_test.go).
+	peers  []*peer
+	ledger *ledger
+	log    journalBuffer
+	steps  stepLog
 	// admin is a human's way to the API.
 	admin *proxmox.Client
 	// hostAccess false takes the daemon's way onto the node away.
@@ -97,13 +99,13 @@ func inWorldOn(t *testing.T, wrap func(*mem.Engine) engine.Engine, story func(w 
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, dir, wrap)
+		w := newWorld(t, dir, wrap, 0)
 		defer w.end()
 		story(w)
 	})
 }
 
-func newWorld(t *testing.T, dir string, wrap func(*mem.Engine) engine.Engine) *world {
+func newWorld(t *testing.T, dir string, wrap func(*mem.Engine) engine.Engine, peers int) *world {
 	w := &world{T: t, dir: dir, api: newPipes(), ssh: newPipes(), ledger: newLedger(), hostAccess: true, registry: kinds.Registry()}
 	templateDir := filepath.Join(dir, "templates")
 	w.must(os.MkdirAll(templateDir, 0o700))
@@ -114,9 +116,10 @@ func newWorld(t *testing.T, dir string, wrap func(*mem.Engine) engine.Engine) *w
 	w.engine, err = mem.New(mem.Config{TemplateDir: templateDir})
 	w.must(err)
 	w.sim = appliancesim.Install(w.engine)
-	w.node, err = pvesim.New(pvesim.Config{Dir: filepath.Join(dir, "pve"), NodeName: nodeName, Engine: wrap(w.engine), TemplateDir: templateDir})
+	w.node, err = pvesim.New(pvesim.Config{Dir: filepath.Join(dir, "pve"), NodeName: nodeName, Engine: wrap(w.engine), TemplateDir: templateDir, Peers: w.addPeers(peers, templateDir)})
 	w.must(err)
 	w.must(w.node.Boot(t.Context()))
+	w.bootPeers()
 	go func() { _ = w.node.ServeAPI(w.api) }() // both end with the node
 	go func() { _ = w.node.ServeSSH(w.ssh) }()
 	key, err := os.ReadFile(w.node.Credentials().SSHPrivateKeyPath)
@@ -127,13 +130,19 @@ func newWorld(t *testing.T, dir string, wrap func(*mem.Engine) engine.Engine) *w
 		Endpoints: []string{"https://node"}, Username: "root@pam", Password: w.node.Credentials().RootPassword, Transport: newAPITransport(w.api),
 	})
 	w.must(err)
+	w.emptyStore()
+	return w
+}
+
+// emptyStore begins with a database that has nothing but the connection.
+func (w *world) emptyStore() {
+	w.Helper()
 	w.store = memory.New(w.registry)
 	w.keys = seal.NewEphemeral()
 	w.applier = apply.New(w.store, w.registry).WithKeys(w.keys)
-	w.must(w.applier.EnsureNamespaces(t.Context()))
-	_, err = w.applier.System().Create(t.Context(), clusterObject())
+	w.must(w.applier.EnsureNamespaces(w.Context()))
+	_, err := w.applier.System().Create(w.Context(), clusterObject())
 	w.must(err)
-	return w
 }
 
 func clusterObject() *v1alpha1.Cluster {
@@ -163,6 +172,11 @@ func (w *world) end() {
 	if err := w.engine.Close(); err != nil {
 		w.Errorf("close the engine: %v", err)
 	}
+	for _, p := range w.peers {
+		if err := p.engine.Close(); err != nil {
+			w.Errorf("close the engine of %s: %v", p.name, err)
+		}
+	}
 	if err := w.store.Close(); err != nil {
 		w.Errorf("close the store: %v", err)
 	}
@@ -183,6 +197,7 @@ type daemon struct {
 	ended  chan struct{}
 	api    *proxmox.Client
 	shell  *nodeShell
+	peers  map[string]*nodeShell
 	// manager makes plans.
 	manager *runtime.Manager
 }
@@ -191,7 +206,7 @@ type daemon struct {
 func (w *world) start() *daemon {
 	w.Helper()
 	log := slog.New(stepHandler{Handler: slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}), log: &w.steps})
-	d := &daemon{world: w, ended: make(chan struct{}), shell: newNodeShell(w.ssh, w.node.Credentials(), w.signer)}
+	d := &daemon{world: w, ended: make(chan struct{}), shell: newNodeShell(w.ssh, w.node.Credentials(), w.signer), peers: w.peerShells()}
 	creds := w.node.Credentials()
 	var err error
 	d.api, err = proxmox.New(proxmox.Config{
@@ -199,7 +214,7 @@ func (w *world) start() *daemon {
 		Transport: &mortalTransport{daemon: d, http: newAPITransport(w.api)},
 	})
 	w.must(err)
-	way, err := guest.NewOnNode(&mortalShell{daemon: d, shell: d.shell}, guest.ModeAttach)
+	way, err := guest.NewOnNode(&mortalShell{daemon: d, shell: d.shell, peers: d.peers}, guest.ModeAttach)
 	w.must(err)
 	conn := &cluster.Connection{Name: cluster.DefaultName, API: d.api, Guests: way, Installation: installation, Endpoint: "https://node", Identity: creds.TokenID, Mode: cluster.AccessSSH}
 	if w.hostAccess {
@@ -232,6 +247,9 @@ func (d *daemon) kill() {
 func (d *daemon) bury() {
 	<-d.ended
 	_ = d.shell.Close()
+	for _, s := range d.peers {
+		_ = s.Close()
+	}
 	d.api.Close()
 	if d.world.daemon == d {
 		d.world.daemon = nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -12,6 +13,7 @@ import (
 	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
+	"github.com/proximity-pve/proximity/controllers/internal/marks"
 	"github.com/proximity-pve/proximity/controllers/internal/routing"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/ownership"
@@ -42,6 +44,8 @@ const (
 	CondProvisioned = "Provisioned"
 	CondProxy       = "ProxyReady"
 	CondHealthy     = "Healthy"
+	// CondUnique is False while another guest carries our tags; it is no part of Ready.
+	CondUnique = "Unique"
 )
 
 // The proxy is not part of Ready: an App is ready when it works, and its Vhosts wait for it.
@@ -71,7 +75,10 @@ type Deps struct {
 
 type session = runtime.Session[*v1alpha1.App]
 
-type reconciler struct{ Deps }
+type reconciler struct {
+	Deps
+	marks marks.Reader
+}
 
 // New makes the controller.
 func New(d Deps) *runtime.Controller {
@@ -136,7 +143,7 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 		return runtime.Result{}, err
 	}
 	o, rest, err := r.converge(ctx, s, conn, cl, net)
-	r.reportGuest(s, o.guest, err)
+	r.reportGuest(ctx, s, o.guest, err)
 	if err != nil {
 		return runtime.Result{}, err
 	}
@@ -158,7 +165,7 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 		return runtime.Result{}, err
 	}
 	m := mark(s.Object, conn)
-	_, _, err = r.driver(s, conn).Converge(ctx, nil, m, st.GetNode(), func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
+	_, _, err = r.driver(s, conn, network{}).Converge(ctx, nil, m, st.GetNode(), func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
 		o := r.see(s.Object, st.GetAppliance(), guest)
 		s.Remember(o)
 		return plan(nil, m, o)
@@ -166,7 +173,7 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 	return runtime.Result{}, err // its names are dropped by the appliance, when the object is gone
 }
 
-func (r *reconciler) driver(s *session, conn *cluster.Connection) *lxc.Driver {
+func (r *reconciler) driver(s *session, conn *cluster.Connection, n network) *lxc.Driver {
 	announce := common.Announce(s, CondCreated, CondRunning, []string{CondNetwork, CondProvisioned, CondHealthy})
 	before := func(ctx context.Context, step lxc.Step, o lxc.Observed) error {
 		switch step.Action {
@@ -177,6 +184,11 @@ func (r *reconciler) driver(s *session, conn *cluster.Connection) *lxc.Driver {
 			status(s).ProvisionedHash = nil
 			status(s).Template = proto.String(o.Template.Volid)
 			s.True(CondTemplate, "Present", "%s", o.Template.Volid)
+		case lxc.ActionStart:
+			// Without the Bridge it would not start; without the appliance it works alone.
+			if !slices.Contains(n.nodes, o.Node) && o.Node != "" {
+				return n.reachable(o.Node)
+			}
 		}
 		return announce(ctx, step)
 	}
@@ -216,7 +228,7 @@ func mark(a *v1alpha1.App, conn *cluster.Connection) ownership.Mark {
 }
 
 // reportGuest sets the conditions of the guest from what the driver saw.
-func (r *reconciler) reportGuest(s *session, o lxc.Observed, err error) {
+func (r *reconciler) reportGuest(ctx context.Context, s *session, o lxc.Observed, err error) {
 	var stalled *runtime.StalledError
 	st := status(s)
 	switch {
@@ -225,6 +237,7 @@ func (r *reconciler) reportGuest(s *session, o lxc.Observed, err error) {
 		st.State = proto.String(stateStopped)
 		s.True(CondTemplate, "Present", "the guest has been made from %s", orTemplate(st.GetTemplate()))
 		s.True(CondCreated, "Created", "guest %d on node %s", st.GetVmid(), o.Node)
+		reportCopy(ctx, s, o)
 		if o.Running {
 			st.State = proto.String(stateRunning)
 			s.True(CondRunning, "Running", "guest %d runs", st.GetVmid())
@@ -237,6 +250,30 @@ func (r *reconciler) reportGuest(s *session, o lxc.Observed, err error) {
 			cond = CondTemplate
 		}
 		s.False(cond, stalled.Reason, "%s", stalled.Text)
+	}
+	var waiting *runtime.WaitingError
+	if errors.As(err, &waiting) && waiting.Reason == lxc.ReasonNodeOffline {
+		if o.Node != "" {
+			st.Node = proto.String(o.Node)
+		}
+		for _, c := range []string{CondRunning, CondNetwork, CondHealthy} {
+			s.SetCondition(c, "Unknown", waiting.Reason, "%s", waiting.Text)
+		}
+	}
+}
+
+// reportCopy says that there is a copy (clone or restored backup) of the guest, which is left
+// alone. One that was restored has the same MAC address, so two may answer to one name.
+func reportCopy(ctx context.Context, s *session, o lxc.Observed) {
+	switch {
+	case o.Elsewhere != 0:
+		if resource.FindCondition(s.Object, CondUnique).GetStatus() != "False" {
+			s.Warning(ctx, "CopyFound", "guest %d carries the tags of guest %d", o.Elsewhere, s.Object.GetStatus().GetVmid())
+		}
+		s.False(CondUnique, "CopyFound", "guest %d carries the tags of guest %d: a copy (clone or restored backup), which is left alone; remove its tag %s and the block in its description, or destroy it",
+			o.Elsewhere, s.Object.GetStatus().GetVmid(), ownership.UIDTag(s.Object.GetMetadata().GetUid()))
+	case resource.FindCondition(s.Object, CondUnique) != nil:
+		s.True(CondUnique, "Unique", "no other guest carries the tags of guest %d", s.Object.GetStatus().GetVmid())
 	}
 }
 

@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -35,27 +36,43 @@ const (
 // converge takes the guest's steps of the plan and returns what was seen last, with the
 // other steps.
 func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) (observed, []lxc.Step, error) {
-	node, err := common.Node(ctx, conn.API, s.Object.GetSpec().GetNode(), s.Object.GetStatus().GetNode(), n.appliance.GetStatus().GetNode(), cl.GetSpec().GetNode())
-	if err != nil {
-		return observed{}, nil, err
-	}
+	spec, last := s.Object.GetSpec().GetNode(), s.Object.GetStatus().GetNode()
 	m := mark(s.Object, conn)
 	secrets, err := r.openEnv(ctx, s.Client, s.Object)
 	if err != nil {
 		return observed{}, nil, err
 	}
-	d, err := desire(s.Object, secrets, cl, m, n, node)
+	d, err := desire(s.Object, secrets, cl, m, n, spec)
 	if err != nil {
 		return observed{}, nil, err
 	}
-	var last observed
-	g, rest, err := r.driver(s, conn).Converge(ctx, d.guest, m, node, func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
-		last = r.see(s.Object, d.appliance, guest)
-		s.Remember(last)
-		return plan(d, m, last)
+	driver := r.driver(s, conn, n)
+	driver.Place = func(ctx context.Context) (string, error) {
+		return common.Node(ctx, conn.API, spec, last, n.appliance.GetStatus().GetNode(), cl.GetSpec().GetNode())
+	}
+	var seen observed
+	g, rest, err := driver.Converge(ctx, d.guest, m, last, func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
+		seen = r.see(s.Object, d.appliance, guest)
+		s.Remember(seen)
+		return plan(d, m, seen)
 	})
-	last.guest = g
-	return last, rest, err
+	seen.guest = g
+	return seen, rest, err
+}
+
+// reachable tells whether a guest on a node can reach its appliance: it needs the Bridge
+// there, and a bridge of one node leads to no other.
+func (n network) reachable(node string) error {
+	bridge := n.appliance.GetSpec().GetBridgeRef().GetName()
+	if !slices.Contains(n.nodes, node) {
+		return runtime.Waiting(common.DependencyRecheck, "BridgeNotOnNode", "Bridge %s is not on node %s yet, where the guest is", bridge, node)
+	}
+	if at := n.appliance.GetStatus().GetNode(); at != "" && at != node {
+		return runtime.Waiting(common.DependencyRecheck, "ApplianceOnOtherNode",
+			"the guest is on node %s and Appliance %s on node %s, and Bridge %s is a network of its own on each node; migrate one of them to the other's node",
+			node, n.appliance.GetMetadata().GetName(), at, bridge)
+	}
+	return nil
 }
 
 // deploy takes the steps after those of the guest.
@@ -75,7 +92,7 @@ func (r *reconciler) deploy(ctx context.Context, s *session, conn *cluster.Conne
 	} else {
 		s.True(CondDNS, "Served", "%s resolves to %s", status(s).GetDnsName(), status(s).GetAddress())
 	}
-	if err := r.addressed(ctx, s, conn, o.guest); err != nil {
+	if err := r.addressed(ctx, s, conn, o.guest, n); err != nil {
 		return err
 	}
 	if err := s.SaveStatus(ctx); err != nil {
@@ -97,7 +114,7 @@ func (r *reconciler) deploy(ctx context.Context, s *session, conn *cluster.Conne
 }
 
 // addressed waits until the guest has the address that is reserved for it.
-func (r *reconciler) addressed(ctx context.Context, s *session, conn *cluster.Connection, o lxc.Observed) error {
+func (r *reconciler) addressed(ctx context.Context, s *session, conn *cluster.Connection, o lxc.Observed, n network) error {
 	want := status(s).GetAddress()
 	ifs, err := conn.API.LXCInterfaces(ctx, o.Node, int(status(s).GetVmid()))
 	if err != nil {
@@ -117,6 +134,11 @@ func (r *reconciler) addressed(ctx context.Context, s *session, conn *cluster.Co
 		s.True(CondNetwork, "Addressed", "the guest got %s by DHCP", want)
 		return nil
 	case "":
+		var cut *runtime.WaitingError
+		if err := n.reachable(o.Node); errors.As(err, &cut) {
+			s.False(CondNetwork, cut.Reason, "%s", cut.Text)
+			return err
+		}
 		s.False(CondNetwork, "NoAddress", "the guest has not got its address yet")
 	default:
 		s.False(CondNetwork, "WrongAddress", "the guest has %s instead of %s; it gets the right one when it renews its lease or restarts", got, want)

@@ -15,9 +15,10 @@
 // ProxyReady (its Vhosts, if any, are served), Healthy.
 //
 // Reasons: ApplianceNotFound, ApplianceNotChosen, ApplianceNotReady, AddressesExhausted,
-// AddressOutsideSubnet, AddressTaken, VMIDsExhausted, VMIDTaken, VMIDIsCopy, UIDElsewhere,
+// AddressOutsideSubnet, AddressTaken, VMIDsExhausted, VMIDTaken, VMIDIsCopy, UIDElsewhere, UIDUnknown,
+// NotReserved, CopyFound, Unique,
 // DiskCannotShrink, TemplateMissing, NoTemplateStorage, Fetching, Reserved, Present, Missing, Created, Running, Starting, Stopping, Stopped, NotRunning, Locked,
-// Protected, NodeOffline, Addressed,
+// Protected, NodeOffline, BridgeNotOnNode, ApplianceOnOtherNode, Addressed,
 // NoAddress, WrongAddress, Served, NotServed, Provisioned, Installing, ProvisionFailed,
 // NotRequested, NotReady, Healthy, NoCheck, Unhealthy, GuestUnreachable.
 //

@@ -36,7 +36,7 @@ func opened(t *testing.T, value string) (*v1alpha1.App, secretEnv) {
 		{Name: proto.String("PLAIN"), Value: proto.String("seen")},
 		{Name: proto.String("SECRET"), ValueFrom: &v1alpha1.EnvVarSource{SecretKeyRef: &v1alpha1.SecretKeyRef{Name: proto.String("s"), Key: proto.String("k")}}},
 	}}}
-	r := &reconciler{Deps{Secrets: secretref.New(keys)}}
+	r := &reconciler{Deps: Deps{Secrets: secretref.New(keys)}}
 	env, err := r.openEnv(t.Context(), runtime.NewClient(st), app)
 	if err != nil {
 		t.Fatal(err)

@@ -21,8 +21,9 @@ import (
 // network is the App's place: its appliance and the subnet behind it.
 type network struct {
 	appliance  *v1alpha1.Appliance
-	bridge     string // interface name on the node
-	up         bool   // the Bridge is
+	bridge     string   // interface name on the node
+	up         bool     // the Bridge is
+	nodes      []string // that have it
 	subnet     netip.Prefix
 	lan        netip.Addr
 	start, end netip.Addr
@@ -70,7 +71,7 @@ func findNetwork(ctx context.Context, c runtime.Client, app *v1alpha1.App) (netw
 	if err != nil {
 		return network{}, err
 	}
-	n := network{appliance: a, up: common.BridgeUp(b), bridge: common.BridgeInterface(b)}
+	n := network{appliance: a, up: common.BridgeUp(b), bridge: common.BridgeInterface(b), nodes: b.GetStatus().GetNodes()}
 	subnet, err1 := netip.ParsePrefix(b.GetSpec().GetSubnet())
 	lan, err2 := netip.ParseAddr(a.GetSpec().GetLan().GetAddress())
 	start, err3 := netip.ParseAddr(a.GetSpec().GetDhcp().GetStart())
@@ -88,10 +89,17 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 	st := s.Object.GetStatus()
 	wanted := s.Object.GetSpec().GetNetwork().GetAddress()
 	if st.GetVmid() == 0 || st.GetAddress() == "" || wanted != "" && st.GetAddress() != wanted || !n.usable(st.GetAddress()) {
-		taken, err := guestsOnCluster(ctx, conn)
+		rows, err := conn.API.ClusterResources(ctx, proxmox.GuestResources)
 		if err != nil {
-			return err
+			return lxc.Classify(fmt.Errorf("list guests: %w", err))
 		}
+		if st.GetVmid() == 0 {
+			if err := common.NotLost(ctx, s.Client, &r.marks, conn, s.Object, rows); err != nil {
+				s.False(CondReserved, "NotReserved", "%v", err)
+				return err
+			}
+		}
+		taken := vmidsOf(rows)
 		self := resource.KeyOf(s.Object)
 		err = s.Client.Transact(ctx, func(tx runtime.Tx) error {
 			return reserveIn(tx, self, cl, n, taken)
@@ -108,17 +116,13 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 	return nil
 }
 
-// guestsOnCluster lists the VMIDs that guests have, whoever made them.
-func guestsOnCluster(ctx context.Context, conn *cluster.Connection) (map[int32]bool, error) {
-	rows, err := conn.API.ClusterResources(ctx, proxmox.GuestResources)
-	if err != nil {
-		return nil, lxc.Classify(fmt.Errorf("list guests: %w", err))
-	}
+// vmidsOf lists the VMIDs that guests have, whoever made them.
+func vmidsOf(rows []proxmox.Resource) map[int32]bool {
 	taken := make(map[int32]bool, len(rows))
 	for _, row := range rows {
 		taken[int32(row.VMID)] = true
 	}
-	return taken, nil
+	return taken
 }
 
 func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network, taken map[int32]bool) error {

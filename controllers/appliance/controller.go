@@ -3,6 +3,7 @@ package appliance
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -12,8 +13,10 @@ import (
 	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
+	"github.com/proximity-pve/proximity/controllers/internal/marks"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/ownership"
+	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
 )
@@ -57,6 +60,7 @@ type session = runtime.Session[*v1alpha1.Appliance]
 
 type reconciler struct {
 	Deps
+	marks marks.Reader
 }
 
 // New makes the controller.
@@ -99,7 +103,7 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err != nil {
 		return runtime.Result{}, err
 	}
-	if err := r.reserve(ctx, s); err != nil {
+	if err := r.reserve(ctx, s, conn); err != nil {
 		return runtime.Result{}, err
 	}
 	d, o, err := r.converge(ctx, s, conn, cl, network)
@@ -193,10 +197,20 @@ func mark(a *v1alpha1.Appliance, conn *cluster.Connection) ownership.Mark {
 }
 
 // reserve writes the VMID and the MAC addresses into the status before anything is made.
-func (r *reconciler) reserve(ctx context.Context, s *session) error {
+func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Connection) error {
 	self := resource.KeyOf(s.Object)
 	st := status(s)
 	if st.GetVmid() == 0 || st.GetVmid() != s.Object.GetSpec().GetVmid() {
+		if st.GetVmid() == 0 {
+			rows, err := conn.API.ClusterResources(ctx, proxmox.GuestResources)
+			if err != nil {
+				return lxc.Classify(fmt.Errorf("list guests: %w", err))
+			}
+			if err := common.NotLost(ctx, s.Client, &r.marks, conn, s.Object, rows); err != nil {
+				s.False(CondReserved, "NotReserved", "%v", err)
+				return err
+			}
+		}
 		err := s.Client.Transact(ctx, func(tx runtime.Tx) error {
 			cur, err := tx.Get(self)
 			if err != nil {
@@ -231,6 +245,7 @@ func (r *reconciler) reserve(ctx context.Context, s *session) error {
 // reportGuest sets the conditions of the guest from what the driver saw.
 func (r *reconciler) reportGuest(s *session, o lxc.Observed, err error) {
 	var stalled *runtime.StalledError
+	var waiting *runtime.WaitingError
 	switch {
 	case o.Present && o.Relation == ownership.Ours:
 		st := status(s)
@@ -246,6 +261,11 @@ func (r *reconciler) reportGuest(s *session, o lxc.Observed, err error) {
 		s.False(CondTemplate, stalled.Reason, "%s", stalled.Text)
 	case errors.As(err, &stalled):
 		s.False(CondCreated, stalled.Reason, "%s", stalled.Text)
+	case errors.As(err, &waiting) && waiting.Reason == lxc.ReasonNodeOffline:
+		if o.Node != "" {
+			status(s).Node = proto.String(o.Node)
+		}
+		s.SetCondition(CondRunning, "Unknown", waiting.Reason, "%s", waiting.Text)
 	case err != nil:
 		s.SetCondition(CondRunning, "Unknown", "NotObserved", "%v", err)
 	}

@@ -11,17 +11,14 @@ import (
 
 // converge takes the guest's steps of the plan; the others are taken inside it.
 func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) (*desired, lxc.Observed, error) {
-	node, err := common.Node(ctx, conn.API, s.Object.GetSpec().GetNode(), s.Object.GetStatus().GetNode(), cl.GetSpec().GetNode())
-	if err != nil {
-		return nil, lxc.Observed{}, err
-	}
+	spec, last := s.Object.GetSpec().GetNode(), s.Object.GetStatus().GetNode()
 	m := mark(s.Object, conn)
 	ask := func() (*desired, error) {
 		w, err := readWorld(ctx, s.Client)
 		if err != nil {
 			return nil, err
 		}
-		return desire(s.Object, cl, m, n, w, node)
+		return desire(s.Object, cl, m, n, w, spec)
 	}
 	d, err := ask()
 	if err != nil {
@@ -29,7 +26,11 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 	}
 	before, _ := s.Remembered().(observed)
 	rounds := 0
-	o, _, err := r.driver(s, conn).Converge(ctx, d.guest, m, node, func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
+	driver := r.driver(s, conn)
+	driver.Place = func(ctx context.Context) (string, error) {
+		return common.Node(ctx, conn.API, spec, last, cl.GetSpec().GetNode())
+	}
+	o, _, err := driver.Converge(ctx, d.guest, m, last, func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
 		rounds++
 		o := observed{guest: guest, inside: before.inside}
 		s.Remember(o)

@@ -12,7 +12,7 @@
 // Conditions, in order: Configured (it is in the nodes' configuration), Active (the kernel
 // has it).
 //
-// Reasons: InterfaceTaken, HostAccessMissing, ForeignPendingChanges, Written, NotWritten,
+// Reasons: InterfaceTaken, UIDUnknown, HostAccessMissing, ForeignPendingChanges, Written, NotWritten,
 // Active, NotActive, InUse, GuestsAttached, NodeOffline, ReloadFailed.
 //
 // Steps (plan.go), on each node: Write, Remove, Reload.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/proximity-pve/proximity/controllers/internal/marks"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/guest"
 	"github.com/proximity-pve/proximity/pkg/ownership"
@@ -57,6 +58,7 @@ func (n nodeBridge) observe(ctx context.Context) (nodeSeen, error) {
 	}
 	o := nodeSeen{node: n.node, noHost: n.conn.Host == nil, pending: foreignChanges(net.Changes, n.iface, n.mark.UID)}
 	if i, ok := net.Find(n.iface); ok {
+		o.madeFor = marks.BridgeUID(n.mark.Installation, n.mark.Name, i.Comments)
 		m := ownership.FromComment(i.Comments)
 		o.listed, o.active, o.mtu, o.comments = true, bool(i.Active), int(i.MTU), i.Comments
 		o.ours = m != nil && m.Installation == n.mark.Installation && m.UID == n.mark.UID

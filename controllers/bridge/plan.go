@@ -51,6 +51,7 @@ type nodeSeen struct {
 	node     string
 	listed   bool   // somebody defines an interface of that name
 	ours     bool   // with our mark
+	madeFor  string // uid of the Bridge that a mark of this installation names, ours or not
 	active   bool   // the kernel has it
 	pending  string // changes that somebody else staged and did not apply
 	mtu      int
@@ -94,6 +95,11 @@ func planNode(d *desired, iface string, o nodeSeen) ([]step, *runtime.Blocked) {
 	if o.listed && !o.ours {
 		if d == nil {
 			return nil, nil // nothing of ours is there
+		}
+		if o.madeFor != "" { // and not ours, so not this Bridge's
+			return nil, &runtime.Blocked{Reason: "UIDUnknown", Text: fmt.Sprintf(
+				"interface %s of node %s was made for a Bridge of this installation with uid %s, which is not this one (the database was lost, or the object was deleted and the interface left); "+
+					"run `proxctl admin rebuild` to take it back, or remove the interface", iface, o.node, o.madeFor)}
 		}
 		return nil, &runtime.Blocked{Reason: "InterfaceTaken", Text: fmt.Sprintf("node %s has an interface %s that is not ours; use another spec.interfaceName", o.node, iface)}
 	}

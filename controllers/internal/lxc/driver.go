@@ -54,6 +54,8 @@ type Driver struct {
 	// Before is called before each step (nil: nothing is). It says in the object what is
 	// about to happen; a step that it returns an error for is not taken.
 	Before func(ctx context.Context, s Step, o Observed) error
+	// Place chooses the node for a guest that has to be made (nil: Desired.Node is it).
+	Place func(ctx context.Context) (node string, err error)
 }
 
 // Planner makes the plan from what was seen of the guest; its steps may be others' too.
@@ -63,18 +65,28 @@ type Planner func(o Observed) ([]Step, *Blocked)
 // returns what it saw last, with the steps of the plan that are not the guest's. Those that
 // come before one of the guest's have to be taken first: then it ends with both.
 //
-// When it cannot go on now the error is of the runtime's classes: Waiting for tasks and
-// locks, Stalled for what a human must decide.
+// node is where the guest was last, "" for one that has never been made: it is followed to
+// wherever it is now, and Place is asked only when it is nowhere.
+//
+// When it cannot go on now the error is of the runtime's classes: Waiting for tasks, locks
+// and nodes that are offline, Stalled for what a human must decide.
 func (d *Driver) Converge(ctx context.Context, desired *Desired, mark ownership.Mark, node string, plan Planner) (Observed, []Step, error) {
+	at, err := d.place(ctx, desired, node)
+	if err != nil {
+		return Observed{}, nil, err
+	}
 	for range maxRounds {
-		if err := d.Settle(ctx); err != nil {
+		if err := d.Settle(ctx, mark.VMID); err != nil {
 			return Observed{}, nil, err
 		}
-		o, err := d.Observe(ctx, mark, node)
+		o, err := d.Observe(ctx, mark, at)
 		if err != nil {
-			return o, nil, err
+			return o, nil, d.away(ctx, o.Node, mark.VMID, err)
 		}
 		if desired != nil && !o.Present && o.Elsewhere == 0 {
+			if err := d.replace(ctx, desired, mark, node); err != nil {
+				return o, nil, err
+			}
 			if o.Template, err = d.Template(ctx, desired.Node, desired.Template, desired.Templates); err != nil {
 				return o, nil, err
 			}
@@ -96,8 +108,8 @@ func (d *Driver) Converge(ctx context.Context, desired *Desired, mark ownership.
 	return Observed{}, nil, runtime.Waiting(lockRecheck, "NotSettling", "guest %d keeps changing while it is worked on", mark.VMID)
 }
 
-// Settle waits for the task in the journal, if there is one.
-func (d *Driver) Settle(ctx context.Context) error {
+// Settle waits for the task in the journal, if there is one. It is about the guest vmid.
+func (d *Driver) Settle(ctx context.Context, vmid int) error {
 	text, purpose := d.Journal.Task()
 	if text == "" {
 		return nil
@@ -128,6 +140,11 @@ func (d *Driver) Settle(ctx context.Context) error {
 		d.Report.Warning(ctx, purpose+"Lost", "%v", lost)
 	case ctx.Err() == nil && errors.Is(wctx.Err(), context.DeadlineExceeded):
 		return runtime.Waiting(taskRecheck, "TaskRunning", "task %s (%s) is still running", upid, purpose)
+	case proxmox.IsUnavailable(err) && !d.online(ctx, upid.Node):
+		if err := d.strand(ctx, upid, vmid); err != nil {
+			return err
+		}
+		d.Report.Warning(ctx, purpose+"Lost", "task %s: its node is offline, and guest %d is on another one now", upid, vmid)
 	default:
 		return fmt.Errorf("wait for task %s: %w", upid, classify(err))
 	}

@@ -197,6 +197,9 @@ func blockedBy(want ownership.Mark, o Observed) *Blocked {
 		return &Blocked{Reason: "VMIDTaken", Text: fmt.Sprintf(
 			"VMID %d belongs to another installation (%s); use another VMID", want.VMID, o.Mark.Installation)}
 	case ownership.OtherObject:
+		if m := o.Mark; m.VMID == want.VMID && m.Kind == want.Kind && m.Namespace == want.Namespace && m.Name == want.Name {
+			return lostGuest(*m, o.Node)
+		}
 		return &Blocked{Reason: "VMIDTaken", Text: fmt.Sprintf(
 			"VMID %d was made for %s with uid %s; delete that guest or use another VMID", want.VMID, o.Mark, o.Mark.UID)}
 	}

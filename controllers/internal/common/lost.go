@@ -1,0 +1,44 @@
+package common
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/proximity-pve/proximity/controllers/internal/lxc"
+	"github.com/proximity-pve/proximity/controllers/internal/marks"
+	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/ownership"
+	"github.com/proximity-pve/proximity/pkg/proxmox"
+	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/runtime"
+)
+
+// NotLost stalls an object that is about to get its first guest when there is one already
+// that was made for an object of its kind and name which the database does not know. rows
+// is the list of guests.
+func NotLost(ctx context.Context, c runtime.Client, reader *marks.Reader, conn *cluster.Connection, self resource.Object, rows []proxmox.Resource) error {
+	known := map[string]bool{}
+	for _, kind := range []string{"App", "Appliance"} {
+		objs, err := c.List(ctx, kind, "")
+		if err != nil {
+			return err
+		}
+		for _, o := range objs {
+			known[ownership.UIDTag(o.GetMetadata().GetUid())] = true
+		}
+	}
+	guests, err := reader.Unknown(ctx, conn, rows, known)
+	if proxmox.IsUnavailable(err) || proxmox.IsUnknownOutcome(err) {
+		return runtime.Waiting(DependencyRecheck, lxc.ReasonNodeOffline, "whether a guest was made for this object before is not known: %v", err)
+	}
+	if err != nil {
+		return lxc.Classify(fmt.Errorf("look for guests of this object: %w", err))
+	}
+	key := resource.KeyOf(self)
+	for _, g := range guests {
+		if !g.Copy() && g.Mark.Kind == key.Kind && g.Mark.Namespace == key.Namespace && g.Mark.Name == key.Name {
+			return lxc.LostGuest(g.Mark, g.Node)
+		}
+	}
+	return nil
+}
