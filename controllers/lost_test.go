@@ -1,11 +1,16 @@
 package controllers_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/ownership"
+	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
@@ -108,5 +113,134 @@ func TestCopiesAreTold(t *testing.T) {
 		check()
 		w.update(300, "tags", "web")
 		w.until("told that it has gone", w.has(appKey, "Unique", "True", "Unique"))
+	})
+}
+
+// rebuild asks for a rebuild and waits for its end.
+func (w *world) rebuild(name string, dry bool, phase string) *v1alpha1.OperationStatus {
+	w.Helper()
+	key := resource.Key{Kind: "Operation", Namespace: resource.SystemNamespace, Name: name}
+	_, err := w.applier.Create(w.Context(), &v1alpha1.Operation{
+		ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Operation"),
+		Metadata: &v1alpha1.ObjectMeta{Name: key.Name, Namespace: key.Namespace},
+		Spec: &v1alpha1.OperationSpec{
+			Action: proto.String("Rebuild"), Target: &v1alpha1.ObjectReference{Kind: proto.String("Cluster"), Name: proto.String("default")},
+			Arguments: map[string]string{"dryRun": fmt.Sprint(dry)},
+		},
+	})
+	w.must(err)
+	w.until("rebuild ended", func() bool { p := w.operation(key).GetPhase(); return p == "Succeeded" || p == "Failed" })
+	if st := w.operation(key); st.GetPhase() != phase {
+		w.Fatalf("%s: %s\n%s", st.GetPhase(), st.GetMessage(), strings.Join(st.GetLog(), "\n"))
+	}
+	return w.operation(key)
+}
+
+// After a rebuild every object has its uid, VMID, address and MAC address back and goes on
+// with the guests that are there. Nothing outside was touched. A second rebuild does nothing.
+func TestRebuild(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deployed()
+		w.apply("---\napiVersion: proximity/v1alpha1\nkind: App\nmetadata: {name: second}\n")
+		second := appKeyOf("second")
+		w.until("ready", w.ready(second))
+		// The new database must not give the addresses anew in the order of names.
+		w.remove(appKey)
+		w.until("gone", w.gone(appKey))
+		before, had := w.traces(), w.app("second")
+		w.loseDatabase()
+		w.start()
+		w.apply(w.withoutApp() + "---\napiVersion: proximity/v1alpha1\nkind: App\nmetadata: {name: second}\n")
+		w.until("stalled", w.stalled(bridgeKey, "UIDUnknown"))
+		foreign := w.get(applianceKey).GetMetadata().GetUid()
+		st := w.rebuild("dry", true, "Succeeded")
+		if st.GetResult()["taken"] != "3" || st.GetResult()["refused"] != "0" || w.get(applianceKey).GetMetadata().GetUid() != foreign {
+			t.Errorf("dry run: %v\n%s", st.GetResult(), strings.Join(st.GetLog(), "\n"))
+		}
+		w.owned("owned", second)
+		st = w.rebuild("real", false, "Succeeded")
+		if st.GetResult()["taken"] != "3" {
+			t.Errorf("rebuild: %v\n%s", st.GetResult(), strings.Join(st.GetLog(), "\n"))
+		}
+		w.until("ready", w.ready(bridgeKey, applianceKey, second))
+		now := w.app("second")
+		if now.GetMetadata().GetUid() != had.GetMetadata().GetUid() || now.GetStatus().GetVmid() != had.GetStatus().GetVmid() ||
+			now.GetStatus().GetAddress() != had.GetStatus().GetAddress() || now.GetStatus().GetMac() != had.GetStatus().GetMac() {
+			t.Errorf("status %v, had %v", now.GetStatus(), had.GetStatus())
+		}
+		if got := w.traces(); got != before {
+			t.Errorf("changed on the node:\n%s", diffLines(got, before))
+		}
+		for _, c := range w.ledger.all() {
+			if strings.HasPrefix(c.what, "api ") || strings.HasPrefix(c.what, "host") {
+				t.Errorf("done: %s", c.what)
+			}
+		}
+		if w.get(resource.Key{Kind: "App", Namespace: "default", Name: "owned"}) == nil {
+			t.Error("what it owns was collected")
+		}
+		if st = w.rebuild("again", false, "Succeeded"); st.GetResult()["taken"] != "0" {
+			t.Errorf("a second rebuild: %v\n%s", st.GetResult(), strings.Join(st.GetLog(), "\n"))
+		}
+	})
+}
+
+// owned makes a suspended App that another object owns.
+func (w *world) owned(name string, owner resource.Key) {
+	w.Helper()
+	o := w.get(owner)
+	_, err := w.applier.Create(w.Context(), &v1alpha1.App{
+		ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("App"),
+		Metadata: &v1alpha1.ObjectMeta{Name: name, Namespace: owner.Namespace, OwnerReferences: []*v1alpha1.OwnerReference{
+			{ApiVersion: resource.APIVersion, Kind: owner.Kind, Name: owner.Name, Uid: o.GetMetadata().GetUid()},
+		}},
+		Spec: &v1alpha1.AppSpec{Suspend: proto.Bool(true)},
+	})
+	w.must(err)
+}
+
+// withoutApp is the quickstart's Bridge and Appliance.
+func (w *world) withoutApp() string {
+	var kept []string
+	for _, doc := range strings.Split(w.quickstart(), "\n---\n") {
+		if strings.Contains(doc, "kind: Bridge") || strings.Contains(doc, "kind: Appliance") {
+			kept = append(kept, doc)
+		}
+	}
+	return strings.Join(kept, "\n---\n") + "\n"
+}
+
+// Two guests with one mark are refused by name, and the rest is taken back.
+func TestRebuildRefusesWhatIsNotClear(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deployed()
+		mark := ownership.Mark{Installation: installation, Kind: "App", Namespace: "default", Name: "nginx-01", UID: "11111111-2222-3333-4444-555555555555", VMID: 300}
+		w.stranger(300)
+		w.update(300, "description", mark.Describe(""))
+		cfg, err := w.admin.LXCConfig(w.Context(), nodeName, firstVMID)
+		w.must(err)
+		w.stranger(301) // a copy
+		w.update(301, "description", cfg.Description())
+		w.loseDatabase()
+		w.start()
+		w.apply(w.quickstart())
+		w.until("stalled", w.stalled(bridgeKey, "UIDUnknown"))
+		st := w.rebuild("real", false, "Failed")
+		log := strings.Join(st.GetLog(), "\n")
+		for _, want := range []string{"refused: App default/nginx-01", "guest 300 on node pve", fmt.Sprintf("guest %d on node pve", firstVMID), "guest 301 on node pve is a copy"} {
+			if !strings.Contains(log, want) {
+				t.Errorf("%q is not in\n%s", want, log)
+			}
+		}
+		w.until("the others are ready", w.ready(bridgeKey, applianceKey))
+		w.until("the App says so", w.stalled(appKey, "UIDUnknown"))
+		copied := w.untouched(301)
+		w.done(w.admin.DeleteLXC(w.Context(), nodeName, 300, proxmox.LXCDelete{}))
+		w.rebuild("second", false, "Succeeded")
+		w.until("ready", w.ready(quickstartKeys...))
+		copied()
+		if n := w.tasks("vzcreate", firstVMID); n != 1 {
+			t.Errorf("created %d times", n)
+		}
 	})
 }

@@ -59,6 +59,9 @@ func (r *reconciler) target(ctx context.Context, s *session) (subject, error) {
 	switch {
 	case ref.GetKind() == "Cluster" && action == "Examine":
 		return r.clusterTarget(ctx, s, ref)
+	case ref.GetKind() == "Cluster" && action == "Rebuild":
+		conn, _, err := r.connection(ctx, s, ref)
+		return &rebuild{client: s.Client, conn: conn}, err
 	case ref.GetKind() == "Appliance":
 		return r.applianceTarget(ctx, s, ref)
 	case ref.GetKind() == "App" && action == "CollectLogs":

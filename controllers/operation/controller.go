@@ -1,7 +1,8 @@
 // Package operation reconciles kind Operation: it carries out an imperative wish, once.
 //
-// Reads: Operation, Appliance, App, Cluster. Owns nothing outside; the actions act on the
-// appliance's guest through its agent, on an App's guest, or look at a Cluster.
+// Reads: Operation, Appliance, App, Cluster; Rebuild (rebuild.go) also writes Bridges,
+// Appliances and Apps. Owns nothing outside; the actions act on the appliance's guest
+// through its agent, on an App's guest, or look at a Cluster.
 //
 // An operation never runs twice: the phase Running is durable before the action begins,
 // and an operation that is found Running after a restart of the daemon has Failed, with a

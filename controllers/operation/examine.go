@@ -19,21 +19,30 @@ type examined struct {
 	conn   *cluster.Connection
 }
 
-// clusterTarget finds the connection. One that could not be made has nothing to examine; the
-// Cluster's conditions say why.
+// clusterTarget finds what is to be examined.
 func (r *reconciler) clusterTarget(ctx context.Context, s *session, ref *v1alpha1.ObjectReference) (subject, error) {
+	conn, obj, err := r.connection(ctx, s, ref)
+	if err != nil {
+		return nil, err
+	}
+	return &examined{client: s.Client, object: obj, conn: conn}, nil
+}
+
+// connection finds the connection. One that could not be made cannot be used for anything;
+// the Cluster's conditions say why.
+func (r *reconciler) connection(ctx context.Context, s *session, ref *v1alpha1.ObjectReference) (*cluster.Connection, *v1alpha1.Cluster, error) {
 	obj, err := runtime.Get[*v1alpha1.Cluster](ctx, s.Client, resource.Key{Kind: "Cluster", Name: ref.GetName()})
 	if err != nil {
-		return nil, fmt.Errorf("cluster %s: %w", ref.GetName(), err)
+		return nil, nil, fmt.Errorf("cluster %s: %w", ref.GetName(), err)
 	}
 	conn, err := r.Clusters.Get(ref.GetName())
 	if err != nil {
 		if c := resource.FindCondition(obj, "Connected"); c.GetStatus() == "False" {
 			err = fmt.Errorf("%w: %s", err, c.GetMessage())
 		}
-		return nil, err
+		return nil, nil, err
 	}
-	return &examined{client: s.Client, object: obj, conn: conn}, nil
+	return conn, obj, nil
 }
 
 func (e *examined) label() string { return e.conn.Name }

@@ -11,6 +11,9 @@ import (
 // Tx is a store transaction, for reservations that must be atomic.
 type Tx = store.Tx
 
+// Preconditions of a deletion in a Tx; the zero value has none.
+type Preconditions = store.Preconditions
+
 // noPreconditions deletes whatever has the name.
 var noPreconditions = store.Preconditions{}
 
