@@ -80,7 +80,7 @@ func TestTyped(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	a.Status = &v1alpha1.AppStatus{State: proto.String("Running")}
-	a, err = apps.UpdateStatus(ctx, a)
+	_, err = apps.UpdateStatus(ctx, a)
 	check(err)
 	a, err = apps.Patch(ctx, "default", "a", client.MergePatch, []byte(`{"metadata":{"labels":{"tier":"web"}}}`), client.PatchOptions{Manager: "patcher"})
 	check(err)

@@ -106,7 +106,8 @@ func (n *Node) fetch(ctx context.Context, source string) (string, error) {
 	resp, err := client.Do(req)
 	if err != nil {
 		if errors.Is(err, syscall.ECONNREFUSED) {
-			return "", fmt.Errorf("download failed: Connecting to %s... failed: Connection refused.", u.Host) //nolint:staticcheck // the real text
+			//lint:ignore ST1005 the real text
+			return "", fmt.Errorf("download failed: Connecting to %s... failed: Connection refused.", u.Host)
 		}
 		return "", fmt.Errorf("download failed: %w", err)
 	}

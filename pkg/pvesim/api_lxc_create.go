@@ -250,9 +250,8 @@ func (n *Node) create(t *tasks.Task, cr *creation) (err error) {
 	switch {
 	case err == nil:
 	case cr.over && !cr.touched:
-		conf := cr.conf
 		if g, lerr := n.guests.load(n, cr.vmid); lerr == nil {
-			conf = g.conf.Clone()
+			conf := g.conf.Clone()
 			delete(conf.Values, "lock")
 			err = errors.Join(err, n.guests.store(n, cr.vmid, conf))
 		}

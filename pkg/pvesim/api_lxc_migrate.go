@@ -212,7 +212,8 @@ func (n *Node) prepareMigration(g *guestFile, m migration, running bool) error {
 		}
 	}
 	if !m.to.Online() {
-		return errors.New("Can't connect to destination address using public key") //nolint:staticcheck // the real text
+		//lint:ignore ST1005 the real text
+		return errors.New("Can't connect to destination address using public key")
 	}
 	return nil
 }

@@ -11,13 +11,13 @@ import (
 
 // moving is one move_volume.
 type moving struct {
-	vmid, to      int
-	key, target   string // volume keys
-	digest        string
-	targetDigest  string
-	storage       Storage
-	deleteSource  bool
-	volid, newKey string
+	vmid, to     int
+	key, target  string // volume keys
+	digest       string
+	targetDigest string
+	storage      Storage
+	deleteSource bool
+	volid        string
 }
 
 // moveVolume gives a volume to another guest or copies it to another storage.

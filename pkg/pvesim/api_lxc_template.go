@@ -63,7 +63,8 @@ func makeTemplate(c *call) (result, error) {
 func (n *Node) makeBase(t *tasks.Task, conf *guestconf.Config) error {
 	for _, v := range guestVolumes(conf.Values, false) {
 		if v.kind() == "volume" && !n.volumeHasFeature("template", v.volid, "") {
-			return fmt.Errorf("Template feature is not available for '%s'", v.volid) //nolint:staticcheck // the real text
+			//lint:ignore ST1005 the real text
+			return fmt.Errorf("Template feature is not available for '%s'", v.volid)
 		}
 	}
 	for _, v := range guestVolumes(conf.Values, false) {

@@ -17,12 +17,6 @@ type identity struct {
 // isRoot is the one check that a token of root@pam fails.
 func (i identity) isRoot() bool { return i.id == access.Root }
 
-// user is the account without the token.
-func (i identity) user() string {
-	user, _, _ := strings.Cut(i.id, "!")
-	return user
-}
-
 func unauthorized(text string) error { return transportError(http.StatusUnauthorized, text) }
 
 // authenticate finds out who asks: by cookie first, then by API token. Only the login

@@ -113,6 +113,7 @@ func (i *ociImage) check() error {
 	} {
 		for _, v := range values {
 			if strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				//lint:ignore ST1005 the real text
 				return fmt.Errorf("OCI config value for '%s' contains forbidden control characters!", key)
 			}
 		}

@@ -122,7 +122,8 @@ func copyArgs(args []string) (from, to, perms string, err error) {
 			}
 		default:
 			if strings.HasPrefix(args[i], "-") {
-				return "", "", "", fmt.Errorf("Unknown option: %s\n400 unable to parse option", strings.TrimLeft(name, "-")) //nolint:staticcheck // the real text
+				//lint:ignore ST1005 the real text
+				return "", "", "", fmt.Errorf("Unknown option: %s\n400 unable to parse option", strings.TrimLeft(name, "-"))
 			}
 			paths = append(paths, args[i])
 		}

@@ -103,6 +103,7 @@ func (n *Node) disksOf(cr *creation, values map[string]string) error {
 		return err
 	}
 	if values["rootfs"] == "" {
+		//lint:ignore ST1005 the real text
 		return errors.New("rootfs configuration could not be recovered, please check and specify manually!")
 	}
 	for _, v := range guestVolumes(values, false) {

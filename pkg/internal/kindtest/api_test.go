@@ -49,7 +49,7 @@ func TestGRPC(t *testing.T) {
 	g, err = w.gadgets.Update(ctx, g)
 	w.check(err)
 	g.Status = &kindtest.GadgetStatus{PartCount: proto.Int32(3)}
-	g, err = w.gadgets.UpdateStatus(ctx, g)
+	_, err = w.gadgets.UpdateStatus(ctx, g)
 	w.check(err)
 	g, err = w.gadgets.Patch(ctx, "default", "one", client.MergePatch, []byte(`{"spec":{"note":"two\nlines"}}`), client.PatchOptions{})
 	w.check(err)

@@ -115,9 +115,11 @@ func (s *Store) UpdatePool(name string, c PoolChange) error {
 			member := slices.Contains(next.Storages, id)
 			switch {
 			case c.Remove && !member:
-				return fmt.Errorf("Storage '%s' is not a pool member", id) //nolint:staticcheck // the real text
+				//lint:ignore ST1005 the real text
+				return fmt.Errorf("Storage '%s' is not a pool member", id)
 			case !c.Remove && member:
-				return fmt.Errorf("Storage '%s' is already a pool member", id) //nolint:staticcheck // the real text
+				//lint:ignore ST1005 the real text
+				return fmt.Errorf("Storage '%s' is already a pool member", id)
 			case c.Remove:
 				next.Storages = slices.DeleteFunc(next.Storages, func(s string) bool { return s == id })
 			default:
@@ -140,17 +142,17 @@ func (st *state) poolVM(name string, p *Pool, vmid int, c PoolChange, moved map[
 	member := slices.Contains(p.VMs, vmid)
 	if c.Remove {
 		if !member {
-			return fmt.Errorf("VM %d is not a pool member", vmid) //nolint:staticcheck // the real text
+			return fmt.Errorf("VM %d is not a pool member", vmid)
 		}
 		p.VMs = without(p.VMs, vmid)
 		return nil
 	}
 	if member {
-		return fmt.Errorf("VM %d is already a pool member", vmid) //nolint:staticcheck // the real text
+		return fmt.Errorf("VM %d is already a pool member", vmid)
 	}
 	if from := st.poolOf(vmid); from != "" {
 		if !c.AllowMove {
-			return fmt.Errorf("VM %d belongs already to pool '%s' and 'allow-move' is not set", vmid, from) //nolint:staticcheck // the real text
+			return fmt.Errorf("VM %d belongs already to pool '%s' and 'allow-move' is not set", vmid, from)
 		}
 		if err := c.MayPool(from); err != nil {
 			return err

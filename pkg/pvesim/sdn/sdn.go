@@ -130,7 +130,8 @@ func (s *Store) Change(token string, fn func(*State) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state.Lock != "" && s.state.Lock != token {
-		return errors.New("invalid lock token provided!") //nolint:staticcheck // the real text
+		//lint:ignore ST1005 the real text
+		return errors.New("invalid lock token provided!")
 	}
 	next := State{Declared: s.state.Declared.clone(), Running: s.state.Running, Lock: s.state.Lock, IPs: append([]IP(nil), s.state.IPs...)}
 	if err := fn(&next); err != nil {

@@ -210,7 +210,7 @@ func (p *Process) shellExec(ctx context.Context, argv []string) error {
 			reason = "Permission denied"
 		}
 		fmt.Fprintf(hc.Stderr, "sh: %s: %s\n", argv[0], reason)
-		return interp.NewExitStatus(uint8(miss))
+		return interp.ExitStatus(uint8(miss))
 	}
 	code := p.Guest.exec(ctx, child)
 	if p.tty != nil && ctx.Err() != nil {
@@ -219,7 +219,7 @@ func (p *Process) shellExec(ctx context.Context, argv []string) error {
 	if code == 0 {
 		return nil
 	}
-	return interp.NewExitStatus(uint8(code))
+	return interp.ExitStatus(uint8(code))
 }
 
 // shellOpen opens a file for a redirection.
