@@ -75,6 +75,21 @@ func (s *screen) Write(b []byte) (int, error) {
 	return s.text.Write(b)
 }
 
+func (s *screen) has(text string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Contains(s.text.String(), text)
+}
+
+// forget takes a text from the screen, so that it can be waited for again.
+func (s *screen) forget(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rest := strings.ReplaceAll(s.text.String(), text, "")
+	s.text.Reset()
+	s.text.WriteString(rest)
+}
+
 func (s *screen) wait(t *testing.T, want string) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
@@ -118,8 +133,13 @@ func TestConsole(t *testing.T) {
 	typed("echo $((6*7))\r", "echo $((6*7))\r\r\n\x1b[?2004l\r42\r\r\n\x1b[?2004hroot@box:/# ")
 	typed("cat <<E\rone\r", "\x1b[?2004h> ")
 	typed("two\rE\r", "one\r\r\ntwo\r\r\n")
+	// The size travels beside what is typed: it is there soon, not at once.
 	resize <- engine.Size{Columns: 132, Rows: 50}
-	typed("stty size\r", "50 132\r\r\n")
+	for deadline := time.Now().Add(5 * time.Second); !s.has("50 132\r\r\n") && time.Now().Before(deadline); {
+		typed("stty size; echo as''ked\r", "asked\r\r\n")
+		s.forget("asked")
+	}
+	s.wait(t, "50 132\r\r\n")
 	typed("echo be''gun; sleep 60\r", "begun\r\r\n")
 	typed("\x03", "^C\r\r\n")
 	typed("echo $?\r", "130\r\r\n")
