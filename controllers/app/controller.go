@@ -46,6 +46,9 @@ const (
 	CondHealthy     = "Healthy"
 	// CondUnique is False while another guest carries our tags; it is no part of Ready.
 	CondUnique = "Unique"
+	// CondInSync and CondRestartPending tell of the guest's settings; see settings.go.
+	CondInSync         = "InSync"
+	CondRestartPending = "RestartPending"
 )
 
 // The proxy is not part of Ready: an App is ready when it works, and its Vhosts wait for it.

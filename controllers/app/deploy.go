@@ -50,13 +50,23 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 	driver.Place = func(ctx context.Context) (string, error) {
 		return common.Node(ctx, conn.API, spec, last, n.appliance.GetStatus().GetNode(), cl.GetSpec().GetNode())
 	}
+	before, _ := s.Remembered().(observed)
 	var seen observed
 	g, rest, err := driver.Converge(ctx, d.guest, m, last, func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
 		seen = r.see(s.Object, d.appliance, guest)
+		seen.pending, seen.pendingOf = before.pending, before.pendingOf
 		s.Remember(seen)
-		return plan(d, m, seen)
+		steps, blocked := plan(d, m, seen)
+		if blocked == nil && s.Object.GetSpec().GetReadOnly() {
+			blocked = lxc.ReadOnly(slices.DeleteFunc(steps, func(st lxc.Step) bool { return st.By != "" }))
+		}
+		return steps, blocked
 	})
 	seen.guest = g
+	if err == nil {
+		r.reportDrift(ctx, s, d.guest, g)
+		err = r.reportPending(ctx, s, conn, &seen)
+	}
 	return seen, rest, err
 }
 

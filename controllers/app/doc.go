@@ -14,9 +14,13 @@
 // DNSReady (the appliance serves its names), Provisioned (packages, files, commands),
 // ProxyReady (its Vhosts, if any, are served), Healthy.
 //
+// Beside them, and no part of Ready: Unique (no copy of the guest), InSync (settings that were
+// changed by hand, with driftPolicy warn or ignore), RestartPending (settings that count from
+// the next start on).
+//
 // Reasons: ApplianceNotFound, ApplianceNotChosen, ApplianceNotReady, AddressesExhausted,
 // AddressOutsideSubnet, AddressTaken, VMIDsExhausted, VMIDTaken, VMIDIsCopy, UIDElsewhere, UIDUnknown,
-// NotReserved, CopyFound, Unique,
+// NotReserved, CopyFound, Unique, ReadOnly, GuestToAdoptMissing, Drifted, InSync, PendingChanges, NothingPending,
 // DiskCannotShrink, TemplateMissing, NoTemplateStorage, Fetching, Reserved, Present, Missing, Created, Running, Starting, Stopping, Stopped, NotRunning, Locked,
 // Protected, NodeOffline, BridgeNotOnNode, ApplianceOnOtherNode, Addressed,
 // NoAddress, WrongAddress, Served, NotServed, Provisioned, Installing, ProvisionFailed,

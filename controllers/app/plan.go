@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
@@ -47,6 +48,10 @@ type observed struct {
 	unserved  string
 	// provision identifies what was last carried out in the guest.
 	provision string
+	// pending are the settings that count from the guest's next start on, as of the
+	// configuration with the digest pendingOf.
+	pending   []string
+	pendingOf string
 }
 
 // plan lists the steps from observed to desired, in order; nil desired is deletion. It does
@@ -119,6 +124,7 @@ func desire(a *v1alpha1.App, secrets secretEnv, cl *v1alpha1.Cluster, m ownershi
 			Nameserver: n.lan.String(), SearchDomain: zone,
 			OnBoot: running, Startup: "order=20", Nesting: true, Running: running,
 			ShellConsole: lxc.ByConsole(cl),
+			DriftPolicy:  spec.GetDriftPolicy(), Applied: st.GetApplied(), Adopt: spec.GetAdopt(),
 		},
 		appliance: n.appliance.GetMetadata().GetName(), zone: zone,
 		host: appliance.Host{
@@ -213,7 +219,34 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.App]
 		return runtime.Plan{}, err
 	}
 	steps, blocked := plan(d, m, o)
-	return runtime.Plan{Steps: lxc.Public(steps), Blocked: blocked, Notes: lxc.Withheld(d.guest, o.guest)}, nil
+	made := runtime.Plan{Steps: lxc.Public(steps), Blocked: blocked, Notes: lxc.Withheld(d.guest, o.guest)}
+	for _, drift := range lxc.Drifted(d.guest, o.guest.Config) {
+		made.Notes = append(made.Notes, fmt.Sprintf("%s; spec.driftPolicy is %s, so it stays so", drift, d.guest.DriftPolicy))
+	}
+	if p.Object.GetSpec().GetReadOnly() {
+		made.Notes = append(made.Notes, "spec.readOnly is set: nothing of this is done until it is false")
+	}
+	if keys := restartFor(steps, o); len(keys) > 0 {
+		made.Steps = append(made.Steps, runtime.Step{Action: "Restart", Effect: runtime.Restart, By: "you",
+			Text: fmt.Sprintf("restart %s for %s to count, when it suits", lxc.Name(m.VMID), strings.Join(keys, ", "))})
+	}
+	return made, nil
+}
+
+// restartFor lists the settings that count only after a restart, which nobody but a human
+// decides about: those that wait for one already, and those that the steps add.
+func restartFor(steps []lxc.Step, o observed) []string {
+	if !o.guest.Running {
+		return nil
+	}
+	keys := slices.Clone(o.pending)
+	for _, s := range steps {
+		if s.Action == lxc.ActionUpdate {
+			keys = append(keys, lxc.AtNextStart(s.Change.Set)...)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
 
 func (r *reconciler) planDeletion(a *v1alpha1.App, o observed) (runtime.Plan, error) {

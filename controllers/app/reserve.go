@@ -93,7 +93,7 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 		if err != nil {
 			return lxc.Classify(fmt.Errorf("list guests: %w", err))
 		}
-		if st.GetVmid() == 0 {
+		if st.GetVmid() == 0 && !s.Object.GetSpec().GetAdopt() { // which makes none
 			if err := common.NotLost(ctx, s.Client, &r.marks, conn, s.Object, rows); err != nil {
 				s.False(CondReserved, "NotReserved", "%v", err)
 				return err

@@ -133,7 +133,19 @@ type AppSpec struct {
 	// What happens to the guest when the object is deleted: Delete or Orphan.
 	DeletionPolicy *string `protobuf:"bytes,15,opt,name=deletion_policy,json=deletionPolicy" json:"deletion_policy,omitempty"`
 	// True stops all changes to the outside.
-	Suspend       *bool `protobuf:"varint,16,opt,name=suspend" json:"suspend,omitempty"`
+	Suspend *bool `protobuf:"varint,16,opt,name=suspend" json:"suspend,omitempty"`
+	// What is done about settings of the guest that this spec decides and that somebody changed
+	// in Proxmox: correct sets them again; warn leaves them and says so in the condition InSync
+	// and an event; ignore leaves them without an event. A change of the spec is carried out in
+	// any case, a guest that should run is started, and our tags are put back. Default: correct.
+	DriftPolicy *string `protobuf:"bytes,17,opt,name=drift_policy,json=driftPolicy" json:"drift_policy,omitempty"`
+	// True looks at the guest and says in the condition Stalled (ReadOnly) what would be done,
+	// and does nothing. Default: true with adopt, else false.
+	ReadOnly *bool `protobuf:"varint,18,opt,name=read_only,json=readOnly" json:"read_only,omitempty"`
+	// True takes over the guest that has spec.vmid and that nothing marks as managed. It is only
+	// looked at until readOnly is set to false; then it is marked and made what the spec says.
+	// With it no guest is ever made, and deletionPolicy is Orphan by default.
+	Adopt         *bool `protobuf:"varint,19,opt,name=adopt" json:"adopt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -276,6 +288,27 @@ func (x *AppSpec) GetDeletionPolicy() string {
 func (x *AppSpec) GetSuspend() bool {
 	if x != nil && x.Suspend != nil {
 		return *x.Suspend
+	}
+	return false
+}
+
+func (x *AppSpec) GetDriftPolicy() string {
+	if x != nil && x.DriftPolicy != nil {
+		return *x.DriftPolicy
+	}
+	return ""
+}
+
+func (x *AppSpec) GetReadOnly() bool {
+	if x != nil && x.ReadOnly != nil {
+		return *x.ReadOnly
+	}
+	return false
+}
+
+func (x *AppSpec) GetAdopt() bool {
+	if x != nil && x.Adopt != nil {
+		return *x.Adopt
 	}
 	return false
 }
@@ -776,7 +809,9 @@ type AppStatus struct {
 	// Cluster that the VMID is reserved on.
 	Cluster *string `protobuf:"bytes,13,opt,name=cluster" json:"cluster,omitempty"`
 	// Appliance that serves the App. It stays so when others are made, unless the spec names one.
-	Appliance     *string `protobuf:"bytes,14,opt,name=appliance" json:"appliance,omitempty"`
+	Appliance *string `protobuf:"bytes,14,opt,name=appliance" json:"appliance,omitempty"`
+	// Settings of the guest as they were set last, kept while driftPolicy is warn or ignore.
+	Applied       map[string]string `protobuf:"bytes,15,rep,name=applied" json:"applied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -909,6 +944,13 @@ func (x *AppStatus) GetAppliance() string {
 	return ""
 }
 
+func (x *AppStatus) GetApplied() map[string]string {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
 var File_proximity_v1alpha1_app_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_app_proto_rawDesc = "" +
@@ -928,7 +970,7 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04NODE\x12\vstatus.node\"\x19\n" +
 	"\aADDRESS\x12\x0estatus.address\"\x18\n" +
 	"\x04NAME\x12\x0estatus.dnsName\x18\x01\"\x1d\n" +
-	"\bTEMPLATE\x12\x0fstatus.template\x18\x01*\tspec.vmid*\x1espec.network.applianceRef.name2\x03allH(\"\x8f\b\n" +
+	"\bTEMPLATE\x12\x0fstatus.template\x18\x01*\tspec.vmid*\x1espec.network.applianceRef.name2\x03allH(\"\xfe\b\n" +
 	"\aAppSpec\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x125\n" +
 	"\x06source\x18\x02 \x01(\v2\x1d.proximity.v1alpha1.AppSourceR\x06source\x12)\n" +
@@ -947,7 +989,10 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\bcommands\x18\r \x03(\v2\x1e.proximity.v1alpha1.AppCommandB\b\xbaH\x05\x92\x01\x02\x10@R\bcommands\x12E\n" +
 	"\fhealth_check\x18\x0e \x01(\v2\".proximity.v1alpha1.AppHealthCheckR\vhealthCheck\x12:\n" +
 	"\x0fdeletion_policy\x18\x0f \x01(\tB\x11\xda\xda\x18\rDelete,OrphanR\x0edeletionPolicy\x12\x18\n" +
-	"\asuspend\x18\x10 \x01(\bR\asuspend\"\xd5\x01\n" +
+	"\asuspend\x18\x10 \x01(\bR\asuspend\x12:\n" +
+	"\fdrift_policy\x18\x11 \x01(\tB\x17\xda\xda\x18\x13correct,warn,ignoreR\vdriftPolicy\x12\x1b\n" +
+	"\tread_only\x18\x12 \x01(\bR\breadOnly\x12\x14\n" +
+	"\x05adopt\x18\x13 \x01(\bR\x05adopt\"\xd5\x01\n" +
 	"\tAppSource\x12\xb1\x01\n" +
 	"\btemplate\x18\x01 \x01(\tB\x94\x01\xbaH/r-2&^[A-Za-z0-9][A-Za-z0-9._+:/~-]{0,254}$\xba\x01\x02..\xea\xda\x18^a volume id (local:vztmpl/NAME) or the beginning of a template's name, e.g. debian-12-standardR\btemplate\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\"\x99\x01\n" +
@@ -977,7 +1022,7 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04argv\x18\x01 \x03(\tB7\xbaH\x03\xc8\x01\x01\xea\xda\x18)a list with the program and its arguments\xf0\xda\x18\x01R\x04argv\"\xa7\x01\n" +
 	"\x0eAppHealthCheck\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x80\x01\n" +
-	"\x04path\x18\x02 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\"\xc0\x03\n" +
+	"\x04path\x18\x02 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\"\xc2\x04\n" +
 	"\tAppStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -995,7 +1040,11 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04task\x18\v \x01(\tR\x04task\x12!\n" +
 	"\ftask_purpose\x18\f \x01(\tR\vtaskPurpose\x12\x18\n" +
 	"\acluster\x18\r \x01(\tR\acluster\x12\x1c\n" +
-	"\tappliance\x18\x0e \x01(\tR\tapplianceBDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
+	"\tappliance\x18\x0e \x01(\tR\tappliance\x12D\n" +
+	"\aapplied\x18\x0f \x03(\v2*.proximity.v1alpha1.AppStatus.AppliedEntryR\aapplied\x1a:\n" +
+	"\fAppliedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01BDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
 
 var (
 	file_proximity_v1alpha1_app_proto_rawDescOnce sync.Once
@@ -1009,7 +1058,7 @@ func file_proximity_v1alpha1_app_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_app_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_proximity_v1alpha1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_proximity_v1alpha1_app_proto_goTypes = []any{
 	(*App)(nil),            // 0: proximity.v1alpha1.App
 	(*AppSpec)(nil),        // 1: proximity.v1alpha1.AppSpec
@@ -1022,33 +1071,35 @@ var file_proximity_v1alpha1_app_proto_goTypes = []any{
 	(*AppCommand)(nil),     // 8: proximity.v1alpha1.AppCommand
 	(*AppHealthCheck)(nil), // 9: proximity.v1alpha1.AppHealthCheck
 	(*AppStatus)(nil),      // 10: proximity.v1alpha1.AppStatus
-	(*ObjectMeta)(nil),     // 11: proximity.v1alpha1.ObjectMeta
-	(*Resources)(nil),      // 12: proximity.v1alpha1.Resources
-	(*LocalReference)(nil), // 13: proximity.v1alpha1.LocalReference
-	(*SecretKeyRef)(nil),   // 14: proximity.v1alpha1.SecretKeyRef
-	(*Condition)(nil),      // 15: proximity.v1alpha1.Condition
+	nil,                    // 11: proximity.v1alpha1.AppStatus.AppliedEntry
+	(*ObjectMeta)(nil),     // 12: proximity.v1alpha1.ObjectMeta
+	(*Resources)(nil),      // 13: proximity.v1alpha1.Resources
+	(*LocalReference)(nil), // 14: proximity.v1alpha1.LocalReference
+	(*SecretKeyRef)(nil),   // 15: proximity.v1alpha1.SecretKeyRef
+	(*Condition)(nil),      // 16: proximity.v1alpha1.Condition
 }
 var file_proximity_v1alpha1_app_proto_depIdxs = []int32{
-	11, // 0: proximity.v1alpha1.App.metadata:type_name -> proximity.v1alpha1.ObjectMeta
+	12, // 0: proximity.v1alpha1.App.metadata:type_name -> proximity.v1alpha1.ObjectMeta
 	1,  // 1: proximity.v1alpha1.App.spec:type_name -> proximity.v1alpha1.AppSpec
 	10, // 2: proximity.v1alpha1.App.status:type_name -> proximity.v1alpha1.AppStatus
 	2,  // 3: proximity.v1alpha1.AppSpec.source:type_name -> proximity.v1alpha1.AppSource
-	12, // 4: proximity.v1alpha1.AppSpec.resources:type_name -> proximity.v1alpha1.Resources
+	13, // 4: proximity.v1alpha1.AppSpec.resources:type_name -> proximity.v1alpha1.Resources
 	3,  // 5: proximity.v1alpha1.AppSpec.network:type_name -> proximity.v1alpha1.AppNetwork
 	4,  // 6: proximity.v1alpha1.AppSpec.ports:type_name -> proximity.v1alpha1.AppPort
 	5,  // 7: proximity.v1alpha1.AppSpec.env:type_name -> proximity.v1alpha1.EnvVar
 	7,  // 8: proximity.v1alpha1.AppSpec.files:type_name -> proximity.v1alpha1.AppFile
 	8,  // 9: proximity.v1alpha1.AppSpec.commands:type_name -> proximity.v1alpha1.AppCommand
 	9,  // 10: proximity.v1alpha1.AppSpec.health_check:type_name -> proximity.v1alpha1.AppHealthCheck
-	13, // 11: proximity.v1alpha1.AppNetwork.appliance_ref:type_name -> proximity.v1alpha1.LocalReference
+	14, // 11: proximity.v1alpha1.AppNetwork.appliance_ref:type_name -> proximity.v1alpha1.LocalReference
 	6,  // 12: proximity.v1alpha1.EnvVar.value_from:type_name -> proximity.v1alpha1.EnvVarSource
-	14, // 13: proximity.v1alpha1.EnvVarSource.secret_key_ref:type_name -> proximity.v1alpha1.SecretKeyRef
-	15, // 14: proximity.v1alpha1.AppStatus.conditions:type_name -> proximity.v1alpha1.Condition
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	15, // 13: proximity.v1alpha1.EnvVarSource.secret_key_ref:type_name -> proximity.v1alpha1.SecretKeyRef
+	16, // 14: proximity.v1alpha1.AppStatus.conditions:type_name -> proximity.v1alpha1.Condition
+	11, // 15: proximity.v1alpha1.AppStatus.applied:type_name -> proximity.v1alpha1.AppStatus.AppliedEntry
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_app_proto_init() }
@@ -1064,7 +1115,7 @@ func file_proximity_v1alpha1_app_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_app_proto_rawDesc), len(file_proximity_v1alpha1_app_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/proximity-pve/proximity/pkg/guest/console"
 	"github.com/proximity-pve/proximity/pkg/ownership"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/runtime"
@@ -18,12 +17,7 @@ func planChange(d *Desired, o Observed) ([]Step, *Blocked) {
 	var steps []Step
 	name := Name(d.Mark.VMID)
 	if change, keys := configChange(d, o.Config); !change.Empty() {
-		s := NewStep(ActionUpdate, runtime.InPlace, "differs: "+strings.Join(keys, ", "), "set %s of %s", strings.Join(keys, ", "), name)
-		if late := atNextStart(keys); late != "" && o.Running {
-			s.Text += "; " + late + " counts from its next start on"
-		}
-		s.Change = &change
-		steps = append(steps, s)
+		steps = append(steps, updateStep(d, o, change, keys))
 	}
 	grow, blocked := diskChange(d, o.Config)
 	if blocked != nil {
@@ -43,48 +37,47 @@ func planChange(d *Desired, o Observed) ([]Step, *Blocked) {
 	return steps, nil
 }
 
-// atNextStart names the keys that a running guest does not take over (PVE::LXC::Config,
-// vmconfig_hotplug_pending: what is not hot-pluggable stays pending; the host name is
-// written into the guest when it starts).
-func atNextStart(keys []string) string {
+func updateStep(d *Desired, o Observed, change proxmox.LXCUpdate, keys []string) Step {
+	s := NewStep(ActionUpdate, runtime.InPlace, "differs: "+strings.Join(keys, ", "), "set %s of %s", strings.Join(keys, ", "), Name(d.Mark.VMID))
+	if late := strings.Join(AtNextStart(change.Set), ", "); late != "" && o.Running {
+		s.Text += "; " + late + " counts from its next start on"
+	}
+	s.Change = &change
+	return s
+}
+
+// AtNextStart names, in order, the keys of a change that a running guest does not take over
+// (PVE::LXC::Config, vmconfig_hotplug_pending: what is not hot-pluggable stays pending; the
+// host name is written into the guest when it starts).
+func AtNextStart(change map[string]string) []string {
 	var late []string
-	for _, key := range keys {
-		if key == "hostname" || key == "nameserver" || key == "searchdomain" {
+	for _, key := range []string{"hostname", "nameserver", "searchdomain"} {
+		if _, ok := change[key]; ok {
 			late = append(late, key)
 		}
 	}
-	return strings.Join(late, ", ")
+	return late
 }
 
-// configChange compares the keys that we own; what others set beside them stays.
+// configChange compares the keys that we own; what others set beside them stays, and so does
+// what the policy for drift leaves to them.
 func configChange(d *Desired, c proxmox.LXCConfig) (proxmox.LXCUpdate, []string) {
-	want := map[string]string{
-		"hostname":    d.Hostname,
-		"memory":      strconv.Itoa(d.MemoryMiB),
-		"swap":        strconv.Itoa(d.SwapMiB),
-		"tags":        proxmox.JoinTags(ownership.Tags(c.Tags(), d.Mark.UID)),
-		"description": d.Mark.Describe(c.Description()),
+	u, _ := allChanges(d, c)
+	for _, drift := range Drifted(d, c) {
+		delete(u.Set, drift.Key)
 	}
-	setIf(want, "cores", strconv.Itoa(d.Cores), d.Cores != 0)
-	setIf(want, "nameserver", d.Nameserver, d.Nameserver != "")
-	setIf(want, "searchdomain", d.SearchDomain, d.SearchDomain != "")
-	setIf(want, "startup", d.Startup, d.Startup != "")
-	setIf(want, "cmode", console.ShellMode, d.ShellConsole)
-	u := proxmox.LXCUpdate{Set: map[string]string{}, Digest: c.Digest}
-	for key, value := range want {
-		have := c.Value(key)
-		switch key {
-		case "description":
-			have = c.Description()
-		case "tags":
-			have = proxmox.JoinTags(c.Tags())
-		}
-		if have != value {
+	return u, slices.Sorted(maps.Keys(u.Set))
+}
+
+// allChanges is configChange under the policy correct.
+func allChanges(d *Desired, c proxmox.LXCConfig) (proxmox.LXCUpdate, []string) {
+	u := markChange(d, c)
+	for key, value := range d.Settings() {
+		switch {
+		case strings.HasPrefix(key, "net"), key == "onboot" && c.Bool("onboot") == d.OnBoot:
+		case c.Value(key) != value:
 			u.Set[key] = value
 		}
-	}
-	if c.Bool("onboot") != d.OnBoot {
-		u.Set["onboot"] = map[bool]string{true: "1", false: "0"}[d.OnBoot]
 	}
 	for n, nic := range d.NICs {
 		if value, differs := nicChange(nic, c, n); differs {
@@ -92,6 +85,18 @@ func configChange(d *Desired, c proxmox.LXCConfig) (proxmox.LXCUpdate, []string)
 		}
 	}
 	return u, slices.Sorted(maps.Keys(u.Set))
+}
+
+// markChange puts our mark on the guest, beside the tags and the text of others.
+func markChange(d *Desired, c proxmox.LXCConfig) proxmox.LXCUpdate {
+	u := proxmox.LXCUpdate{Set: map[string]string{}, Digest: c.Digest}
+	if tags := proxmox.JoinTags(ownership.Tags(c.Tags(), d.Mark.UID)); tags != proxmox.JoinTags(c.Tags()) {
+		u.Set["tags"] = tags
+	}
+	if text := d.Mark.Describe(c.Description()); text != c.Description() {
+		u.Set["description"] = text
+	}
+	return u
 }
 
 func setIf(m map[string]string, key, value string, when bool) {

@@ -83,7 +83,7 @@ func (d *Driver) Converge(ctx context.Context, desired *Desired, mark ownership.
 		if err != nil {
 			return o, nil, d.away(ctx, o.Node, mark.VMID, err)
 		}
-		if desired != nil && !o.Present && o.Elsewhere == 0 {
+		if desired != nil && !o.Present && o.Elsewhere == 0 && !desired.Adopt {
 			if err := d.replace(ctx, desired, mark, node); err != nil {
 				return o, nil, err
 			}
@@ -233,11 +233,11 @@ func (d *Driver) act(ctx context.Context, desired *Desired, mark ownership.Mark,
 			return err
 		}
 	}
-	if s.Action == ActionUpdate {
+	if s.Action == ActionUpdate || s.Action == ActionAdopt {
 		if err := d.API.UpdateLXC(ctx, o.Node, mark.VMID, *s.Change); err != nil {
 			return d.refused(ctx, s, mark, err)
 		}
-		d.Report.Normal(ctx, "Updated", "guest %d: %s", mark.VMID, s.Why)
+		d.Report.Normal(ctx, map[string]string{ActionUpdate: "Updated", ActionAdopt: "Adopted"}[s.Action], "guest %d: %s", mark.VMID, s.Why)
 		return nil
 	}
 	upid, err := d.launch(ctx, desired, mark, o, s)

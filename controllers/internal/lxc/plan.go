@@ -36,6 +36,12 @@ type Desired struct {
 	// one that runs already it takes effect with the next start.
 	ShellConsole bool
 	Running      bool
+	// DriftPolicy is what is done about settings that were changed by hand; Applied are
+	// Settings as they were set last, nil when that is not known.
+	DriftPolicy string
+	Applied     map[string]string
+	// Adopt takes over an unmarked guest with the mark's VMID, and never makes one.
+	Adopt bool
 }
 
 // ByConsole reports whether guests of a connection are entered through their consoles.
@@ -66,18 +72,20 @@ const (
 	ActionStart    = "Start"
 	ActionShutdown = "Shutdown"
 	ActionDestroy  = "Destroy"
+	// ActionAdopt marks a guest as ours; nothing else of it is changed by that.
+	ActionAdopt = "Adopt"
 )
 
 // ofGuest tells whether an action is one that the Driver takes.
 func ofGuest(action string) bool {
-	return slices.Contains([]string{ActionDownload, ActionCreate, ActionUpdate, ActionGrowDisk, ActionStart, ActionShutdown, ActionDestroy}, action)
+	return slices.Contains([]string{ActionDownload, ActionCreate, ActionUpdate, ActionGrowDisk, ActionStart, ActionShutdown, ActionDestroy, ActionAdopt}, action)
 }
 
 // Step is one thing to do, to a guest or, in the plans of controllers, beside it.
 type Step struct {
 	runtime.Step
 	Why    string             // a phrase for people
-	Change *proxmox.LXCUpdate // of ActionUpdate
+	Change *proxmox.LXCUpdate // of ActionUpdate and ActionAdopt
 	Size   string             // of ActionGrowDisk
 }
 
@@ -110,7 +118,13 @@ func Plan(desired *Desired, want ownership.Mark, o Observed) ([]Step, *Blocked) 
 		return planDeletion(want, o)
 	}
 	if !o.Present {
+		if desired.Adopt {
+			return nil, nothingToAdopt(want)
+		}
 		return planCreation(desired, want, o)
+	}
+	if adoptable(desired, want, o) {
+		return planAdoption(desired, o)
 	}
 	if b := blockedBy(want, o); b != nil {
 		return nil, b
@@ -219,7 +233,7 @@ func planDeletion(want ownership.Mark, o Observed) ([]Step, *Blocked) {
 		return nil, nil // nothing of ours is there
 	}
 	if o.Config.Bool("protection") {
-		return nil, &Blocked{Reason: "Protected", Text: fmt.Sprintf("guest %d is protected in Proxmox; clear its protection to let it be destroyed", want.VMID)}
+		return nil, &Blocked{Reason: "Protected", Text: fmt.Sprintf("guest %d is protected in Proxmox; `pct set %d --protection 0` on node %s lets it be destroyed", want.VMID, want.VMID, o.Node)}
 	}
 	const why = "the object is being deleted"
 	var steps []Step

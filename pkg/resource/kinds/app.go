@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
@@ -31,12 +33,21 @@ func defaultApp(a *v1alpha1.App) {
 		orText(&file.Mode, "0644")
 		orText(&file.Owner, "root:root")
 	}
+	if spec.GetAdopt() { // what was not made by us is not lost by a default
+		orText(&spec.DeletionPolicy, "Orphan")
+		if spec.ReadOnly == nil {
+			spec.ReadOnly = proto.Bool(true)
+		}
+	}
 	orText(&spec.DeletionPolicy, "Delete")
 }
 
 func validateApp(a *v1alpha1.App, p *problems) {
 	spec := orEmpty(a.Spec)
 	p.hostname(spec.GetHostname(), a.GetMetadata().GetName())
+	if spec.GetAdopt() && spec.Vmid == nil {
+		p.required("spec.vmid", "the VMID of the guest to adopt")
+	}
 	validateSource(orEmpty(spec.Source), p)
 	p.resources("spec.resources", spec.GetResources())
 	p.reference("spec.network.applianceRef", spec.GetNetwork().GetApplianceRef())
