@@ -214,20 +214,17 @@ func (a *App) reload() error {
 		return err
 	}
 	old := a.table.Load()
-	var changed []*entry
-	next, err := parse(data, old, func(raw string, l line) *entry {
-		e := newEntry(raw, l)
-		changed = append(changed, e)
-		return e
-	})
+	next, c, err := parse(data, old)
 	if err != nil {
 		return err
 	}
 	a.table.Store(next)
-	a.letGo(old, next)
-	a.tryOut(changed)
+	for _, e := range c.gone {
+		e.retire()
+	}
+	a.tryOut(c.fresh)
 	a.log.Info("table", zap.String("version", next.Version), zap.Int("entries", len(next.entries)),
-		zap.Int("changed", len(changed)), zap.Int("problems", len(next.problems)))
+		zap.Int("changed", len(c.fresh)), zap.Int("problems", len(next.problems)))
 	return nil
 }
 
@@ -240,19 +237,6 @@ func readTable(r io.Reader, size int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", errNotWhole, err)
 	}
 	return data, nil
-}
-
-// letGo retires the entries that are not in the new table.
-func (a *App) letGo(old, next *table) {
-	kept := make(map[*entry]bool, len(next.entries))
-	for _, e := range next.entries {
-		kept[e] = true
-	}
-	for _, e := range old.entries {
-		if !kept[e] {
-			e.retire()
-		}
-	}
 }
 
 // tryOut makes the handlers of new entries. When they are many, only of those that need

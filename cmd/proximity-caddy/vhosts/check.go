@@ -38,7 +38,7 @@ func check(file string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	t, err := parse(data, nil, newEntry)
+	t, _, err := parse(data, &table{})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -40,14 +42,45 @@ type table struct {
 	header
 	entries  []*entry
 	hosts    map[string]*entry // whole names, and *.NAME
+	disputed bool              // some host is claimed more than once
 	problems []string
 }
 
 var errNotWhole = errors.New("the table is not whole")
 
-// parse reads a table. Lines that old has too keep their entry; fresh makes one of the others.
-// An error means that nothing of the table can be trusted.
-func parse(data []byte, old *table, fresh func(raw string, l line) *entry) (*table, error) {
+// change is how a table differs from the one before.
+type change struct {
+	fresh, gone []*entry
+}
+
+// parse reads a table. Lines that old has too keep their entry. An error means that nothing of
+// the table can be trusted.
+//
+// What it costs is a matter of what changed, as far as that can be: lines at the beginning and
+// the end that are as before are compared, and neither hashed nor read.
+func parse(data []byte, old *table) (*table, change, error) {
+	t := &table{}
+	lines, err := t.split(data)
+	if err != nil {
+		return nil, change{}, err
+	}
+	first, last := 0, 0 // entries before and behind what changed
+	for first < len(lines) && first < len(old.entries) && old.entries[first].raw == string(lines[first]) {
+		first++
+	}
+	for last < len(lines)-first && last < len(old.entries)-first &&
+		old.entries[len(old.entries)-1-last].raw == string(lines[len(lines)-1-last]) {
+		last++
+	}
+	was := old.entries[first : len(old.entries)-last]
+	now, c := t.read(lines[first:len(lines)-last], was, first+2)
+	t.entries = slices.Concat(old.entries[:first], now, old.entries[len(old.entries)-last:])
+	t.assign(old, was, now)
+	return t, c, nil
+}
+
+// split reads the first line and returns the others.
+func (t *table) split(data []byte) ([][]byte, error) {
 	if len(data) > maxTableBytes {
 		return nil, fmt.Errorf("the table has more than %d bytes", maxTableBytes)
 	}
@@ -55,7 +88,6 @@ func parse(data []byte, old *table, fresh func(raw string, l line) *entry) (*tab
 	if !ok {
 		return nil, fmt.Errorf("%w: it has no first line", errNotWhole)
 	}
-	t := &table{}
 	if err := json.Unmarshal(first, &t.header); err != nil {
 		return nil, fmt.Errorf("first line of the table: %w", err)
 	}
@@ -65,42 +97,80 @@ func parse(data []byte, old *table, fresh func(raw string, l line) *entry) (*tab
 	if n := bytes.Count(rest, []byte("\n")); n != t.Entries || len(rest) > 0 && rest[len(rest)-1] != '\n' {
 		return nil, fmt.Errorf("%w: it has %d lines of %d", errNotWhole, n, t.Entries)
 	}
-	known := map[string]*entry{}
-	if old != nil {
-		known = make(map[string]*entry, len(old.entries))
-		for _, e := range old.entries {
-			known[e.raw] = e
-		}
+	lines := make([][]byte, t.Entries)
+	for i := range lines {
+		lines[i], rest, _ = bytes.Cut(rest, []byte("\n"))
 	}
-	t.hosts = make(map[string]*entry, t.Entries)
-	t.entries = make([]*entry, 0, t.Entries)
-	for number := 2; len(rest) > 0; number++ {
-		var raw []byte
-		raw, rest, _ = bytes.Cut(rest, []byte("\n"))
+	return lines, nil
+}
+
+// read makes entries of lines, the first of which has a number in the file, out of those that
+// were in their place.
+func (t *table) read(lines [][]byte, was []*entry, number int) (now []*entry, c change) {
+	known := make(map[string]*entry, len(was))
+	for _, e := range was {
+		known[e.raw] = e
+	}
+	stays := make(map[*entry]bool, len(lines))
+	now = make([]*entry, 0, len(lines))
+	for i, raw := range lines {
 		e := known[string(raw)] // the compiler makes no copy for a look-up
 		if e == nil {
 			l, err := parseLine(raw)
 			if err != nil {
-				t.problem("line %d: %q", number, err.Error())
+				t.problem("line %d: %q", number+i, err.Error())
 				continue
 			}
-			e = fresh(string(raw), l)
+			e = newEntry(string(raw), l)
+			known[e.raw] = e // a line that comes twice is one entry
+			c.fresh = append(c.fresh, e)
 		}
-		t.add(e)
+		stays[e] = true
+		now = append(now, e)
 	}
-	return t, nil
+	for _, e := range was {
+		if !stays[e] {
+			c.gone = append(c.gone, e)
+		}
+	}
+	return now, c
 }
 
-// add takes an entry's hosts; one that an earlier entry has stays there.
-func (t *table) add(e *entry) {
-	t.entries = append(t.entries, e)
-	for _, host := range e.hosts {
-		if other := t.hosts[host]; other != nil {
-			t.problem("%s: the host %s is %s's", e.id, host, other.id)
-			continue
+// assign says which host is whose: from the table before, as long as no host is claimed twice,
+// else from the first line to the last.
+func (t *table) assign(old *table, was, now []*entry) {
+	if !old.disputed && old.hosts != nil {
+		t.hosts = maps.Clone(old.hosts)
+		for _, e := range was {
+			for _, host := range e.hosts {
+				delete(t.hosts, host)
+			}
 		}
-		t.hosts[host] = e
+		if t.claim(now, nil) {
+			return
+		}
 	}
+	t.hosts = make(map[string]*entry, len(t.entries))
+	t.disputed = !t.claim(t.entries, t.problem)
+}
+
+// claim gives entries their hosts. It stops at the first host that another has, or, when told
+// where to tell, leaves it to that one and goes on.
+func (t *table) claim(entries []*entry, tell func(string, ...any)) (ok bool) {
+	ok = true
+	for _, e := range entries {
+		for _, host := range e.hosts {
+			if other := t.hosts[host]; other != nil {
+				if ok = false; tell == nil {
+					return false
+				}
+				tell("%s: the host %s is %s's", e.id, host, other.id)
+				continue
+			}
+			t.hosts[host] = e
+		}
+	}
+	return ok
 }
 
 func (t *table) problem(format string, args ...any) {

@@ -3,8 +3,11 @@ package vhosts
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -16,7 +19,10 @@ func text(version string, lines ...string) []byte {
 
 func read(t testing.TB, data []byte, old *table) *table {
 	t.Helper()
-	got, err := parse(data, old, newEntry)
+	if old == nil {
+		old = &table{}
+	}
+	got, _, err := parse(data, old)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +58,49 @@ func TestLinesThatStay(t *testing.T) {
 	}
 }
 
+// TestFollowedLikeReadAnew: from whatever table before, the outcome is that of reading the file
+// alone, lines that stay keep their entry, and nothing is both kept and let go.
+func TestFollowedLikeReadAnew(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	old := &table{}
+	for step := range 3000 {
+		var lines []string
+		for range random.IntN(7) {
+			switch n := random.IntN(8); n {
+			case 0:
+				lines = append(lines, "bad")
+			default: // some share hosts
+				lines = append(lines, fmt.Sprintf(`{"id":"v%d","hosts":["h%d","h%d"]}`, n, n, random.IntN(9)))
+			}
+		}
+		data := text(fmt.Sprint(step), lines...)
+		got, c, err := parse(data, old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := read(t, data, nil)
+		owners := func(t *table) map[string]string {
+			all := map[string]string{}
+			for host, e := range t.hosts {
+				all[host] = e.raw
+			}
+			return all
+		}
+		if !maps.Equal(owners(got), owners(want)) || !slices.Equal(got.problems, want.problems) || len(got.entries) != len(want.entries) {
+			t.Fatalf("%s\nafter %d lines: %v %q, want %v %q", data, len(old.entries), owners(got), got.problems, owners(want), want.problems)
+		}
+		for _, e := range old.entries {
+			if slices.Contains(got.entries, e) == slices.Contains(c.gone, e) {
+				t.Fatalf("%s: kept and gone, or neither", e.id)
+			}
+			if slices.Contains(lines, e.raw) && slices.Contains(c.gone, e) && !slices.ContainsFunc(got.entries, func(o *entry) bool { return o.raw == e.raw && slices.Contains(old.entries, o) }) {
+				t.Fatalf("%s did not stay", e.id)
+			}
+		}
+		old = got
+	}
+}
+
 func TestOneBadLine(t *testing.T) {
 	got := read(t, text("1", `{"id":"a","hosts":["a"]}`, `{"id":"b","hosts":`, `{"id":"","hosts":["x"]}`, `{"id":"d","hosts":["a b"]}`, `{"id":"e\nf","hosts":["f"]}`, `{"id":"e","hosts":["a","e"]}`), nil)
 	if got.lookup("a").id != "a" || got.lookup("e").id != "e" || len(got.entries) != 2 {
@@ -73,11 +122,11 @@ func TestNotATable(t *testing.T) {
 		"a huge count": "{\"entries\":1000000}\n",
 		"negative":     "{\"entries\":-1}\n",
 	} {
-		if got, err := parse([]byte(data), nil, newEntry); err == nil {
+		if got, _, err := parse([]byte(data), &table{}); err == nil {
 			t.Errorf("%s: read as %+v", name, got)
 		}
 	}
-	if _, err := parse([]byte("{\"entries\":2}\n{}\n"), nil, newEntry); !errors.Is(err, errNotWhole) {
+	if _, _, err := parse([]byte("{\"entries\":2}\n{}\n"), &table{}); !errors.Is(err, errNotWhole) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -87,7 +136,7 @@ func FuzzTable(f *testing.F) {
 	f.Add(text("1", `{"id":"a","hosts":["a","*.b"],"http":[{}]}`))
 	f.Add([]byte("{\"entries\":0}\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		first, err := parse(data, nil, newEntry)
+		first, _, err := parse(data, &table{})
 		if err != nil {
 			return
 		}
@@ -96,8 +145,8 @@ func FuzzTable(f *testing.F) {
 				t.Errorf("%q leads to %+v", host, e)
 			}
 		}
-		second, err := parse(data, first, func(string, line) *entry { t.Fatal("an entry was made anew"); return nil })
-		if err != nil || len(second.entries) != len(first.entries) {
+		second, c, err := parse(data, first)
+		if err != nil || len(c.fresh)+len(c.gone) != 0 || len(second.entries) != len(first.entries) {
 			t.Errorf("read again: %v", err)
 		}
 	})
