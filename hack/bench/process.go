@@ -234,16 +234,7 @@ func (p *process) counters(ctx context.Context) (c counters, err error) {
 
 // rss is the daemon's resident memory in MiB.
 func (p *process) rss() (float64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	m := rssLine.FindSubmatch(data)
-	if m == nil {
-		return 0, errors.New("/proc has no VmRSS of the daemon")
-	}
-	kib, err := strconv.ParseFloat(string(m[1]), 64)
-	return kib / 1024, err
+	return residentMiB(p.cmd.Process.Pid)
 }
 
 // settle waits until the daemon has written nothing to store and Proxmox for a while.
