@@ -10,8 +10,10 @@ import (
 	"pgregory.net/rapid"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
 	"github.com/proximity-pve/proximity/pkg/appliance"
+	"github.com/proximity-pve/proximity/pkg/guest"
 	"github.com/proximity-pve/proximity/pkg/ownership"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/runtime"
@@ -146,7 +148,7 @@ func TestPlan(t *testing.T) {
 		effect runtime.Effect // of the last step
 		says   string
 	}{
-		"never looked at":   {testDesired(t, nil), observed{}, "DownloadTemplate Create Start InstallPackages Configure", runtime.InPlace, "write 10 files"},
+		"never looked at":   {testDesired(t, nil), observed{}, "DownloadTemplate Create Start InstallPackages Configure", runtime.InPlace, "write 12 files"},
 		"as desired":        {testDesired(t, nil), base, "", "", ""},
 		"an App more":       {testDesired(t, nil, testApp("web")), base, "Configure", runtime.InPlace, "hosts.d/app.default.web"},
 		"lease time":        {testDesired(t, lease), base, "Configure", runtime.Restart, "restarts proximity-dnsmasq"},
@@ -239,5 +241,16 @@ func TestFilesAreAlwaysListed(t *testing.T) {
 	short.SetHash = "other"
 	if got := listed(d.bundle, short, before); got.Files != nil {
 		t.Errorf("got %v", got.Files)
+	}
+}
+
+// What the proxy says that it cannot serve is refused, like what was left out before.
+func TestVhostsThatTheProxyRefuses(t *testing.T) {
+	b := appliance.Bundle{Rejected: []appliance.Rejected{{Kind: "vhost", Key: "default/a", Reason: "bad name"}}}
+	st := liveState(appliance.Input{}, b, appliance.Observation{Vhosts: map[string]string{"default/b": "no such handler"}}, guest.Target{})
+	for key, want := range map[string]string{"default/a": "bad name", "default/b": "the proxy cannot serve it: no such handler", "default/c": ""} {
+		if got := st.Rejected[live.RejectedKey("vhost", key)].Reason; got != want {
+			t.Errorf("%s: %q, want %q", key, got, want)
+		}
 	}
 }

@@ -228,6 +228,9 @@ func liveState(in appliance.Input, b appliance.Bundle, o appliance.Observation, 
 	for _, rej := range b.Rejected {
 		st.Rejected[live.RejectedKey(rej.Kind, rej.Key)] = rej
 	}
+	for key, reason := range o.Vhosts {
+		st.Rejected[live.RejectedKey("vhost", key)] = appliance.Rejected{Kind: "vhost", Key: key, Reason: "the proxy cannot serve it: " + reason}
+	}
 	return st
 }
 

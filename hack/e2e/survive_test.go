@@ -104,8 +104,8 @@ func TestRepair(t *testing.T) {
 		{"Caddy killed", func() { in(9999, "pkill", "-9", "caddy") }, d.serves, "Appliance", "ServiceRestarted|Repaired"},
 		{"dnsmasq stopped", func() { in(9999, "systemctl", "stop", "proximity-dnsmasq") }, resolves, "Appliance", "Repaired"},
 		{"rules flushed", func() { in(9999, "nft", "flush", "ruleset") }, egress, "Appliance", "Repaired"},
-		{"vhost file deleted", func() { in(9999, "rm", "/etc/proximity/vhosts.json") }, func() bool {
-			return d.inGuest(9999, "test", "-s", "/etc/proximity/vhosts.json").code == 0 && d.serves()
+		{"table of Vhosts deleted", func() { in(9999, "rm", "/etc/proximity/vhosts.table") }, func() bool {
+			return d.inGuest(9999, "test", "-s", "/etc/proximity/vhosts.table").code == 0 && d.serves()
 		}, "Appliance", "Repaired"},
 		{"app guest stopped", func() { lxc("lxc-stop", vmid, "-k") }, d.serves, "App", "Start"},
 		{"app guest destroyed", func() {

@@ -33,10 +33,10 @@ type acceptedHost struct {
 }
 
 type acceptedVhost struct {
-	fileName, uid string
-	hosts         []string // sorted
-	rules         []Rule   // longest path first; paths without trailing slash, "" = all
-	tls           TLS
+	key, fileName, uid string
+	hosts              []string // sorted
+	rules              []Rule   // longest path first; paths without trailing slash, "" = all
+	tls                TLS
 }
 
 // lanZone is the zone in which a name is always the guest's.

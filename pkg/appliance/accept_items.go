@@ -101,7 +101,7 @@ func (a *accepted) acceptVhost(v Vhost) (acceptedVhost, error) {
 	if err := checkIdent(v.UID); err != nil {
 		return acceptedVhost{}, fmt.Errorf("uid: %w", err)
 	}
-	got := acceptedVhost{fileName: fileName, uid: v.UID, tls: v.TLS}
+	got := acceptedVhost{key: v.Key, fileName: fileName, uid: v.UID, tls: v.TLS}
 	if got.hosts, err = a.acceptNames(v.Hosts); err != nil {
 		return acceptedVhost{}, err
 	}

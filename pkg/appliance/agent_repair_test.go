@@ -48,6 +48,9 @@ func testDrift(t *testing.T, s *sandbox, b Bundle) {
 	s.mustBeLive(b)
 	for _, c := range []struct{ name, command, want string }{
 		{"file deleted", "rm /etc/proximity/vhosts.json", "vhosts.json is missing"},
+		{"table deleted", "rm /etc/proximity/vhosts.table", "vhosts.table is missing"},
+		{"table changed", "echo x >> /etc/proximity/vhosts.table", "vhosts.table differs"},
+		{"configuration deleted", "rm /etc/proximity/proxy.json", "proxy.json is missing"},
 		{"file changed", "echo log-queries >> /etc/proximity/dnsmasq.conf", "dnsmasq.conf differs"},
 		{"file added", "echo '10.20.0.9 evil.prox.local' > /etc/proximity/hosts.d/evil", "evil is not part of it (any more)"},
 		{"symbolic link added", "ln -s /etc/passwd /etc/proximity/hosts.d/link", "link is not part of it (any more)"},
@@ -86,11 +89,9 @@ func testDrift(t *testing.T, s *sandbox, b Bundle) {
 
 // A set that a tool refuses, or that did not arrive whole, changes nothing.
 func testRefused(t *testing.T, s *sandbox, b Bundle) {
-	var whole strings.Builder
-	for _, f := range b.Files {
-		if f.Path == VhostsPath {
-			whole.Write(f.Content)
-		}
+	config := VhostsPath
+	if s.table {
+		config = ProxyPath
 	}
 	for _, c := range []struct {
 		name string
@@ -99,9 +100,13 @@ func testRefused(t *testing.T, s *sandbox, b Bundle) {
 		says string
 	}{
 		{"dnsmasq", withFile(b, DNSMasqPath, "no-such-option\n"), ExitDNSMasq, "bad option at line 1"},
-		{"caddy", withFile(b, VhostsPath, strings.Replace(whole.String(), `"grace_period"`, `"grace"`, 1)), ExitCaddy, "grace"},
+		{"caddy", withFile(b, config, strings.Replace(contentOf(t, b, config), `"grace_period"`, `"grace"`, 1)), ExitCaddy, "grace"},
+		{"table", withFile(b, TablePath, "{\"entries\":7}\n"), ExitCaddy, "the table is not whole"},
 		{"nft", withFile(b, NATPath, "table inet proximity { chain x { nonsense; } }\n"), ExitNFT, "nonsense"},
 	} {
+		if c.name == "table" && !s.table {
+			continue
+		}
 		_, err := s.apply(c.b)
 		var failed *AgentError
 		if !errors.As(err, &failed) || failed.Exit != c.exit || !failed.Refused() || !strings.Contains(err.Error(), c.says) {

@@ -19,11 +19,23 @@ import (
 // sandbox is a guest made of namespaces: the real agent, dnsmasq, nft and Caddy on
 // private directories and networks. Only systemd is a stand-in.
 type sandbox struct {
-	t   *testing.T
-	pid int // of the sandbox's init, in our pid namespace
+	t     *testing.T
+	pid   int  // of the sandbox's init, in our pid namespace
+	table bool // its Caddy takes Vhosts as a table
 }
 
-func newSandbox(t *testing.T) *sandbox {
+// stockCaddy is a Caddy that says of itself that it has no module of ours.
+func stockCaddy(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "caddy")
+	script := "#!/bin/sh\n[ \"$1\" != list-modules ] || exit 0\n[ \"$1\" != check-vhosts ] || exit 2\nexec " + tool(t, "caddy") + " \"$@\"\n"
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func newSandbox(t *testing.T, caddy string) *sandbox {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("namespaces and a firewall need root")
@@ -31,7 +43,6 @@ func newSandbox(t *testing.T) *sandbox {
 	if testing.Short() {
 		t.Skip("takes a minute: hanging services are waited for")
 	}
-	caddy := tool(t, "caddy")
 	for _, name := range []string{"dnsmasq", "nft", "unshare", "nsenter", "curl", "bash", "setpriv", "ip"} {
 		tool(t, name)
 	}
@@ -50,7 +61,7 @@ func newSandbox(t *testing.T) *sandbox {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	s := &sandbox{t: t}
+	s := &sandbox{t: t, table: hasTable(t, caddy)}
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid))
@@ -67,7 +78,7 @@ func newSandbox(t *testing.T) *sandbox {
 }
 
 // in is the same sandbox for a subtest, so that it fails that one.
-func (s *sandbox) in(t *testing.T) *sandbox { return &sandbox{t: t, pid: s.pid} }
+func (s *sandbox) in(t *testing.T) *sandbox { return &sandbox{t: t, pid: s.pid, table: s.table} }
 
 // try runs a command in the sandbox.
 func (s *sandbox) try(stdin io.Reader, argv ...string) (out []byte, code int) {
@@ -149,9 +160,43 @@ func withFile(b Bundle, path, content string) Bundle {
 	return b
 }
 
+// TestAgent runs with the Caddy that set-up makes, so with Vhosts as a table.
 func TestAgent(t *testing.T) {
-	s := newSandbox(t)
+	s := newSandbox(t, tool(t, "caddy"))
 	b := mustRender(t, quickstart())
+	firstContact(t, s, b)
+	t.Run("traffic", func(t *testing.T) { testTraffic(t, s.in(t)) })
+	t.Run("verbs", func(t *testing.T) { testVerbs(t, s.in(t)) })
+	t.Run("live data", func(t *testing.T) { testLiveData(t, s.in(t)) })
+	t.Run("drift", func(t *testing.T) { testDrift(t, s.in(t), b) })
+	t.Run("refused", func(t *testing.T) { testRefused(t, s.in(t), b) })
+	t.Run("rolled back", func(t *testing.T) { testRollBack(t, s.in(t), b) })
+	t.Run("killed", func(t *testing.T) { testKilled(t, s.in(t), b) })
+	if s.table {
+		t.Run("table", func(t *testing.T) { testTable(t, s.in(t), b) })
+		t.Run("other Caddy", func(t *testing.T) { testOtherCaddy(t, s.in(t), b) })
+	}
+}
+
+// TestAgentWithStockCaddy: what differs with a Caddy that has no table.
+func TestAgentWithStockCaddy(t *testing.T) {
+	s := newSandbox(t, stockCaddy(t))
+	b := mustRender(t, quickstart())
+	firstContact(t, s, b)
+	t.Run("traffic", func(t *testing.T) { testTraffic(t, s.in(t)) })
+	t.Run("refused", func(t *testing.T) { testRefused(t, s.in(t), b) })
+	t.Run("vhosts", func(t *testing.T) {
+		s := s.in(t)
+		in := quickstart()
+		in.Vhosts[0].Hosts = []string{"other.prox.local"}
+		if r := s.mustBeLive(mustRender(t, in)); !slices.Contains(r.Actions, "reload "+UnitCaddy) {
+			t.Errorf("a change of Vhosts did %q", r.Actions)
+		}
+	})
+}
+
+func firstContact(t *testing.T, s *sandbox, b Bundle) {
+	t.Helper()
 
 	if _, code := s.try(nil, ObserveArgv("")...); code != 127 && code != 2 {
 		t.Fatalf("a guest without an agent: exit %d", code)
@@ -173,13 +218,6 @@ func TestAgent(t *testing.T) {
 	if r := s.mustBeLive(b); len(r.Actions) != 0 {
 		t.Errorf("an apply that has nothing to do did %q", r.Actions)
 	}
-	t.Run("traffic", func(t *testing.T) { testTraffic(t, s.in(t)) })
-	t.Run("verbs", func(t *testing.T) { testVerbs(t, s.in(t)) })
-	t.Run("live data", func(t *testing.T) { testLiveData(t, s.in(t)) })
-	t.Run("drift", func(t *testing.T) { testDrift(t, s.in(t), b) })
-	t.Run("refused", func(t *testing.T) { testRefused(t, s.in(t), b) })
-	t.Run("rolled back", func(t *testing.T) { testRollBack(t, s.in(t), b) })
-	t.Run("killed", func(t *testing.T) { testKilled(t, s.in(t), b) })
 }
 
 func testTraffic(t *testing.T, s *sandbox) {

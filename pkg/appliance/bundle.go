@@ -7,7 +7,9 @@ type Part string
 const (
 	PartDNSMasq Part = "dnsmasq" // dnsmasq restarts (about 30 ms, leases kept)
 	PartHosts   Part = "hosts"   // dnsmasq reads it by itself; a removed reservation needs a signal
-	PartCaddy   Part = "caddy"   // loaded through Caddy's admin socket
+	PartCaddy   Part = "caddy"   // loaded through a stock Caddy's admin socket; of no effect on ours
+	PartProxy   Part = "proxy"   // likewise for a Caddy with our module
+	PartTable   Part = "table"   // followed by a Caddy with our module: nothing is loaded
 	PartNAT     Part = "nat"     // one atomic nft transaction
 	PartUnit    Part = "unit"    // systemd daemon-reload, and that service restarts
 	PartData    Part = "data"    // read by the agent each time; nothing to reload

@@ -22,7 +22,9 @@
 //	/etc/proximity/dhcp-hosts.d/<ns>.<name>  one reservation by MAC per App       live
 //	/etc/proximity/hosts.d/app.<ns>.<name>   names of one App                     live
 //	/etc/proximity/hosts.d/vhost.<ns>.<name> names that lead to the proxy         live
-//	/etc/proximity/vhosts.json               Caddy's whole configuration          reload
+//	/etc/proximity/proxy.json                configuration of our Caddy           reload
+//	/etc/proximity/vhosts.table              its Vhosts, one a line               live
+//	/etc/proximity/vhosts.json               all that a stock Caddy needs         reload
 //	/etc/proximity/nat.nft                   firewall and masquerade, one table   atomic
 //	/etc/proximity/sysctl.conf               kernel settings of forwarding        with nat.nft
 //	/etc/proximity/probes                    what observe asks on the way         read each time
@@ -38,6 +40,15 @@
 // its /dev/udp; everything else is POSIX sh). The distribution's own units of these
 // programs are masked: two owners of one port cannot both be right. Our units are
 // enabled, so that after a reboot of the guest everything is back with no daemon near.
+//
+// # Proxy
+//
+// With the Caddy of cmd/proximity-caddy a change of Vhosts is a rename of the table: nothing is
+// loaded, no connection closes, and a line that cannot be served is that Vhost's matter alone
+// ([Observation.Vhosts]). Only a Vhost with ACME changes the configuration too. Any other Caddy
+// gets vhosts.json, and loads all of it after each change. Both are part of every set; the
+// agent asks the guest's Caddy what it is. A Vhost with one backend is about 2 KB in all, so
+// that MaxVhosts of them are half of MaxBundleBytes.
 //
 // # DNS
 //

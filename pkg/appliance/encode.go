@@ -25,6 +25,9 @@ func (o Observation) Encode() []byte {
 	}
 	line("dns %s", o.DNS.line())
 	line("proxy %s", o.Proxy.line())
+	for _, key := range slices.Sorted(maps.Keys(o.Vhosts)) {
+		line("vhost %s %s", key, o.Vhosts[key])
+	}
 	line("nat %s", o.NAT)
 	for _, key := range slices.Sorted(maps.Keys(o.Probes)) {
 		p := o.Probes[key]

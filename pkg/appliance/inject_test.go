@@ -1,7 +1,6 @@
 package appliance
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -107,7 +106,11 @@ func checkStatements(in Input) error {
 		case f.Path == AgentPath, f.Path == DNSQueryPath, strings.HasSuffix(f.Path, ".service"):
 			continue // constant, or held elsewhere
 		case f.Path == VhostsPath:
-			err = checkCaddy(f.Content, b)
+			err = checkCaddy(f.Content, vhostsOf(b)+2)
+		case f.Path == ProxyPath:
+			err = checkCaddy(f.Content, 3)
+		case f.Path == TablePath:
+			err = checkTable(f.Content, vhostsOf(b))
 		default:
 			err = checkLines(f)
 		}
@@ -127,6 +130,9 @@ const (
 	gMAC   = `[0-9a-f]{2}(:[0-9a-f]{2}){5}`
 	gIdent = `[A-Za-z0-9._-]+`
 	gHash  = `[0-9a-f]{64}`
+
+	tableFirst = `\{"entries":[0-9]+,"version":"[0-9a-f]{32}","check":"proximity-table\.invalid"\}`
+	tableID    = `[a-z0-9-]+/` + gName
 )
 
 var pathGrammar = regexp.MustCompile(`\A(/etc/proximity/((dhcp-hosts\.d/|hosts\.d/(app|vhost)\.)[a-z0-9.-]+|[a-z-]+(\.[a-z]+)?)|/etc/systemd/system/proximity-[a-z]+\.service|/usr/local/lib/proximity/agent)\z`)
@@ -149,8 +155,8 @@ var grammars = map[string]map[string]int{
 	SysctlPath:         {`net\.ipv4\.conf\.all\.(accept|send)_redirects=0`: 2, `net\.ipv4\.ip_forward=[01]`: 1},
 	ProbesPath:         {`(http|tcp) ` + gIP + `:[0-9]+ /[!-~]* [a-z0-9.:-]+ [A-Za-z0-9][A-Za-z0-9./_:-]*`: 3},
 	ManifestPath: {
-		`protocol 1`: 1, `hash ` + gHash: 1, `address ` + gIP: 1, `dns-proof [0-9a-f]{64}`: 1, `proxy-proof [0-9a-f]{32}`: 1,
-		`file ` + gHash + ` 0(644|755) (dnsmasq|hosts|caddy|nat|unit|data) [/a-z0-9.-]+`: 0,
+		`protocol 1`: 1, `hash ` + gHash: 1, `address ` + gIP: 1, `dns-proof [0-9a-f]{64}`: 1, `(stock|proxy)-proof [0-9a-f]{32}`: 2, `table [0-9a-f]{32}`: 1,
+		`file ` + gHash + ` 0(644|755) (dnsmasq|hosts|caddy|proxy|table|nat|unit|data) [/a-z0-9.-]+`: 0,
 	},
 	NATPath: {
 		`# wan=` + gIf: 1, `table inet proximity`: 1, `delete table inet proximity`: 1, `table inet proximity {`: 1, `}`: 1, `\t}`: 0,
@@ -194,6 +200,8 @@ func init() { // FuzzRender runs in parallel: compile before
 	for p := range headerLines {
 		whole(p)
 	}
+	whole(tableFirst)
+	whole(tableID)
 }
 
 func checkLines(f File) error {
@@ -232,35 +240,73 @@ func match(line string, grammar map[string]int) (pattern string, limit int) {
 	return "", 0
 }
 
-// checkCaddy walks the JSON: the shape must be that of the renderer, the strings must
-// be harmless, and placeholders only those of our own texts.
-func checkCaddy(content []byte, b Bundle) error {
-	var config map[string]any
-	d := json.NewDecoder(bytes.NewReader(content))
-	if err := d.Decode(&config); err != nil {
-		return err
-	}
-	placeholders := regexp.MustCompile(`\{http\.(error\.status_(code|text)|request\.(host|uri))\}`)
-	harmless := regexp.MustCompile(`\A[A-Za-z0-9 _.,:;@/~+=&*-]*\n?\z`)
+// vhostsOf counts by what dnsmasq gets.
+func vhostsOf(b Bundle) int {
 	vhosts := 0
 	for _, f := range b.Files {
 		if strings.HasPrefix(f.Path, HostsDir+"/vhost.") {
 			vhosts++
 		}
 	}
-	if n := len(dig(config, "apps", "http", "servers", "http", "routes").([]any)); n != vhosts+2 {
-		return fmt.Errorf("%d routes for %d vhosts", n, vhosts)
+	return vhosts
+}
+
+// checkCaddy walks the JSON: the shape must be that of the renderer.
+func checkCaddy(content []byte, routes int) error {
+	var config map[string]any
+	if err := json.Unmarshal(content, &config); err != nil {
+		return err
 	}
+	if n := len(dig(config, "apps", "http", "servers", "http", "routes").([]any)); n != routes {
+		return fmt.Errorf("%d routes, want %d", n, routes)
+	}
+	return checkJSON(config)
+}
+
+// checkTable holds each line of the table to what a Vhost may be.
+func checkTable(content []byte, vhosts int) error {
+	first, rest, _ := strings.Cut(string(content), "\n")
+	if !whole(tableFirst).MatchString(first) {
+		return fmt.Errorf("first line %q", first)
+	}
+	lines := strings.SplitAfter(rest, "\n")
+	lines = lines[:len(lines)-1]
+	if len(lines) != vhosts || !strings.HasPrefix(first, fmt.Sprintf(`{"entries":%d,`, vhosts)) {
+		return fmt.Errorf("%d lines after %s, want %d", len(lines), first, vhosts)
+	}
+	for _, text := range lines {
+		var line map[string]any
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			return err
+		}
+		if key, _ := line["id"].(string); !whole(tableID).MatchString(key) {
+			return fmt.Errorf("id of %q", text)
+		}
+		if err := checkJSON(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var (
+	placeholders = regexp.MustCompile(`\{http\.(error\.status_(code|text)|request\.(host|uri))\}`)
+	harmless     = regexp.MustCompile(`\A[A-Za-z0-9 _.,:;@/~+=&*-]*\n?\z`)
+)
+
+// checkJSON: the keys must be ours, the strings harmless, and placeholders only those of our
+// own texts.
+func checkJSON(v any) error {
 	known := map[string]bool{}
 	for _, k := range strings.Fields(`@id acme admin apps automate automatic_https automation backend body ca certificate_authorities
-		certificates challenges config dial dial_timeout disable disabled email errors fail_duration file_system grace_period group
-		handle handler headers health_checks host http https idle_timeout install_trust internal issuers listen load_balancing local
-		Location Content-Type match max_fails module name origins passive path persist pki policies policy protocol protocols ranges
-		read_header_timeout remote_ip root routes selection_policy servers status_code storage subjects terminal tls tls-alpn
+		certificates challenges config dial dial_timeout disable disabled email errors fail_duration file file_system grace_period group
+		handle handler headers health_checks host hosts http https id idle_timeout install_trust internal issuers listen load_balancing local
+		Location Content-Type match max_fails module name on_demand origins passive path permission persist pki policies policy protocol protocols
+		proximity_vhosts ranges read_header_timeout remote_ip root routes selection_policy servers status_code storage subjects terminal tls tls-alpn
 		tls_connection_policies transport try_duration try_interval upstreams`) {
 		known[k] = true
 	}
-	return walk(config, func(key bool, s string) error {
+	return walk(v, func(key bool, s string) error {
 		switch {
 		case key && !known[s]:
 			return fmt.Errorf("unknown key %q", s)
@@ -319,8 +365,17 @@ func TestTheGrammarNotices(t *testing.T) {
 	}
 	caddy := contentOf(t, b, VhostsPath)
 	for _, change := range [][2]string{{`"install_trust"`, `"install_trusts"`}, {`"dial": "10.40.0.10:80"`, `"dial": "{env.HOME}"`}} {
-		if spoiled := strings.Replace(caddy, change[0], change[1], 1); spoiled == caddy || checkCaddy([]byte(spoiled), b) == nil {
+		if spoiled := strings.Replace(caddy, change[0], change[1], 1); spoiled == caddy || checkCaddy([]byte(spoiled), vhostsOf(b)+2) == nil {
 			t.Errorf("%s was not noticed", change[1])
 		}
+	}
+	table := contentOf(t, b, TablePath)
+	for _, change := range [][2]string{{`"entries":3`, `"entries":2`}, {`"tls"`, `"env"`}, {`"dial":"10.40.0.10:80"`, `"dial":"{env.HOME}"`}, {`"id":"shop/`, `"id":"shop `}} {
+		if spoiled := strings.Replace(table, change[0], change[1], 1); spoiled == table || checkTable([]byte(spoiled), vhostsOf(b)) == nil {
+			t.Errorf("%s was not noticed", change[1])
+		}
+	}
+	if checkTable([]byte(table+"{}\n"), vhostsOf(b)) == nil {
+		t.Error("a line more in the table was not noticed")
 	}
 }

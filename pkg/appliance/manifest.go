@@ -19,7 +19,9 @@ type Manifest struct {
 	Hash       string     // Bundle.Hash
 	Address    netip.Addr // of the appliance on the LAN, where DNS is asked
 	DNSProof   string     // hex of the text that only this dnsmasq.conf serves
-	ProxyProof string     // text that only this vhosts.json serves
+	StockProof string     // text that only this vhosts.json serves
+	ProxyProof string     // text that only this proxy.json serves
+	Table      string     // version of this vhosts.table
 	Files      []ManifestFile
 }
 
@@ -42,14 +44,16 @@ func HashSet(hashes map[string]string) string {
 }
 
 // renderManifest lists the set for the agent, with what the self-checks expect.
-func renderManifest(a *accepted, b Bundle, dnsProof, proxyProof string) []byte {
+func renderManifest(a *accepted, b Bundle, p proofs) []byte {
 	var m bytes.Buffer
 	m.WriteString(header(a, "The live set of files, written last by every apply."))
 	fmt.Fprintf(&m, "protocol %d\n", Protocol)
 	fmt.Fprintf(&m, "hash %s\n", b.Hash)
 	fmt.Fprintf(&m, "address %s\n", a.lan.Addr())
-	fmt.Fprintf(&m, "dns-proof %s\n", hex.EncodeToString([]byte(dnsProof)))
-	fmt.Fprintf(&m, "proxy-proof %s\n", proxyProof)
+	fmt.Fprintf(&m, "dns-proof %s\n", hex.EncodeToString([]byte(p.dns)))
+	fmt.Fprintf(&m, "stock-proof %s\n", p.stock)
+	fmt.Fprintf(&m, "proxy-proof %s\n", p.proxy)
+	fmt.Fprintf(&m, "table %s\n", p.table)
 	for _, f := range b.Files {
 		fmt.Fprintf(&m, "file %s %04o %s %s\n", contentHash(f.Content), f.Mode, f.Part, f.Path)
 	}
@@ -72,8 +76,12 @@ func ParseManifest(text []byte) (Manifest, error) {
 			m.Address, err = netip.ParseAddr(rest)
 		case "dns-proof":
 			err = setWord(&m.DNSProof, rest)
+		case "stock-proof":
+			err = setWord(&m.StockProof, rest)
 		case "proxy-proof":
 			err = setWord(&m.ProxyProof, rest)
+		case "table":
+			err = setWord(&m.Table, rest)
 		case "file":
 			err = m.parseFile(rest)
 		default:

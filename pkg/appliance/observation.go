@@ -50,10 +50,13 @@ type Observation struct {
 	NAT       NATState
 	Leases    []Lease
 	DNS       Check // a query for a record that only the current dnsmasq.conf has
-	Proxy     Check // a request whose answer only the current vhosts.json gives
-	Probes    map[string]ProbeResult
-	DiskFree  int64    // KiB free on the root file system
-	Missing   []string // commands that the guest lacks
+	Proxy     Check // a request whose answer only the current configuration and table of Vhosts give
+	// Vhosts are those of the table that the proxy says it cannot serve, with the reason in
+	// its own words, by Vhost.Key.
+	Vhosts   map[string]string
+	Probes   map[string]ProbeResult
+	DiskFree int64    // KiB free on the root file system
+	Missing  []string // commands that the guest lacks
 }
 
 // Service is the state of one systemd unit.

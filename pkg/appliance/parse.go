@@ -92,6 +92,7 @@ var lineParsers = map[string]func(*Observation, string) error{
 	"lease":    parseLeaseLine,
 	"dns":      func(o *Observation, s string) error { return parseCheck(&o.DNS, s) },
 	"proxy":    func(o *Observation, s string) error { return parseCheck(&o.Proxy, s) },
+	"vhost":    parseVhostLine,
 	"probe":    parseProbeLine,
 	"disk":     parseDiskLine,
 	"missing":  parseMissingLine,
@@ -224,6 +225,21 @@ func parseCheck(to *Check, s string) error {
 	if !to.OK {
 		to.Reason = orDefault(reason, "no reason given")
 	}
+	return nil
+}
+
+func parseVhostLine(o *Observation, s string) error {
+	key, reason, _ := strings.Cut(s, " ")
+	if _, err := splitKey(key); err != nil {
+		return err
+	}
+	if strings.ContainsFunc(reason, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return errValue
+	}
+	if o.Vhosts == nil {
+		o.Vhosts = map[string]string{}
+	}
+	o.Vhosts[key] = orDefault(reason, "no reason given")
 	return nil
 }
 

@@ -10,7 +10,9 @@ const (
 	HostsDir     = EtcDir + "/hosts.d"
 
 	DNSMasqPath  = EtcDir + "/dnsmasq.conf"
-	VhostsPath   = EtcDir + "/vhosts.json"
+	VhostsPath   = EtcDir + "/vhosts.json"  // of a stock Caddy
+	ProxyPath    = EtcDir + "/proxy.json"   // of a Caddy with our module
+	TablePath    = EtcDir + "/vhosts.table" // likewise
 	NATPath      = EtcDir + "/nat.nft"
 	SysctlPath   = EtcDir + "/sysctl.conf"
 	ProbesPath   = EtcDir + "/probes"
@@ -22,6 +24,10 @@ const (
 	CARootPath   = CaddyStorage + "/pki/authorities/local/root.crt"
 )
 
-// ProxyProofHost is the Host header of the proxy's self-check (RFC 6761: never a real
-// name).
-const ProxyProofHost = "proximity-check.invalid"
+// ProxyProofHost and TableCheckHost are the Host headers of the proxy's self-checks (RFC
+// 6761: never real names). The first tells which configuration answers, the second which table
+// of Vhosts, and what is wrong with it.
+const (
+	ProxyProofHost = "proximity-check.invalid"
+	TableCheckHost = "proximity-table.invalid"
+)

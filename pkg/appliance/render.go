@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +14,11 @@ import (
 // meet, short enough for one DNS label.
 const proofBytes = 16
 
+// proofs are what the self-checks of a set expect.
+type proofs struct {
+	dns, stock, proxy, table string
+}
+
 // Render makes the complete set of files of an appliance. It is pure: the same Input
 // gives the same Bundle. An error names the first bad appliance-level field; bad
 // Hosts, Vhosts and Probes only show up in Bundle.Rejected.
@@ -21,14 +27,21 @@ func Render(in Input) (Bundle, error) {
 	if err != nil {
 		return Bundle{}, fmt.Errorf("appliance %s: %w", quoted(in.Name), err)
 	}
-	dnsmasq, dnsProof := renderDNSMasq(a)
-	caddy, proxyProof, err := renderCaddy(a)
-	if err != nil {
+	var p proofs
+	var dnsmasq, stock, proxy, table []byte
+	var err1, err2, err3 error
+	dnsmasq, p.dns = renderDNSMasq(a)
+	stock, p.stock, err1 = renderCaddy(a, stockConfig)
+	proxy, p.proxy, err2 = renderCaddy(a, proxyConfig)
+	table, p.table, err3 = renderTable(a)
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return Bundle{}, fmt.Errorf("appliance %s: %w", quoted(in.Name), err)
 	}
 	b := Bundle{Rejected: a.rejected, forward: a.nat, Files: []File{
 		{Path: DNSMasqPath, Mode: 0o644, Part: PartDNSMasq, Content: dnsmasq},
-		{Path: VhostsPath, Mode: 0o644, Part: PartCaddy, Content: caddy},
+		{Path: VhostsPath, Mode: 0o644, Part: PartCaddy, Content: stock},
+		{Path: ProxyPath, Mode: 0o644, Part: PartProxy, Content: proxy},
+		{Path: TablePath, Mode: 0o644, Part: PartTable, Content: table},
 		{Path: NATPath, Mode: 0o644, Part: PartNAT, Content: renderNAT(a)},
 		{Path: SysctlPath, Mode: 0o644, Part: PartNAT, Content: renderSysctl(a)},
 		{Path: ProbesPath, Mode: 0o644, Part: PartData, Content: renderProbes(a)},
@@ -46,7 +59,7 @@ func Render(in Input) (Bundle, error) {
 		return Bundle{}, fmt.Errorf("appliance %s: %d bytes of files, at most %d", quoted(in.Name), size, MaxBundleBytes)
 	}
 	b.Hash = setHash(b)
-	b.manifest = renderManifest(a, b, dnsProof, proxyProof)
+	b.manifest = renderManifest(a, b, p)
 	return b, nil
 }
 

@@ -16,23 +16,25 @@ const (
 // give the same bytes.
 type object map[string]any
 
-// renderCaddy makes Caddy's whole configuration, in the subset that both Debian's 2.6
-// and current releases take, and the proof: what only this very configuration answers
-// to the agent's request, so that one request tells whether it is the one running.
-func renderCaddy(a *accepted) (config []byte, proof string, err error) {
-	bare, err := json.Marshal(caddyConfig(a, ""))
+// renderCaddy makes a configuration of Caddy (stockConfig or proxyConfig) and the proof: what
+// only this very configuration answers to the agent's request, so that one request tells
+// whether it is the one running.
+func renderCaddy(a *accepted, build func(a *accepted, proof string) object) (config []byte, proof string, err error) {
+	bare, err := json.Marshal(build(a, ""))
 	if err != nil {
 		return nil, "", fmt.Errorf("caddy configuration: %w", err)
 	}
 	proof = contentHash(bare)[:2*proofBytes]
-	config, err = json.MarshalIndent(caddyConfig(a, proof), "", " ")
+	config, err = json.MarshalIndent(build(a, proof), "", " ")
 	if err != nil {
 		return nil, "", fmt.Errorf("caddy configuration: %w", err)
 	}
 	return append(config, '\n'), proof, nil
 }
 
-func caddyConfig(a *accepted, proof string) object {
+// stockConfig has all Vhosts in it, in the subset that both Debian's 2.6 and current releases
+// take.
+func stockConfig(a *accepted, proof string) object {
 	plain, secure := []object{proofRoute(proof)}, []object{}
 	for _, v := range a.vhosts {
 		served := vhostRoute(v, "http", v.rules)
@@ -44,6 +46,12 @@ func caddyConfig(a *accepted, proof string) object {
 			secure = append(secure, vhostRoute(v, "https", v.rules))
 		}
 	}
+	return caddyBase(a, plain, secure, tlsApp(a.vhosts))
+}
+
+// caddyBase is what every configuration has: the routes of both ports go before the answer to
+// unknown names.
+func caddyBase(a *accepted, plain, secure []object, tls object) object {
 	unknown := textRoute(404, "404: no application is published under this name\n")
 	return object{
 		"admin": object{
@@ -60,7 +68,7 @@ func caddyConfig(a *accepted, proof string) object {
 					"https": server(":443", append(secure, unknown), []object{{}}),
 				},
 			},
-			"tls": tlsApp(a.vhosts),
+			"tls": tls,
 			"pki": object{"certificate_authorities": object{"local": object{
 				"name":          "Proximity " + a.name,
 				"install_trust": false,
@@ -108,6 +116,16 @@ func routeID(scheme string, v acceptedVhost) string { return scheme + ":" + v.fi
 
 // vhostRoute serves the hosts of a Vhost.
 func vhostRoute(v acceptedVhost, scheme string, rules []Rule) object {
+	return object{
+		"@id":      routeID(scheme, v),
+		"match":    []object{{"host": v.hosts}},
+		"handle":   []object{{"handler": "subroute", "routes": ruleRoutes(rules)}},
+		"terminal": true,
+	}
+}
+
+// ruleRoutes answers every request for a Vhost.
+func ruleRoutes(rules []Rule) []object {
 	var routes []object
 	for _, r := range rules {
 		routes = append(routes, ruleRoute(r))
@@ -117,24 +135,23 @@ func vhostRoute(v acceptedVhost, scheme string, rules []Rule) object {
 	} else if rules[len(rules)-1].Path != "" {
 		routes = append(routes, textRoute(404, "404: nothing is published under this path\n"))
 	}
-	return object{
-		"@id":      routeID(scheme, v),
-		"match":    []object{{"host": v.hosts}},
-		"handle":   []object{{"handler": "subroute", "routes": routes}},
-		"terminal": true,
-	}
+	return routes
 }
 
 func redirectRoute(v acceptedVhost) object {
 	return object{
-		"@id":   routeID("http", v),
-		"match": []object{{"host": v.hosts}},
-		"handle": []object{{
-			"handler":     "static_response",
-			"status_code": 308,
-			"headers":     object{"Location": []string{"https://{http.request.host}{http.request.uri}"}},
-		}},
+		"@id":      routeID("http", v),
+		"match":    []object{{"host": v.hosts}},
+		"handle":   []object{redirect()},
 		"terminal": true,
+	}
+}
+
+func redirect() object {
+	return object{
+		"handler":     "static_response",
+		"status_code": 308,
+		"headers":     object{"Location": []string{"https://{http.request.host}{http.request.uri}"}},
 	}
 }
 

@@ -266,3 +266,25 @@ func TestUpstreamWeights(t *testing.T) {
 		}
 	}
 }
+
+// As many Vhosts as may be, each with one backend, fit into a bundle with room for their guests.
+func TestMaxVhostsFit(t *testing.T) {
+	in := quickstart()
+	in.Vhosts = nil
+	for i := range MaxVhosts {
+		name := fmt.Sprintf("vhost-%05d", i)
+		in.Vhosts = append(in.Vhosts, Vhost{
+			Key: "default/" + name, UID: "6f1d2c3b-0000-4000-8000-000000000001", Hosts: []string{name + ".apps.prox.local"},
+			Rules: []Rule{{Backends: []Backend{{Address: "10.20.0.50:8080"}}}},
+		})
+	}
+	b := mustRender(t, in)
+	size := 0
+	for _, f := range b.Files {
+		size += len(f.Content)
+	}
+	if size > MaxBundleBytes*3/4 || len(b.Rejected) != 0 {
+		t.Errorf("%d bytes of %d, %d rejected", size, MaxBundleBytes, len(b.Rejected))
+	}
+	t.Logf("%d Vhosts: table %d bytes, vhosts.json %d, all %d", MaxVhosts, len(contentOf(t, b, TablePath)), len(contentOf(t, b, VhostsPath)), size)
+}

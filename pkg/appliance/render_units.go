@@ -32,7 +32,8 @@ WantedBy=multi-user.target
 `
 
 // Caddy tells systemd when it serves (notify), so that a start that is over is a start
-// that worked. It is not root: ports below 1024 come with one capability.
+// that worked. It is not root: ports below 1024 come with one capability. Which file it gets
+// depends on what it is, so the agent starts it, and gives way to it.
 const caddyUnit = `[Unit]
 Description=Proximity reverse proxy
 StartLimitIntervalSec=0
@@ -49,7 +50,7 @@ RuntimeDirectoryMode=0750
 StateDirectory=proximity/caddy
 StateDirectoryMode=0700
 Environment=HOME=/var/lib/proximity/caddy XDG_DATA_HOME=/var/lib/proximity/caddy XDG_CONFIG_HOME=/var/lib/proximity/caddy
-ExecStart=caddy run --config /etc/proximity/vhosts.json
+ExecStart=/bin/sh /usr/local/lib/proximity/agent caddy-start
 Restart=always
 RestartSec=1
 TimeoutStartSec=30

@@ -12,6 +12,7 @@
 #   install                install them with apt
 #   ca-root                the root certificate of the proxy's own CA
 #   nat-start              (proximity-nat.service) load the rules, then forward
+#   caddy-start            (proximity-caddy.service) become Caddy with its configuration
 #
 # Exit codes: 0 done; 64 usage; 65 damaged stage; 66 commands missing; 70/71/72 the
 # staged file of dnsmasq/caddy/nft was refused by the tool, nothing changed; 75 another
@@ -38,6 +39,7 @@ LEASES=$STATE/dnsmasq.leases
 NAT_RECORD=/run/proximity-nat.loaded
 LOCK=/run/proximity-agent.lock
 SOCKET=/run/proximity/caddy-admin.sock
+CADDY_IS=$STATE/caddy-is # what the guest's Caddy is, see caddy_is
 SERVICES='proximity-dnsmasq.service proximity-caddy.service proximity-nat.service'
 MASKED='dnsmasq.service caddy.service caddy-api.service nftables.service'
 SELF=$0
@@ -86,16 +88,48 @@ check_dns() {
 	esac
 }
 
-# A request that only the vhosts.json of this manifest answers so.
+# caddy_is [remember]: "ours <identity>" when this Caddy has our module, so that Vhosts are a
+# table for it, or "stock <identity>". To ask it takes a tenth of a second, so apply keeps the
+# answer beside what tells one binary from another.
+caddy_is() {
+	identity=$(stat -L -c '%i:%s:%Y:%Z' "$(command -v caddy)" 2>/dev/null)
+	case $(cat $CADDY_IS 2>/dev/null) in
+	"ours $identity") echo "ours $identity"; return ;;
+	"stock $identity") echo "stock $identity"; return ;;
+	esac
+	modules=$(timeout 20 caddy list-modules 2>/dev/null) || { echo stock; return; }
+	case $modules in *http.handlers.proximity_vhosts*) is="ours $identity" ;; *) is="stock $identity" ;; esac
+	[ "${1:-}" != remember ] || { printf '%s\n' "$is" >$CADDY_IS.new && mv -f $CADDY_IS.new $CADDY_IS; } 2>/dev/null
+	echo "$is"
+}
+
+# has_table: does the guest's Caddy take Vhosts as a table?
+has_table() { case $(caddy_is) in ours*) ;; *) return 1 ;; esac; }
+
+# caddy_config: the file that Caddy runs with.
+caddy_config() { if has_table; then echo $ETC/proxy.json; else echo $ETC/vhosts.json; fi; }
+
+# ask_proxy <host>: what the proxy answers to this guest under a name.
+ask_proxy() { curl -q -s --noproxy '*' --max-time 1 --max-filesize 65536 -H "Host: $1" http://127.0.0.1:80/; }
+
+# Requests that only the configuration, and the table, of this manifest answer so. After "proxy
+# ok" come lines "vhost <key> <reason>" for what the proxy cannot serve.
 check_proxy() {
-	proof=$(value proxy-proof)
+	if has_table; then proof=$(value proxy-proof); version=$(value table); else proof=$(value stock-proof); version=; fi
 	if [ -z "$proof" ]; then echo 'proxy fail nothing was applied'; return 1; fi
-	answer=$(curl -q -s --noproxy '*' --max-time 1 --max-filesize 4096 -H 'Host: proximity-check.invalid' http://127.0.0.1:80/)
-	case $answer in
-	"$proof") echo 'proxy ok' ;;
+	case $(ask_proxy proximity-check.invalid) in
+	"$proof") ;;
 	'') echo 'proxy fail no answer'; return 1 ;;
 	*) echo 'proxy fail answers from another configuration'; return 1 ;;
 	esac
+	if [ -n "$version" ]; then
+		answer=$(ask_proxy proximity-table.invalid | cut -c1-400 | tr -cd ' -~\n')
+		if [ "$(printf '%s\n' "$answer" | head -n 1)" != "$version" ]; then echo 'proxy fail serves another table of Vhosts'; return 1; fi
+		wrong=$(printf '%s\n' "$answer" | sed 1d | grep -v '^[a-z0-9.-]*/[a-z0-9.-]*: ' | head -n 1)
+		if [ -n "$wrong" ]; then echo "proxy fail table of Vhosts: $wrong"; return 1; fi
+	fi
+	echo 'proxy ok'
+	if [ -n "$version" ]; then printf '%s\n' "$answer" | sed -n '2,$s,^\([a-z0-9.-]*/[a-z0-9.-]*\): ,vhost \1 ,p'; fi
 }
 
 # wan_nets: the subnets that the WAN interface is in, sorted, separated by commas.

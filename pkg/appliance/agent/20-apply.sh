@@ -39,12 +39,22 @@ pending() { case " $PENDING " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 check_files() { # <stage>
 	out=$(dnsmasq --test -C "$1/files$ETC/dnsmasq.conf" 2>&1) || { printf '%s\n' "$out" | problem dnsmasq; return 70; }
 	out=$(nft -c -f "$1/files$ETC/nat.nft" 2>&1) || { printf '%s\n' "$out" | problem nft; return 72; }
-	changes caddy || return 0
 	# As the user that it will run as: validation opens the certificate storage.
 	install -d -o caddy -g caddy -m 0700 $STATE/caddy
+	if ! has_table; then
+		if changes caddy; then try_caddy validate --config "$1/files$ETC/vhosts.json" || return 71; fi
+		return 0
+	fi
+	if changes table; then try_caddy check-vhosts "$1/files$ETC/vhosts.table" || return 71; fi
+	if changes proxy; then try_caddy validate --config "$1/files$ETC/proxy.json" || return 71; fi
+}
+
+# try_caddy <arguments>: Caddy as a check, with its own words when it fails.
+try_caddy() {
 	out=$(cd / && HOME=$STATE/caddy XDG_DATA_HOME=$STATE/caddy XDG_CONFIG_HOME=$STATE/caddy timeout 20 \
-		setpriv --reuid caddy --regid caddy --clear-groups caddy validate --config "$1/files$ETC/vhosts.json" 2>&1) ||
-		{ printf '%s\n' "$out" | grep -v '"level":"info"\|	INFO	' | problem caddy; return 71; }
+		setpriv --reuid caddy --regid caddy --clear-groups caddy "$@" 2>&1) && return 0
+	printf '%s\n' "$out" | grep -v '"level":"info"\|	INFO	' | problem caddy
+	return 1
 }
 
 # prepare: what the services need beside their files.
@@ -53,6 +63,7 @@ prepare() {
 		out=$(useradd --system --user-group --home-dir $STATE/caddy --no-create-home --shell /usr/sbin/nologin caddy 2>&1) ||
 			{ printf '%s\n' "$out" | problem caddy-user; return 1; }
 	fi
+	caddy_is remember >/dev/null
 	mkdir -p $STATE/caddy && chown caddy:caddy $STATE/caddy && chmod 0700 $STATE/caddy
 	for unit in $MASKED; do # two owners of one port cannot both be right
 		[ "$(readlink $UNITS/"$unit")" = /dev/null ] || timeout 20 systemctl mask --now "$unit" >/dev/null 2>&1

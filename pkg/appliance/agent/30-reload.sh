@@ -50,15 +50,30 @@ reload_dnsmasq() {
 	service restart $unit
 }
 
+# runs_with <file>: was this Caddy started with that configuration? After an update of its
+# package it may be another than before, and take no other kind of configuration.
+runs_with() { tr '\0' '\n' <"/proc/$(systemctl show -p MainPID --value proximity-caddy.service)/cmdline" 2>/dev/null | grep -qxF "$1"; }
+
+caddy_start() { exec caddy run --config "$(caddy_config)"; }
+
 reload_caddy() {
 	unit=proximity-caddy.service
 	if ! active $unit || changes unit caddy; then service restart $unit; return; fi
-	if ! changes caddy && ! pending caddy && check_proxy >/dev/null; then return 0; fi
+	config=$(caddy_config)
+	part=caddy
+	if [ "$config" = $ETC/proxy.json ]; then part=proxy; fi
+	if ! changes $part && ! pending $part; then
+		check_proxy >/dev/null && return 0
+		# The proxy follows the table by itself.
+		if [ $part = proxy ] && { changes table || pending table; } && wait_for check_proxy $unit 3 >/dev/null; then return 0; fi
+	fi
 	# A Caddy that does not answer, twice within a second each, takes no orders either.
 	case $(check_proxy || check_proxy) in *'no answer'*'no answer'*) service restart $unit; return ;; esac
+	runs_with "$config" || { service restart $unit; return; }
 	echo "action reload $unit"
+	# It would leave alone what it thinks it has already.
 	out=$(curl -q -s --noproxy '*' --max-time 30 --unix-socket $SOCKET -H 'Host: proximity-admin' -H 'Content-Type: application/json' \
-		-w '\n%{http_code}' --data-binary @$ETC/vhosts.json http://proximity-admin/load)
+		-H 'Cache-Control: must-revalidate' -w '\n%{http_code}' --data-binary "@$config" http://proximity-admin/load)
 	code=$(printf '%s\n' "$out" | tail -n 1)
 	case $code in
 	200) return 0 ;;

@@ -11,7 +11,7 @@ worse() {
 roll_back() { # <stage>
 	CURRENT=$MANIFEST
 	restore $STATE/rollback
-	PENDING='unit nat dnsmasq hosts caddy'
+	PENDING='unit nat dnsmasq hosts caddy proxy table'
 	STALE=
 	reload
 	verify | problem after-rollback
@@ -159,6 +159,7 @@ main() {
 	install/1) install_packages && echo end ;;
 	ca-root/1) cat $STATE/caddy/pki/authorities/local/root.crt ;;
 	nat-start/1) nat_start ;;
+	caddy-start/1) caddy_start ;;
 	*) die 64 usage 'see the head of this file' ;;
 	esac
 }

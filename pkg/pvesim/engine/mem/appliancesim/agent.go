@@ -62,6 +62,8 @@ func (s *Sim) runAgent(ctx context.Context, p *mem.Process, self string, args []
 		return c.exec(ctx, "cat", appliance.CARootPath)
 	case verb == "nat-start" && len(args) == 1:
 		return c.natStart()
+	case verb == "caddy-start" && len(args) == 1:
+		return s.runCaddy(ctx, p)
 	}
 	return c.fail(appliance.ExitUsage, "usage", "see the head of this file")
 }

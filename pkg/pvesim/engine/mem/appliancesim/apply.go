@@ -105,7 +105,10 @@ func (c *call) check(contents map[string][]byte) int {
 	if err := checkRules(string(contents[appliance.NATPath])); err != nil {
 		return c.fail(appliance.ExitNFT, "nft", oneLine(err.Error()))
 	}
-	if _, err := parseCaddy(contents[appliance.VhostsPath]); err != nil {
+	if _, err := parseTable(contents[appliance.TablePath]); err != nil {
+		return c.fail(appliance.ExitCaddy, "caddy", oneLine(err.Error()))
+	}
+	if _, err := parseCaddy(contents[appliance.ProxyPath]); err != nil {
 		return c.fail(appliance.ExitCaddy, "caddy", oneLine(err.Error()))
 	}
 	return 0
@@ -205,14 +208,18 @@ func (c *call) reload(ctx context.Context, changed []string, m appliance.Manifes
 			return exit
 		}
 	}
-	switch {
-	case proxy == nil || touched(path.Join(appliance.UnitDir, appliance.UnitCaddy)):
+	if proxy == nil || touched(path.Join(appliance.UnitDir, appliance.UnitCaddy)) {
 		return c.service(ctx, "restart", appliance.UnitCaddy)
-	case touched(appliance.VhostsPath) || !c.checkProxy(ctx, m, true).OK:
+	}
+	if touched(appliance.TablePath) {
+		proxy.follow()
+	}
+	if touched(appliance.ProxyPath) || !c.checkProxy(ctx, m, true).OK {
 		c.say("action reload %s", appliance.UnitCaddy)
 		if err := proxy.load(); err != nil {
 			return c.fail(appliance.ExitBadProxy, "caddy", oneLine(err.Error()))
 		}
+		proxy.follow()
 	}
 	return 0
 }

@@ -4,7 +4,8 @@
 //
 // It works on the very files that package appliance renders, in the guest's own file
 // system: the agent checks, swaps and lists them, the name service reads hosts.d and
-// dhcp-hosts.d at each question, the proxy serves vhosts.json. Its output is made by
+// dhcp-hosts.d at each question, the proxy serves proxy.json and vhosts.table, as the
+// Caddy of cmd/proximity-caddy does. Its output is made by
 // appliance.Observation.Encode, so the format cannot drift from the real agent's.
 //
 // What is real here: files and their hashes, services under the guest's service

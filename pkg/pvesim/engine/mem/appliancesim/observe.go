@@ -131,12 +131,17 @@ func (c *call) checkProxy(ctx context.Context, m appliance.Manifest, applied boo
 	if !applied {
 		return appliance.Check{Reason: "nothing was applied"}
 	}
-	_, body, err := ask(ctx, c.g, "127.0.0.1:80", "/", appliance.ProxyProofHost)
-	switch {
-	case err != nil:
-		return appliance.Check{Reason: "no answer"}
-	case strings.TrimSpace(body) != m.ProxyProof:
-		return appliance.Check{Reason: "answers from another configuration"}
+	for _, q := range []struct{ host, want, otherwise string }{
+		{appliance.ProxyProofHost, m.ProxyProof, "answers from another configuration"},
+		{appliance.TableCheckHost, m.Table, "serves another table of Vhosts"},
+	} {
+		_, body, err := ask(ctx, c.g, "127.0.0.1:80", "/", q.host)
+		switch {
+		case err != nil:
+			return appliance.Check{Reason: "no answer"}
+		case strings.TrimSpace(body) != q.want:
+			return appliance.Check{Reason: q.otherwise}
+		}
 	}
 	return appliance.Check{OK: true}
 }

@@ -23,11 +23,13 @@ import (
 
 var errSyntax = errors.New("syntax error")
 
-// proxy is a running Caddy. Its configuration is replaced as a whole by load.
+// proxy is a running Caddy. Its configuration is replaced as a whole by load, its table of
+// Vhosts by follow.
 type proxy struct {
 	guest     *mem.Guest
 	ca        *authority
 	config    atomic.Pointer[caddyConfig]
+	table     atomic.Pointer[table]
 	transport *http.Transport
 	turn      atomic.Uint64 // of the round robin
 }
@@ -111,6 +113,8 @@ func (s *Sim) runCaddy(ctx context.Context, p *mem.Process) int {
 		fmt.Fprintf(p.Stderr, "Error: loading initial config: %v\n", err)
 		return 1
 	}
+	x.table.Store(&table{})
+	x.follow()
 	var err error
 	if x.ca, err = openAuthority(p.Guest.FS()); err != nil {
 		fmt.Fprintf(p.Stderr, "Error: certificate authority: %v\n", err)
@@ -139,9 +143,9 @@ func (s *Sim) runCaddy(ctx context.Context, p *mem.Process) int {
 	return 0
 }
 
-// load replaces the configuration by what vhosts.json says now.
+// load replaces the configuration by what proxy.json says now.
 func (x *proxy) load() error {
-	text, err := x.guest.FS().ReadFile(appliance.VhostsPath)
+	text, err := x.guest.FS().ReadFile(appliance.ProxyPath)
 	if err != nil {
 		return err
 	}
@@ -237,6 +241,8 @@ func (x *proxy) handle(w http.ResponseWriter, r *http.Request, h handler) bool {
 	switch h.Handler {
 	case "subroute":
 		return x.routes(w, r, h.Routes)
+	case "proximity_vhosts":
+		return x.serveTable(w, r)
 	case "static_response":
 		fill := strings.NewReplacer("{http.request.host}", hostname(r), "{http.request.uri}", r.URL.RequestURI())
 		for name, values := range h.Headers {

@@ -113,7 +113,8 @@ func TestDrift(t *testing.T) {
 		damage func()
 		want   string
 	}{
-		"file deleted":  {func() { _ = f.box.FS().Remove(appliance.VhostsPath) }, "vhosts.json is missing"},
+		"file deleted":  {func() { _ = f.box.FS().Remove(appliance.ProxyPath) }, "proxy.json is missing"},
+		"table deleted": {func() { _ = f.box.FS().Remove(appliance.TablePath) }, "vhosts.table is missing"},
 		"file changed":  {func() { _ = f.box.FS().WriteFile(appliance.NATPath, []byte("x"), 0o644) }, "nat.nft differs"},
 		"file added":    {func() { _ = f.box.FS().WriteFile(appliance.HostsDir+"/evil", []byte("x"), 0o644) }, "evil is not part of it (any more)"},
 		"rules flushed": {func() { f.sim.FlushRules(f.box) }, "firewall table is missing"},
@@ -130,6 +131,27 @@ func TestDrift(t *testing.T) {
 	}
 	if r := f.apply(b); len(r.Actions) != 0 {
 		t.Errorf("with nothing to do: %q", r.Actions)
+	}
+}
+
+// A change of Vhosts is one of the table: nothing is loaded or restarted.
+func TestVhostsAreData(t *testing.T) {
+	f := newFixture(t, "debian-12-proximity_1.0_amd64.tar.zst")
+	in := input()
+	f.firstApply(render(t, in))
+	in.Vhosts = append(in.Vhosts, appliance.Vhost{Key: "default/two", UID: "v2", Hosts: []string{"two.prox.local"}})
+	r := f.apply(render(t, in))
+	if slices.ContainsFunc(r.Actions, func(a string) bool {
+		return strings.Contains(a, appliance.UnitCaddy) || strings.Contains(a, "proxy.json")
+	}) {
+		t.Errorf("one Vhost more: %q", r.Actions)
+	}
+	wan, _ := r.Observation.AddressOf("eth0")
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return f.e.Dial(ctx, network, net.JoinHostPort(wan.Addr().String(), "80"))
+	}
+	if got, err := get(t.Context(), dial, "http://two.prox.local/", nil); err != nil || got != "503: this application has no running backend\n" {
+		t.Errorf("the new Vhost: %q, %v", got, err)
 	}
 }
 

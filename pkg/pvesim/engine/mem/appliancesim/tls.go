@@ -148,7 +148,7 @@ func (a *authority) leaf(name string) (*tls.Certificate, error) {
 }
 
 // serveTLS serves port 443 with a certificate for each name that the configuration
-// automates; other names get a TLS alert, as from Caddy.
+// automates, or the table has with TLS; other names get a TLS alert, as from Caddy.
 func (x *proxy) serveTLS() (stop func(), err error) {
 	q := newQueue()
 	srv := &http.Server{Handler: x.handler("https"), ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{
@@ -156,7 +156,7 @@ func (x *proxy) serveTLS() (stop func(), err error) {
 		NextProtos: []string{"h2", "http/1.1"},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			name := strings.ToLower(hello.ServerName)
-			if !containsFold(x.config.Load().Apps.TLS.Certificates.Automate, name) {
+			if !x.certified(name) {
 				return nil, fmt.Errorf("no certificate for %q", name)
 			}
 			return x.ca.leaf(name)
