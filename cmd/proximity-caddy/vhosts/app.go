@@ -29,7 +29,7 @@ const (
 	// tryAtOnce is up to how many new lines are tried out right after a change, so that what is
 	// wrong with them is told before the first request finds it. Of more, that many every
 	// tryEvery.
-	tryAtOnce = 256
+	tryAtOnce = 64
 	tryEvery  = 250 * time.Millisecond
 	// maxTold bounds the lines of a report, and maxToldBytes each of them.
 	maxTold      = 100
@@ -269,7 +269,7 @@ func (a *App) try(e *entry) {
 // tryMore tries some of the entries that wait for it. What nobody has asked for is not kept:
 // the handlers of 10,000 hosts would be hundreds of megabytes.
 func (a *App) tryMore() {
-	n := min(len(a.untried), tryAtOnce/4)
+	n := min(len(a.untried), tryAtOnce)
 	for _, e := range a.untried[:n] {
 		a.try(e)
 		e.rest(time.Now().Add(2 * idleTime))
