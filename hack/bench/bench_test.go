@@ -229,6 +229,19 @@ func TestSimulatorFigures(t *testing.T) {
 	}
 }
 
+// TestVhostFigures does the same for the reverse proxy.
+func TestVhostFigures(t *testing.T) {
+	if _, err := caddyBinary(); err != nil {
+		t.Skip(err)
+	}
+	b := &bench{dir: t.TempDir(), settings: settings{objects: 30, rounds: 1, slice: 50 * time.Millisecond}}
+	for _, r := range b.measureAll(t.Context(), []func(*bench) []figure{vhostFigures}, regexp.MustCompile("^vhosts/[^2]"), io.Discard) {
+		if r.Error != "" || *r.Value <= 0 || strings.Contains(r.Goal, "yardstick") && r.Ratio == nil {
+			t.Errorf("%s: %+v", r.Name, r)
+		}
+	}
+}
+
 // TestDaemonThatDoesNotStart fails the figures that need one, with its last words.
 func TestDaemonThatDoesNotStart(t *testing.T) {
 	bin := t.TempDir()

@@ -126,7 +126,7 @@ func (c *caddy) until(ctx context.Context, host string) error {
 			}
 			r = bufio.NewReader(conn)
 		}
-		status, closing, length, err := exchangeBody(conn, r, host)
+		status, closing, length, err := exchange(conn, r, host)
 		if err == nil && status == http.StatusOK && length > 0 {
 			return nil
 		}
@@ -137,13 +137,9 @@ func (c *caddy) until(ctx context.Context, host string) error {
 	}
 }
 
-// exchange sends a request and reads the answer.
-func exchange(conn net.Conn, r *bufio.Reader, host string) (status int, closing bool, err error) {
-	status, closing, _, err = exchangeBody(conn, r, host)
-	return status, closing, err
-}
-
-func exchangeBody(conn net.Conn, r *bufio.Reader, host string) (status int, closing bool, length int64, err error) {
+// exchange sends a request and reads the answer: its status, whether the connection is to be
+// closed, and how long its body is.
+func exchange(conn net.Conn, r *bufio.Reader, host string) (status int, closing bool, length int64, err error) {
 	if err := conn.SetDeadline(time.Now().Add(exchangeTimeout)); err != nil {
 		return 0, false, 0, err
 	}

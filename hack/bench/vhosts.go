@@ -220,7 +220,10 @@ func (v *vhostSetup) compare(ctx context.Context, b *bench, with *caddy, other, 
 func (v *vhostSetup) changesUnderLoad(ctx context.Context) (measured, error) {
 	lost, asked, err := v.table.under(ctx, []string{host(0), host(v.n - 1)}, vhostChanges, func(int) error {
 		v.extra++
-		return v.writeTable(nil)
+		if err := v.writeTable(nil); err != nil {
+			return err
+		}
+		return v.table.until(ctx, host(v.n+v.extra-1)) // or several would be one change
 	})
 	if err != nil {
 		return measured{}, err
@@ -283,9 +286,12 @@ func (c *caddy) ask(ctx context.Context, host string, n *atomic.Int64) error {
 	defer conn.Close()
 	r := bufio.NewReader(conn)
 	for ctx.Err() == nil {
-		status, closing, err := exchange(conn, r, host)
-		if err != nil || status != http.StatusOK || closing {
-			return fmt.Errorf("%s: status %d, closed: %t: %w", host, status, closing, errors.Join(err))
+		status, closing, _, err := exchange(conn, r, host)
+		if err == nil && (status != http.StatusOK || closing) {
+			err = fmt.Errorf("status %d, to be closed: %t", status, closing)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", host, err)
 		}
 		n.Add(1)
 	}
