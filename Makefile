@@ -39,8 +39,8 @@ test: setup build ## unit tests with the race detector, and the quickstart end t
 e2e: setup build ## all end-to-end stories on real containers
 	@hack/test.sh e2e
 
-bench: setup build ## figures as a table, and as bench.json
-	@$(GO) run ./hack/bench -out bench.json
+bench: setup build ## figures as a table, and as bench.json; ONLY='^idle/' measures some of them
+	@$(GO) run ./hack/bench -out bench.json $(if $(ONLY),-only '$(ONLY)')
 
 .PHONY: crash
 crash: ## kill a process that writes to a database, 500 times, and look what is left

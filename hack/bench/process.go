@@ -198,7 +198,7 @@ type counters struct {
 
 var (
 	commitsLine  = regexp.MustCompile(`(?m)^proximity_store_commits_total (\S+)`)
-	requestsLine = regexp.MustCompile(`(?m)^proximity_proxmox_requests_total\{method="(\w+)".*\} (\S+)`)
+	requestsLine = regexp.MustCompile(`(?m)^proximity_proxmox_requests_total\{.*method="(\w+)".*\} (\S+)`)
 	cpuLine      = regexp.MustCompile(`(?m)^process_cpu_seconds_total (\S+)`)
 	rssLine      = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB`)
 )

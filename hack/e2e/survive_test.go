@@ -212,7 +212,7 @@ func TestKeepNode(t *testing.T) {
 
 var (
 	commits  = regexp.MustCompile(`(?m)^proximity_store_commits_total (\S+)`)
-	requests = regexp.MustCompile(`(?m)^proximity_proxmox_requests_total\{method="(\w+)".*\} (\S+)`)
+	requests = regexp.MustCompile(`(?m)^proximity_proxmox_requests_total\{.*method="(\w+)".*\} (\S+)`)
 )
 
 // writes reads the counters of durable transactions and of changing requests to Proxmox.
