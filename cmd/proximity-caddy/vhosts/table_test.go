@@ -179,3 +179,21 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkOneMore reads a table of 10,000 lines with one more than before, in the middle.
+func BenchmarkOneMore(b *testing.B) {
+	var lines []string
+	for i := range 10_001 {
+		lines = append(lines, leads(fmt.Sprintf("default/v%05d", i), fmt.Sprintf("v%05d.example", i), "10.20.0.50:8080"))
+	}
+	one := lines[5000]
+	more := text("2", lines...)
+	old := read(b, text("1", slices.Delete(lines, 5000, 5001)...), nil)
+	b.SetBytes(int64(len(more)))
+	for b.Loop() {
+		got, c, err := parse(more, old)
+		if err != nil || len(c.fresh) != 1 || got.lookup("v05000.example").raw != one {
+			b.Fatal(err)
+		}
+	}
+}
