@@ -28,14 +28,14 @@ const (
 // and as routes of plain Caddy, the very same program.
 func vhostFigures(b *bench) []figure {
 	s := &shared[*vhostSetup]{}
-	adds := &shared[[2]float64]{}
+	adds := &shared[addTimes]{}
 	setup := func() (*vhostSetup, error) { return s.get(func() (*vhostSetup, error) { return b.startProxies() }) }
-	add := func(ctx context.Context) ([2]float64, error) {
+	add := func(ctx context.Context) (addTimes, error) {
 		v, err := setup()
 		if err != nil {
-			return [2]float64{}, err
+			return addTimes{}, err
 		}
-		return adds.get(func() ([2]float64, error) { return v.adds(ctx, b.rounds) })
+		return adds.get(func() (addTimes, error) { return v.adds(ctx, b.rounds) })
 	}
 	n := b.objects
 	return []figure{
@@ -58,11 +58,11 @@ func vhostFigures(b *bench) []figure {
 		}},
 		{fmt.Sprintf("vhosts/add-1-at-%d", n), "ms", valueAtMost(10), func(ctx context.Context) (measured, error) {
 			t, err := add(ctx)
-			return measured{value: t[0], detail: []string{"from the rename of the table until the new host is served"}}, err
+			return measured{value: t.table, detail: []string{"from the rename of the table until the new host is served; the fastest: " + number(t.fastest) + " ms"}}, err
 		}},
 		{fmt.Sprintf("vhosts/caddy-post-1-at-%d", n), "ms", ratioAtLeast(50), func(ctx context.Context) (measured, error) {
 			t, err := add(ctx)
-			return measured{value: t[1], yardstick: t[0], against: "the table", detail: []string{"from the POST of a route until the new host is served"}}, err
+			return measured{value: t.post, yardstick: t.table, against: "the table", detail: []string{"from the POST of a route until the new host is served"}}, err
 		}},
 		{"vhosts/last-host", "requests/s", ratioAtLeast(0.9), func(ctx context.Context) (measured, error) {
 			v, err := setup()
@@ -174,9 +174,12 @@ func (v *vhostSetup) writeTable(renaming func()) error {
 	return os.Rename(v.file+".new", v.file)
 }
 
-// adds measures how long one host more takes until it is served, in ms: by a table of all
-// hosts, and by a POST of one route.
-func (v *vhostSetup) adds(ctx context.Context, rounds int) (medians [2]float64, err error) {
+// addTimes are how long one host more takes until it is served, in ms: by a table of all hosts,
+// of which fastest is what is left when nobody else wants the processors, and by a POST of one
+// route.
+type addTimes struct{ table, fastest, post float64 }
+
+func (v *vhostSetup) adds(ctx context.Context, rounds int) (t addTimes, err error) {
 	byTable := func() (float64, error) {
 		var took []float64
 		for range addsPerTurn {
@@ -189,6 +192,9 @@ func (v *vhostSetup) adds(ctx context.Context, rounds int) (medians [2]float64, 
 				return 0, err
 			}
 			took = append(took, milliseconds(time.Since(start)))
+			if last := took[len(took)-1]; t.fastest == 0 || last < t.fastest {
+				t.fastest = last
+			}
 		}
 		return median(took), nil
 	}
@@ -202,8 +208,8 @@ func (v *vhostSetup) adds(ctx context.Context, rounds int) (medians [2]float64, 
 		err := v.routes.until(ctx, host(posted-1))
 		return milliseconds(time.Since(start)), err
 	}
-	medians[0], medians[1], err = turns(ctx, rounds, byTable, byPost)
-	return medians, err
+	t.table, t.post, err = turns(ctx, rounds, byTable, byPost)
+	return t, err
 }
 
 // compare measures the last host of the table against another host.
