@@ -20,7 +20,7 @@
 //
 // Reasons: ApplianceNotFound, ApplianceNotChosen, ApplianceNotReady, AddressesExhausted,
 // AddressOutsideSubnet, AddressTaken, VMIDsExhausted, VMIDTaken, VMIDIsCopy, UIDElsewhere, UIDUnknown,
-// NotReserved, CopyFound, Unique, ReadOnly, GuestToAdoptMissing, Drifted, InSync, PendingChanges, NothingPending,
+// NotReserved, GuestsNotVisible, CopyFound, Unique, ReadOnly, GuestToAdoptMissing, Drifted, InSync, PendingChanges, NothingPending,
 // DiskCannotShrink, TemplateMissing, NoTemplateStorage, Fetching, Reserved, Present, Missing, Created, Running, Starting, Stopping, Stopped, NotRunning, Locked,
 // Protected, NodeOffline, BridgeNotOnNode, ApplianceOnOtherNode, Addressed,
 // NoAddress, WrongAddress, Served, NotServed, Provisioned, Installing, ProvisionFailed,

@@ -17,6 +17,9 @@ import (
 // that was made for an object of its kind and name which the database does not know. rows
 // is the list of guests.
 func NotLost(ctx context.Context, c runtime.Client, reader *marks.Reader, conn *cluster.Connection, self resource.Object, rows []proxmox.Resource) error {
+	if err := seesGuests(ctx, conn, rows); err != nil {
+		return err
+	}
 	known := map[string]bool{}
 	for _, kind := range []string{"App", "Appliance"} {
 		objs, err := c.List(ctx, kind, "")
@@ -39,6 +42,22 @@ func NotLost(ctx context.Context, c runtime.Client, reader *marks.Reader, conn *
 		if !g.Copy() && g.Mark.Kind == key.Kind && g.Mark.Namespace == key.Namespace && g.Mark.Name == key.Name {
 			return lxc.LostGuest(g.Mark, g.Node)
 		}
+	}
+	return nil
+}
+
+// seesGuests stalls when the list of guests is empty because the daemon may not see any:
+// Proxmox leaves out what the caller may not audit, without a word.
+func seesGuests(ctx context.Context, conn *cluster.Connection, rows []proxmox.Resource) error {
+	if len(rows) > 0 {
+		return nil
+	}
+	perms, err := conn.API.Permissions(ctx)
+	if err != nil {
+		return lxc.Classify(fmt.Errorf("read the daemon's privileges: %w", err))
+	}
+	if !perms.Has("/vms", "VM.Audit") {
+		return runtime.Stalled("GuestsNotVisible", "the daemon sees no guest and lacks VM.Audit on /vms, so there may be some, also of this name; nothing is made until it sees them: `proxctl doctor` has the commands that grant it")
 	}
 	return nil
 }
