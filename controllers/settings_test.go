@@ -79,6 +79,31 @@ func TestDriftPolicy(t *testing.T) {
 	}
 }
 
+// The same for an appliance: its guest's settings are left, its work goes on.
+func TestDriftPolicyOfAnAppliance(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deployed()
+		policy := func(p *string) {
+			a := resource.Clone(w.get(applianceKey)).(*v1alpha1.Appliance)
+			a.Spec.DriftPolicy = p
+			_, err := w.applier.Update(w.Context(), a)
+			w.must(err)
+		}
+		memory := w.setting(applianceID, "memory")
+		policy(proto.String("warn"))
+		w.until("noted", w.has(applianceKey, "InSync", "True", "InSync"))
+		w.update(applianceID, "memory", "777")
+		w.until("said", w.has(applianceKey, "InSync", "False", "Drifted"))
+		w.mustTell(applianceKey, "Drifted")
+		time.Sleep(time.Minute)
+		if got := w.setting(applianceID, "memory"); got != "777" || !w.ready(quickstartKeys...)() {
+			t.Errorf("memory is %s\n%s", got, w.objects())
+		}
+		policy(nil)
+		w.until("set again", func() bool { return w.setting(applianceID, "memory") == memory })
+	})
+}
+
 // pending tells whether a setting waits for the guest's next start.
 func (w *world) pending(vmid int, key string) bool {
 	w.Helper()

@@ -46,8 +46,8 @@ const (
 	CondHealthy     = "Healthy"
 	// CondUnique is False while another guest carries our tags; it is no part of Ready.
 	CondUnique = "Unique"
-	// CondInSync and CondRestartPending tell of the guest's settings; see settings.go.
-	CondInSync         = "InSync"
+	// CondRestartPending tells of settings that count from the guest's next start on, as
+	// common.CondInSync does of those that were changed by hand.
 	CondRestartPending = "RestartPending"
 )
 

@@ -64,7 +64,7 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 	})
 	seen.guest = g
 	if err == nil {
-		r.reportDrift(ctx, s, d.guest, g)
+		status(s).Applied = common.ReportDrift(ctx, s, d.guest, g)
 		err = r.reportPending(ctx, s, conn, &seen)
 	}
 	return seen, rest, err

@@ -219,10 +219,7 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.App]
 		return runtime.Plan{}, err
 	}
 	steps, blocked := plan(d, m, o)
-	made := runtime.Plan{Steps: lxc.Public(steps), Blocked: blocked, Notes: lxc.Withheld(d.guest, o.guest)}
-	for _, drift := range lxc.Drifted(d.guest, o.guest.Config) {
-		made.Notes = append(made.Notes, fmt.Sprintf("%s; spec.driftPolicy is %s, so it stays so", drift, d.guest.DriftPolicy))
-	}
+	made := runtime.Plan{Steps: lxc.Public(steps), Blocked: blocked, Notes: append(lxc.Withheld(d.guest, o.guest), common.DriftNotes(d.guest, o.guest)...)}
 	if p.Object.GetSpec().GetReadOnly() {
 		made.Notes = append(made.Notes, "spec.readOnly is set: nothing of this is done until it is false")
 	}

@@ -11,35 +11,6 @@ import (
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
-// reportDrift says which settings are left as somebody made them by hand, and notes what
-// was set, so that the next look can tell drift from a change of the spec. Under the policy
-// correct nothing is left, and nothing noted.
-func (r *reconciler) reportDrift(ctx context.Context, s *session, d *lxc.Desired, o lxc.Observed) {
-	st := status(s)
-	if d.DriftPolicy == "" || d.DriftPolicy == lxc.DriftCorrect {
-		st.Applied = nil
-		if resource.FindCondition(s.Object, CondInSync) != nil {
-			s.True(CondInSync, "InSync", "settings that are changed by hand are set again")
-		}
-		return
-	}
-	drifted := lxc.Drifted(d, o.Config)
-	st.Applied = d.Settings()
-	if len(drifted) == 0 {
-		s.True(CondInSync, "InSync", "the guest's settings are as declared")
-		return
-	}
-	texts := make([]string, len(drifted))
-	for i, drift := range drifted {
-		texts[i] = drift.String()
-	}
-	text := fmt.Sprintf("%s; spec.driftPolicy is %s, so it stays so: change the spec to keep it, or set the policy to correct to have it set again", strings.Join(texts, "; "), d.DriftPolicy)
-	if c := resource.FindCondition(s.Object, CondInSync); d.DriftPolicy == lxc.DriftWarn && c.GetMessage() != text {
-		s.Warning(ctx, "Drifted", "changed by hand: %s", strings.Join(texts, "; "))
-	}
-	s.False(CondInSync, "Drifted", "%s", text)
-}
-
 // reportPending says which settings count from the guest's next start on. Proxmox is asked
 // only when the configuration is another one than the last time: its digest counts
 // pending changes too.

@@ -36,6 +36,9 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 		s.Remember(o)
 		return plan(d, m, o)
 	})
+	if err == nil {
+		status(s).Applied = common.ReportDrift(ctx, s, d.guest, o)
+	}
 	if err == nil && rounds > 1 {
 		d, err = ask() // what it serves may have changed while the guest was worked on
 	}

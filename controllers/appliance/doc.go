@@ -13,7 +13,10 @@
 // GuestRunning, PackagesInstalled, NetworkReady (addresses on both sides), ConfigurationApplied,
 // DNSReady (DHCP and DNS), ProxyReady, NATReady.
 //
-// Reasons: BridgeNotFound, BridgeNotReady, AddressOutsideSubnet, RangeOutsideSubnet, VMIDTaken,
+// Beside them, and no part of Ready: InSync (settings that were changed by hand, with
+// driftPolicy warn or ignore).
+//
+// Reasons: Drifted, InSync, BridgeNotFound, BridgeNotReady, AddressOutsideSubnet, RangeOutsideSubnet, VMIDTaken,
 // VMIDIsCopy, UIDElsewhere, UIDUnknown, NotReserved, GuestsNotVisible, DiskCannotShrink, TemplateMissing, NoTemplateStorage, Fetching, Reserved, Present, Missing, Created, Running, Starting, Stopping,
 // Locked, Protected, NodeOffline,
 // NotRunning, Installed, Installing, InstallFailed, Addressed, NoUplinkAddress, NoLANAddress,

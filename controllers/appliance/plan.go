@@ -150,7 +150,7 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Appl
 		return runtime.Plan{}, err
 	}
 	steps, blocked := plan(d, m, o)
-	notes := lxc.Withheld(d.guest, o.guest)
+	notes := append(lxc.Withheld(d.guest, o.guest), common.DriftNotes(d.guest, o.guest)...)
 	for _, rej := range d.bundle.Rejected {
 		notes = append(notes, fmt.Sprintf("%s %s is left out: %s", rej.Kind, rej.Key, rej.Reason))
 	}

@@ -135,7 +135,11 @@ type ApplianceSpec struct {
 	// What happens to the guest when the object is deleted: Delete or Orphan.
 	DeletionPolicy *string `protobuf:"bytes,16,opt,name=deletion_policy,json=deletionPolicy" json:"deletion_policy,omitempty"`
 	// True stops all changes to the outside.
-	Suspend       *bool `protobuf:"varint,17,opt,name=suspend" json:"suspend,omitempty"`
+	Suspend *bool `protobuf:"varint,17,opt,name=suspend" json:"suspend,omitempty"`
+	// What is done about settings of the guest that this spec decides and that somebody changed
+	// in Proxmox: correct, warn or ignore, as for Apps. What is inside the guest is always put
+	// back. Default: correct.
+	DriftPolicy   *string `protobuf:"bytes,18,opt,name=drift_policy,json=driftPolicy" json:"drift_policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -287,6 +291,13 @@ func (x *ApplianceSpec) GetSuspend() bool {
 		return *x.Suspend
 	}
 	return false
+}
+
+func (x *ApplianceSpec) GetDriftPolicy() string {
+	if x != nil && x.DriftPolicy != nil {
+		return *x.DriftPolicy
+	}
+	return ""
 }
 
 // Resources are the limits of a guest.
@@ -672,7 +683,9 @@ type ApplianceStatus struct {
 	// UPID of the Proxmox task that is awaited.
 	Task *string `protobuf:"bytes,12,opt,name=task" json:"task,omitempty"`
 	// What the awaited task is for: Create, Start, ...
-	TaskPurpose   *string `protobuf:"bytes,13,opt,name=task_purpose,json=taskPurpose" json:"task_purpose,omitempty"`
+	TaskPurpose *string `protobuf:"bytes,13,opt,name=task_purpose,json=taskPurpose" json:"task_purpose,omitempty"`
+	// Settings of the guest as they were set last, kept while driftPolicy is warn or ignore.
+	Applied       map[string]string `protobuf:"bytes,14,rep,name=applied" json:"applied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -798,6 +811,13 @@ func (x *ApplianceStatus) GetTaskPurpose() string {
 	return ""
 }
 
+func (x *ApplianceStatus) GetApplied() map[string]string {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
 // ServiceStatus is one service inside a guest.
 type ServiceStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -883,7 +903,7 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x03WAN\x12\x11status.wanAddress\"\x15\n" +
 	"\x04ZONE\x12\rspec.dns.zone\"\x1d\n" +
 	"\x06LEASES\x12\x11status.leaseCount\x18\x01\"\x1d\n" +
-	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\xa7\b\n" +
+	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\xe3\b\n" +
 	"\rApplianceSpec\x12C\n" +
 	"\vcluster_ref\x18\x01 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\n" +
 	"clusterRef\x12A\n" +
@@ -905,7 +925,8 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\rmanagement_ui\x18\x0e \x01(\tB\x10\xda\xda\x18\fNone,CockpitR\fmanagementUI\x12(\n" +
 	"\bfallback\x18\x0f \x01(\tB\f\xda\xda\x18\bNone,WANR\bfallback\x12:\n" +
 	"\x0fdeletion_policy\x18\x10 \x01(\tB\x11\xda\xda\x18\rDelete,OrphanR\x0edeletionPolicy\x12\x18\n" +
-	"\asuspend\x18\x11 \x01(\bR\asuspend\"m\n" +
+	"\asuspend\x18\x11 \x01(\bR\asuspend\x12:\n" +
+	"\fdrift_policy\x18\x12 \x01(\tB\x17\xda\xda\x18\x13correct,warn,ignoreR\vdriftPolicy\"m\n" +
 	"\tResources\x12 \n" +
 	"\x05cores\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\x80@(\x01R\x05cores\x12\x16\n" +
@@ -928,7 +949,7 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\tupstreams\x18\x02 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10\bR\tupstreams\"f\n" +
 	"\fApplianceNAT\x12\x18\n" +
 	"\aenabled\x18\x01 \x01(\bR\aenabled\x12<\n" +
-	"\x14allowed_destinations\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x13allowedDestinations\"\xe9\x03\n" +
+	"\x14allowed_destinations\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x13allowedDestinations\"\xf1\x04\n" +
 	"\x0fApplianceStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -949,7 +970,11 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"vhostCount\x12G\n" +
 	"\bservices\x18\v \x03(\v2!.proximity.v1alpha1.ServiceStatusB\b\xd2\xda\x18\x04nameR\bservices\x12\x12\n" +
 	"\x04task\x18\f \x01(\tR\x04task\x12!\n" +
-	"\ftask_purpose\x18\r \x01(\tR\vtaskPurpose\"U\n" +
+	"\ftask_purpose\x18\r \x01(\tR\vtaskPurpose\x12J\n" +
+	"\aapplied\x18\x0e \x03(\v20.proximity.v1alpha1.ApplianceStatus.AppliedEntryR\aapplied\x1a:\n" +
+	"\fAppliedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +
 	"\rServiceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1a\n" +
@@ -967,7 +992,7 @@ func file_proximity_v1alpha1_appliance_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_appliance_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_appliance_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_proximity_v1alpha1_appliance_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_proximity_v1alpha1_appliance_proto_goTypes = []any{
 	(*Appliance)(nil),       // 0: proximity.v1alpha1.Appliance
 	(*ApplianceSpec)(nil),   // 1: proximity.v1alpha1.ApplianceSpec
@@ -979,29 +1004,31 @@ var file_proximity_v1alpha1_appliance_proto_goTypes = []any{
 	(*ApplianceNAT)(nil),    // 7: proximity.v1alpha1.ApplianceNAT
 	(*ApplianceStatus)(nil), // 8: proximity.v1alpha1.ApplianceStatus
 	(*ServiceStatus)(nil),   // 9: proximity.v1alpha1.ServiceStatus
-	(*ObjectMeta)(nil),      // 10: proximity.v1alpha1.ObjectMeta
-	(*LocalReference)(nil),  // 11: proximity.v1alpha1.LocalReference
-	(*Condition)(nil),       // 12: proximity.v1alpha1.Condition
+	nil,                     // 10: proximity.v1alpha1.ApplianceStatus.AppliedEntry
+	(*ObjectMeta)(nil),      // 11: proximity.v1alpha1.ObjectMeta
+	(*LocalReference)(nil),  // 12: proximity.v1alpha1.LocalReference
+	(*Condition)(nil),       // 13: proximity.v1alpha1.Condition
 }
 var file_proximity_v1alpha1_appliance_proto_depIdxs = []int32{
-	10, // 0: proximity.v1alpha1.Appliance.metadata:type_name -> proximity.v1alpha1.ObjectMeta
+	11, // 0: proximity.v1alpha1.Appliance.metadata:type_name -> proximity.v1alpha1.ObjectMeta
 	1,  // 1: proximity.v1alpha1.Appliance.spec:type_name -> proximity.v1alpha1.ApplianceSpec
 	8,  // 2: proximity.v1alpha1.Appliance.status:type_name -> proximity.v1alpha1.ApplianceStatus
-	11, // 3: proximity.v1alpha1.ApplianceSpec.cluster_ref:type_name -> proximity.v1alpha1.LocalReference
-	11, // 4: proximity.v1alpha1.ApplianceSpec.bridge_ref:type_name -> proximity.v1alpha1.LocalReference
+	12, // 3: proximity.v1alpha1.ApplianceSpec.cluster_ref:type_name -> proximity.v1alpha1.LocalReference
+	12, // 4: proximity.v1alpha1.ApplianceSpec.bridge_ref:type_name -> proximity.v1alpha1.LocalReference
 	2,  // 5: proximity.v1alpha1.ApplianceSpec.resources:type_name -> proximity.v1alpha1.Resources
 	3,  // 6: proximity.v1alpha1.ApplianceSpec.wan:type_name -> proximity.v1alpha1.ApplianceWAN
 	4,  // 7: proximity.v1alpha1.ApplianceSpec.lan:type_name -> proximity.v1alpha1.ApplianceLAN
 	5,  // 8: proximity.v1alpha1.ApplianceSpec.dhcp:type_name -> proximity.v1alpha1.ApplianceDHCP
 	6,  // 9: proximity.v1alpha1.ApplianceSpec.dns:type_name -> proximity.v1alpha1.ApplianceDNS
 	7,  // 10: proximity.v1alpha1.ApplianceSpec.nat:type_name -> proximity.v1alpha1.ApplianceNAT
-	12, // 11: proximity.v1alpha1.ApplianceStatus.conditions:type_name -> proximity.v1alpha1.Condition
+	13, // 11: proximity.v1alpha1.ApplianceStatus.conditions:type_name -> proximity.v1alpha1.Condition
 	9,  // 12: proximity.v1alpha1.ApplianceStatus.services:type_name -> proximity.v1alpha1.ServiceStatus
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	10, // 13: proximity.v1alpha1.ApplianceStatus.applied:type_name -> proximity.v1alpha1.ApplianceStatus.AppliedEntry
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_appliance_proto_init() }
@@ -1016,7 +1043,7 @@ func file_proximity_v1alpha1_appliance_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_appliance_proto_rawDesc), len(file_proximity_v1alpha1_appliance_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
