@@ -194,3 +194,27 @@ func (w *world) journalTask(upid, purpose string) {
 	_, err := runtime.NewClient(w.store).UpdateStatus(w.Context(), a)
 	w.must(err)
 }
+
+// A node that goes away in the middle of the reload of its network holds up none of the
+// others.
+func TestNodeGoesAwayWhileItReloads(t *testing.T) {
+	inCluster(t, 3, func(w *world) {
+		w.deployed()
+		upid, err := w.admin.ReloadNetwork(w.Context(), "pve2")
+		w.must(err)
+		w.daemon.stop()
+		b := resource.Clone(w.get(bridgeKey)).(*v1alpha1.Bridge)
+		b.Status.Task = proto.String(upid.String())
+		_, err = runtime.NewClient(w.store).UpdateStatus(w.Context(), b)
+		w.must(err)
+		w.peers[0].node.SetOnline(false)
+		w.start()
+		w.until("the task is let go", func() bool { return w.get(bridgeKey).(*v1alpha1.Bridge).GetStatus().GetTask() == "" })
+		w.until("ready", w.ready(quickstartKeys...))
+		w.peers[0].node.SetOnline(true)
+		time.Sleep(time.Minute)
+		if !w.ready(quickstartKeys...)() {
+			t.Errorf("not ready when it is back:\n%s", w.objects())
+		}
+	})
+}

@@ -266,6 +266,12 @@ func (r *reconciler) settle(ctx context.Context, s *session, conn *cluster.Conne
 	case errors.As(err, &failed):
 		s.Warning(ctx, "ReloadFailed", "%v", failed)
 		return errors.Join(done(), runtime.Waiting(common.DependencyRecheck, "ReloadFailed", "%v", failed))
+	case proxmox.IsUnavailable(err) && wctx.Err() == nil:
+		// A node that went away in the middle of its reload holds the others up no longer: when
+		// it is back, what the reload did is seen.
+		if nodes, lerr := onlineNodes(ctx, conn); lerr == nil && !slices.Contains(nodes, upid.Node) {
+			return done()
+		}
 	}
 	return lxc.Classify(fmt.Errorf("wait for task %s: %w", upid, err))
 }
