@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/bulk"
 	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
@@ -71,6 +72,7 @@ func readyFor(a *v1alpha1.App) []string {
 type Deps struct {
 	Clusters *cluster.Set
 	Board    *live.Board
+	Guests   *bulk.Observer
 	Secrets  *secretref.Resolver
 	Log      *slog.Logger
 	Probe    time.Duration // 0: DefaultProbe
@@ -96,7 +98,7 @@ func New(d Deps) *runtime.Controller {
 			{Kind: "Vhost", Map: appsOfVhost},
 			secretref.Watch(kind),
 		},
-		Sources: []runtime.Source{d.Board.Source(appsServedBy)},
+		Sources: []runtime.Source{d.Board.Source(appsServedBy), d.Guests.Source},
 	})
 }
 
@@ -142,6 +144,7 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err != nil {
 		return runtime.Result{}, err
 	}
+	conn = r.Guests.Of(conn).Connection()
 	if err := r.reserve(ctx, s, conn, cl, net); err != nil {
 		return runtime.Result{}, err
 	}
@@ -167,6 +170,7 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 	if err != nil {
 		return runtime.Result{}, err
 	}
+	conn = r.Guests.Of(conn).Connection()
 	m := mark(s.Object, conn)
 	_, _, err = r.driver(s, conn, network{}).Converge(ctx, nil, m, st.GetNode(), func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
 		o := r.see(s.Object, st.GetAppliance(), guest)
@@ -195,7 +199,12 @@ func (r *reconciler) driver(s *session, conn *cluster.Connection, n network) *lx
 		}
 		return announce(ctx, step)
 	}
-	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log, Before: before}
+	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log, Before: before, Memory: r.memory(s, conn)}
+}
+
+// memory is where what was seen of the App's guest is kept.
+func (r *reconciler) memory(s *session, conn *cluster.Connection) bulk.Guest {
+	return r.Guests.Of(conn).Guest(resource.KeyOf(s.Object), int(s.Object.GetStatus().GetVmid()))
 }
 
 // journal keeps the awaited task in the status.

@@ -125,10 +125,14 @@ func (r *reconciler) deploy(ctx context.Context, s *session, conn *cluster.Conne
 
 // addressed waits until the guest has the address that is reserved for it.
 func (r *reconciler) addressed(ctx context.Context, s *session, conn *cluster.Connection, o lxc.Observed, n network) error {
-	want := status(s).GetAddress()
-	ifs, err := conn.API.LXCInterfaces(ctx, o.Node, int(status(s).GetVmid()))
-	if err != nil {
-		return lxc.Classify(fmt.Errorf("read the guest's addresses: %w", err))
+	want, memory := status(s).GetAddress(), r.memory(s, conn)
+	ifs, known := memory.Addresses()
+	begin := time.Now()
+	if !known {
+		var err error
+		if ifs, err = conn.API.LXCInterfaces(ctx, o.Node, int(status(s).GetVmid())); err != nil {
+			return lxc.Classify(fmt.Errorf("read the guest's addresses: %w", err))
+		}
 	}
 	got := ""
 	for _, i := range ifs {
@@ -141,6 +145,9 @@ func (r *reconciler) addressed(ctx context.Context, s *session, conn *cluster.Co
 	}
 	switch got {
 	case want:
+		if !known {
+			memory.SawAddresses(begin, ifs)
+		}
 		s.True(CondNetwork, "Addressed", "the guest got %s by DHCP", want)
 		return nil
 	case "":

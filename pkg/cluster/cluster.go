@@ -6,6 +6,7 @@ package cluster
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ type API interface {
 	proxmox.ImageFetcher
 	proxmox.Inspector
 	proxmox.TaskWaiter
+	// Tasks lists a node's tasks, newest first.
+	Tasks(ctx context.Context, node string, f proxmox.TaskFilter) ([]proxmox.TaskListEntry, error)
 }
 
 // Connection is the way to one cluster.

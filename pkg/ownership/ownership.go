@@ -82,12 +82,15 @@ func UIDTag(uid string) string {
 	return uidTagPrefix + hexDigits[:16]
 }
 
+// IsUIDTag tells whether a tag is of the form that UIDTag makes.
+func IsUIDTag(tag string) bool { return strings.HasPrefix(tag, uidTagPrefix) }
+
 // Tags are the tags of an object's guest beside those that a user gave it: existing tags
 // are kept, another object's uid tag is not.
 func Tags(existing []string, uid string) []string {
 	tags := []string{Tag, UIDTag(uid)}
 	for _, t := range existing {
-		if t != Tag && !strings.HasPrefix(t, uidTagPrefix) {
+		if t != Tag && !IsUIDTag(t) {
 			tags = append(tags, t)
 		}
 	}

@@ -7,6 +7,9 @@
 // left. Only a deletion has steps that lose data. Steps that start a Proxmox task write its UPID into
 // the Journal, durably, before they wait for it; after a restart the Driver re-attaches.
 //
+// Where a Memory holds what was seen last and the plan for that is empty, nothing is asked.
+// Every step is planned on a look of its own, made right before.
+//
 // What the Driver never does: change or delete a guest without our mark; take a missing
 // row in a list for a missing guest; repeat a request whose outcome is not known. Such a
 // request ends the reconcile; the next one observes first.

@@ -51,11 +51,21 @@ type Driver struct {
 	Journal Journal
 	Report  Reporter
 	Log     *slog.Logger
+	// Memory is asked before anything else is when nothing is under way (nil: there is none).
+	Memory Memory
 	// Before is called before each step (nil: nothing is). It says in the object what is
 	// about to happen; a step that it returns an error for is not taken.
 	Before func(ctx context.Context, s Step, o Observed) error
 	// Place chooses the node for a guest that has to be made (nil: Desired.Node is it).
 	Place func(ctx context.Context) (node string, err error)
+}
+
+// Memory keeps what was seen of the guest for as long as nothing says that it may not hold
+// any more. What is recalled is a reason to do nothing, never one to do something.
+type Memory interface {
+	// Saw leaves what a look saw that began at from, with the digest of the configuration.
+	Saw(from time.Time, digest string, running bool, seen any)
+	Recall() (seen any, ok bool)
 }
 
 // Planner makes the plan from what was seen of the guest; its steps may be others' too.
@@ -71,6 +81,13 @@ type Planner func(o Observed) ([]Step, *Blocked)
 // When it cannot go on now the error is of the runtime's classes: Waiting for tasks, locks
 // and nodes that are offline, Stalled for what a human must decide.
 func (d *Driver) Converge(ctx context.Context, desired *Desired, mark ownership.Mark, node string, plan Planner) (Observed, []Step, error) {
+	if desired != nil {
+		if o, ok := d.recall(mark); ok {
+			if steps, blocked := plan(o); blocked == nil && len(steps) == 0 {
+				return o, nil, nil
+			}
+		}
+	}
 	at, err := d.place(ctx, desired, node)
 	if err != nil {
 		return Observed{}, nil, err
@@ -106,6 +123,22 @@ func (d *Driver) Converge(ctx context.Context, desired *Desired, mark ownership.
 		}
 	}
 	return Observed{}, nil, runtime.Waiting(lockRecheck, "NotSettling", "guest %d keeps changing while it is worked on", mark.VMID)
+}
+
+// recall returns what was seen of the guest when that still holds and nothing is under way.
+func (d *Driver) recall(mark ownership.Mark) (Observed, bool) {
+	if upid, _ := d.Journal.Task(); upid != "" || d.Memory == nil {
+		return Observed{}, false
+	}
+	seen, ok := d.Memory.Recall()
+	if !ok {
+		return Observed{}, false
+	}
+	o, ok := seen.(Observed)
+	if !ok || !o.Present || o.Relation != ownership.Ours || ownership.Relate(o.Mark, mark) != ownership.Ours {
+		return Observed{}, false
+	}
+	return o, true
 }
 
 // Settle waits for the task in the journal, if there is one. It is about the guest vmid.
@@ -154,7 +187,7 @@ func (d *Driver) Settle(ctx context.Context, vmid int) error {
 // Observe looks at the guest where it is now: on the node that Proxmox's list names, which
 // may not be the one it was made on.
 func (d *Driver) Observe(ctx context.Context, mark ownership.Mark, node string) (Observed, error) {
-	o := Observed{Node: node}
+	begin, o := time.Now(), Observed{Node: node}
 	rows, err := d.API.ClusterResources(ctx, proxmox.GuestResources)
 	if err != nil {
 		return o, classify(fmt.Errorf("list guests: %w", err))
@@ -194,6 +227,9 @@ func (d *Driver) Observe(ctx context.Context, mark ownership.Mark, node string) 
 	o.Present, o.Config, o.Running = true, cfg, status.Running()
 	o.Mark = ownership.FromDescription(cfg.Description())
 	o.Relation = ownership.Relate(o.Mark, mark)
+	if d.Memory != nil && o.Relation == ownership.Ours {
+		d.Memory.Saw(begin, cfg.Digest, o.Running, o)
+	}
 	return o, nil
 }
 

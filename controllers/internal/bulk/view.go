@@ -1,0 +1,197 @@
+package bulk
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/proxmox"
+	"github.com/proximity-pve/proximity/pkg/resource"
+)
+
+const (
+	// maxGuests bounds the guests that a view knows of: five times the largest cluster that
+	// the platform is made for.
+	maxGuests = 50_000
+	// keepFor is how long a guest is kept that nobody asks about: an object that is gone, or
+	// suspended.
+	keepFor = 10 * time.Minute
+	// staleAfter is how many periods old what is relied upon may be: one look may fail.
+	staleAfter = 3
+)
+
+// View is what is known of one connection's guests. It is the connection's API too (see
+// Connection), which notes what is changed through it.
+type View struct {
+	cluster.API // the connection's own
+
+	inner, outer *cluster.Connection
+	log          *slog.Logger
+	period       time.Duration
+	lists        shared
+	turns        *turns // for tasks on guests
+	inside       *turns // for work in guests
+
+	mu      sync.Mutex
+	looking bool
+	looked  bool
+	guests  map[int]*guest
+	online  map[string]bool // nodes, as the last look saw them
+	// ended are the ended tasks that the last look saw, by node.
+	ended map[string]map[proxmox.UPID]bool
+	// awaited are tasks whose end was waited for here: what they did has been looked at.
+	awaited map[proxmox.UPID]bool
+}
+
+// guest is what is known of one guest.
+type guest struct {
+	asked time.Time // when somebody last asked
+	// touched is when it was last changed through the view.
+	touched time.Time
+	face    face
+	shown   bool      // face is set
+	seenAt  time.Time // begin of the last look that showed it
+	since   time.Time // end of the look that first showed this face, or these copies
+	copies  []int     // VMIDs of other guests with its uid's tag
+
+	key  resource.Key // whom a change wakes
+	seen any          // what a direct look saw, nil when that may not hold any more
+	// from is when that look, or the last audit that confirmed it, began.
+	from    time.Time
+	digest  string
+	running bool
+
+	addresses     []proxmox.GuestInterface // nil: not known
+	addressesFrom time.Time
+}
+
+// face is what a node's list shows of a guest and what changes only when something was done
+// to it. Sizes of disks are not part of it: on some storages they move by themselves.
+type face struct {
+	node, status, lock, tags, name string
+	pid, maxMem, maxSwap, template int64
+	cpus                           float64
+}
+
+func newView(conn *cluster.Connection, log *slog.Logger, period time.Duration, wake func(resource.Key)) *View {
+	v := &View{
+		API: conn.API, inner: conn, log: log, period: period, turns: newTurns(wake), inside: newTurns(wake),
+		guests: map[int]*guest{}, ended: map[string]map[proxmox.UPID]bool{}, awaited: map[proxmox.UPID]bool{},
+	}
+	outer := *conn
+	outer.API = v
+	v.outer = &outer
+	return v
+}
+
+// Connection is the connection with the view in its API's place: what is changed through it
+// is looked at directly afterwards, and lists that many ask for at once are fetched once.
+func (v *View) Connection() *cluster.Connection { return v.outer }
+
+// Guest is the place for what the controller of an object sees of its guest.
+type Guest struct {
+	view *View
+	key  resource.Key
+	vmid int
+}
+
+// Guest returns the place for an object's guest.
+func (v *View) Guest(key resource.Key, vmid int) Guest {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if g := v.guests[vmid]; g != nil {
+		g.asked = time.Now()
+	} else if len(v.guests) < maxGuests {
+		v.guests[vmid] = &guest{asked: time.Now()}
+	}
+	return Guest{view: v, key: key, vmid: vmid}
+}
+
+// Saw leaves what a direct look saw that began at from, with the digest of the configuration
+// that it read. It must not be changed any more.
+func (p Guest) Saw(from time.Time, digest string, running bool, seen any) {
+	v := p.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if g := v.guests[p.vmid]; g != nil && from.After(g.touched) {
+		g.key, g.seen, g.from, g.digest, g.running = p.key, seen, from, digest, running
+	}
+}
+
+// Recall returns what was left by this object's Saw, as long as nothing says that it may not
+// hold any more.
+func (p Guest) Recall() (seen any, ok bool) {
+	v := p.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	g := v.guests[p.vmid]
+	if g == nil || g.key != p.key || g.seen == nil || !v.holds(g, g.from) || g.running != g.face.running() {
+		return nil, false
+	}
+	return g.seen, true
+}
+
+// SawAddresses leaves the interfaces that the guest was asked for at from.
+func (p Guest) SawAddresses(from time.Time, list []proxmox.GuestInterface) {
+	v := p.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if g := v.guests[p.vmid]; g != nil && from.After(g.touched) {
+		g.addresses, g.addressesFrom = list, from
+	}
+}
+
+// Addresses returns what was left by SawAddresses, likewise. It must not be changed.
+func (p Guest) Addresses() (list []proxmox.GuestInterface, ok bool) {
+	v := p.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	g := v.guests[p.vmid]
+	if g == nil || g.key != p.key || g.addresses == nil || !v.holds(g, g.addressesFrom) {
+		return nil, false
+	}
+	return g.addresses, true
+}
+
+// holds tells whether lists bear out what was read at from. It is called with the lock held.
+func (v *View) holds(g *guest, from time.Time) bool {
+	return g.shown && time.Since(g.seenAt) <= staleAfter*v.period && g.seenAt.After(g.touched) && from.After(g.since)
+}
+
+func (f face) running() bool { return f.status == proxmox.StatusRunning }
+
+// doubt drops what was seen of a guest and names who has to look again, if anybody relied on
+// it. It is called with the lock held.
+func (g *guest) doubt() (key resource.Key, wake bool) {
+	wake = g.seen != nil
+	g.seen, g.addresses = nil, nil
+	return g.key, wake
+}
+
+// touch notes a change of ours. It is called before and after the request: a look in between
+// may have seen either.
+func (v *View) touch(vmid int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if g := v.guests[vmid]; g != nil {
+		g.touched = time.Now()
+		g.doubt()
+	}
+}
+
+// begin claims the next look. There is never more than one, and none without guests.
+func (v *View) begin(onlyNew bool) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for vmid, g := range v.guests {
+		if time.Since(g.asked) > keepFor {
+			delete(v.guests, vmid)
+		}
+	}
+	if v.looking || onlyNew && v.looked || len(v.guests) == 0 && v.looked {
+		return false
+	}
+	v.looking, v.looked = true, true
+	return true
+}
