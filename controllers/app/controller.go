@@ -29,6 +29,12 @@ const (
 
 	// DefaultProbe is the period after which a guest is looked at again.
 	DefaultProbe = 5 * time.Second
+	// workers are those that wait for tasks and guests, at most; how many are at work on one
+	// node at a time is bounded by turns (see package bulk).
+	workers = 32
+	// probes bounds the applications that are asked one by one at the same time, each for at
+	// most some seconds and each by one command in its appliance.
+	probes = 8
 
 	stateRunning = "Running"
 	stateStopped = "Stopped"
@@ -82,7 +88,8 @@ type session = runtime.Session[*v1alpha1.App]
 
 type reconciler struct {
 	Deps
-	marks marks.Reader
+	marks   marks.Reader
+	probing chan struct{} // places for probes
 }
 
 // New makes the controller.
@@ -90,9 +97,9 @@ func New(d Deps) *runtime.Controller {
 	if d.Probe == 0 {
 		d.Probe = DefaultProbe
 	}
-	r := &reconciler{Deps: d}
+	r := &reconciler{Deps: d, probing: make(chan struct{}, probes)}
 	return runtime.New(runtime.Options[*v1alpha1.App]{
-		Kind: kind, Finalizer: finalizer, Reconciler: r, ReadyFor: readyFor, Resync: d.Probe, Workers: 8, Plan: r.Plan,
+		Kind: kind, Finalizer: finalizer, Reconciler: r, ReadyFor: readyFor, Resync: d.Probe, Workers: workers, Plan: r.Plan,
 		Watches: []runtime.Watch{
 			{Kind: "Appliance", Map: appsOfAppliance},
 			{Kind: "Vhost", Map: appsOfVhost},
@@ -199,7 +206,8 @@ func (r *reconciler) driver(s *session, conn *cluster.Connection, n network) *lx
 		}
 		return announce(ctx, step)
 	}
-	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log, Before: before, Memory: r.memory(s, conn)}
+	guest := r.memory(s, conn)
+	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log, Before: before, Memory: guest, Turns: guest}
 }
 
 // memory is where what was seen of the App's guest is kept.

@@ -31,6 +31,8 @@ const (
 	recheck = 300 * time.Millisecond
 	// boardRecheck is the pause while it waits for the appliance, which announces changes.
 	boardRecheck = 2 * time.Second
+	// queuedRecheck is the pause while it waits for its turn, which it is told of.
+	queuedRecheck = 30 * time.Second
 )
 
 // converge takes the guest's steps of the plan and returns what was seen last, with the
@@ -110,6 +112,11 @@ func (r *reconciler) deploy(ctx context.Context, s *session, conn *cluster.Conne
 	}
 	if i := slices.IndexFunc(rest, func(st lxc.Step) bool { return st.Action == ActionProvision }); i >= 0 {
 		t := guest.Target{Node: o.guest.Node, VMID: int(status(s).GetVmid())}
+		turn := r.memory(s, conn)
+		if !turn.TakeInside(t.Node) {
+			return runtime.Waiting(queuedRecheck, lxc.ReasonQueued, "it is the guest's turn to be provisioned when others of its node are")
+		}
+		defer turn.ReleaseInside()
 		if err := r.provision(ctx, s, conn.Guests, t, rest[i]); err != nil {
 			return err
 		}
@@ -206,7 +213,15 @@ func (r *reconciler) healthy(ctx context.Context, s *session, conn *cluster.Conn
 	if path != "" {
 		ask = func() (probe.Verdict, error) { return probe.HTTP(ctx, conn.Guests, from, "http://"+address+path) }
 	}
+	// The periodic look asks for all at once; only those that do not answer it well are asked
+	// one by one.
+	select {
+	case r.probing <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	v, err := ask()
+	<-r.probing
 	if err != nil {
 		return runtime.Waiting(recheck, "GuestUnreachable", "the appliance cannot be asked to check the application: %v", err)
 	}

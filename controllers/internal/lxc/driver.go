@@ -27,6 +27,8 @@ const (
 	taskRecheck = time.Second
 	// lockRecheck is the pause when somebody else works on the guest (backup, migration).
 	lockRecheck = 3 * time.Second
+	// queuedRecheck is the pause of a guest that waits for its turn, which it is told of.
+	queuedRecheck = 30 * time.Second
 	// shutdownPatience is how long a guest may take to stop before it is killed.
 	shutdownPatience = 20 * time.Second
 )
@@ -53,19 +55,13 @@ type Driver struct {
 	Log     *slog.Logger
 	// Memory is asked before anything else is when nothing is under way (nil: there is none).
 	Memory Memory
+	// Turns bounds the guests that are worked on at the same time (nil: nothing does).
+	Turns Turns
 	// Before is called before each step (nil: nothing is). It says in the object what is
 	// about to happen; a step that it returns an error for is not taken.
 	Before func(ctx context.Context, s Step, o Observed) error
 	// Place chooses the node for a guest that has to be made (nil: Desired.Node is it).
 	Place func(ctx context.Context) (node string, err error)
-}
-
-// Memory keeps what was seen of the guest for as long as nothing says that it may not hold
-// any more. What is recalled is a reason to do nothing, never one to do something.
-type Memory interface {
-	// Saw leaves what a look saw that began at from, with the digest of the configuration.
-	Saw(from time.Time, digest string, running bool, seen any)
-	Recall() (seen any, ok bool)
 }
 
 // Planner makes the plan from what was seen of the guest; its steps may be others' too.
@@ -81,6 +77,21 @@ type Planner func(o Observed) ([]Step, *Blocked)
 // When it cannot go on now the error is of the runtime's classes: Waiting for tasks, locks
 // and nodes that are offline, Stalled for what a human must decide.
 func (d *Driver) Converge(ctx context.Context, desired *Desired, mark ownership.Mark, node string, plan Planner) (Observed, []Step, error) {
+	if d.Turns == nil {
+		return d.converge(ctx, desired, mark, node, plan)
+	}
+	if d.Turns.Queued() {
+		return Observed{}, nil, queued()
+	}
+	o, rest, err := d.converge(ctx, desired, mark, node, plan)
+	var w *runtime.WaitingError
+	if task, _ := d.Journal.Task(); task == "" && !(errors.As(err, &w) && w.Reason == ReasonQueued) {
+		d.Turns.Release()
+	}
+	return o, rest, err
+}
+
+func (d *Driver) converge(ctx context.Context, desired *Desired, mark ownership.Mark, node string, plan Planner) (Observed, []Step, error) {
 	if desired != nil {
 		if o, ok := d.recall(mark); ok {
 			if steps, blocked := plan(o); blocked == nil && len(steps) == 0 {
@@ -118,27 +129,14 @@ func (d *Driver) Converge(ctx context.Context, desired *Desired, mark ownership.
 		if desired != nil && (steps[0].Effect == runtime.Recreate || steps[0].Effect == runtime.DataLoss) {
 			return o, nil, fmt.Errorf("step %s of guest %d would be %s, which only a deletion may be", steps[0].Action, mark.VMID, steps[0].Effect)
 		}
+		if !d.turn(desired, o, steps[0]) {
+			return o, nil, queued()
+		}
 		if err := d.act(ctx, desired, mark, o, steps[0]); err != nil {
 			return o, nil, err
 		}
 	}
 	return Observed{}, nil, runtime.Waiting(lockRecheck, "NotSettling", "guest %d keeps changing while it is worked on", mark.VMID)
-}
-
-// recall returns what was seen of the guest when that still holds and nothing is under way.
-func (d *Driver) recall(mark ownership.Mark) (Observed, bool) {
-	if upid, _ := d.Journal.Task(); upid != "" || d.Memory == nil {
-		return Observed{}, false
-	}
-	seen, ok := d.Memory.Recall()
-	if !ok {
-		return Observed{}, false
-	}
-	o, ok := seen.(Observed)
-	if !ok || !o.Present || o.Relation != ownership.Ours || ownership.Relate(o.Mark, mark) != ownership.Ours {
-		return Observed{}, false
-	}
-	return o, true
 }
 
 // Settle waits for the task in the journal, if there is one. It is about the guest vmid.
