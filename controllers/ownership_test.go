@@ -313,6 +313,9 @@ func TestProtectedGuest(t *testing.T) {
 		w.update(firstVMID, "protection", "1")
 		w.remove(appKey)
 		w.until("stalled", w.stalled(appKey, "Protected"))
+		if m := resource.FindCondition(w.get(appKey), "Stalled").GetMessage(); !strings.Contains(m, fmt.Sprintf("pct set %d --protection 0", firstVMID)) {
+			t.Errorf("it does not say what to do: %s", m)
+		}
 		if !w.guest(firstVMID).Running() {
 			t.Error("it was stopped")
 		}

@@ -162,6 +162,10 @@ func TestAdopt(t *testing.T) {
 		w.deployed()
 		w.stranger(300)
 		w.done(w.admin.StartLXC(w.Context(), nodeName, 300))
+		had, err := w.admin.LXCConfig(w.Context(), nodeName, 300)
+		w.must(err)
+		nic, _, err := had.NIC(0)
+		w.must(err)
 		check := w.untouched(300)
 		key := appKeyOf("mine")
 		w.apply("apiVersion: proximity/v1alpha1\nkind: App\nmetadata: {name: mine}\nspec: {vmid: 300, adopt: true}\n")
@@ -179,6 +183,9 @@ func TestAdopt(t *testing.T) {
 		w.until("made as declared", func() bool {
 			return w.setting(300, "memory") == "512" && w.has(key, "GuestRunning", "True", "Running")()
 		})
+		if got := w.setting(300, "net0"); nic.HWAddr == "" || !strings.Contains(got, nic.HWAddr) || w.app("mine").GetStatus().GetMac() != nic.HWAddr {
+			t.Errorf("the MAC address %s was changed: %s", nic.HWAddr, got)
+		}
 		if got := w.setting(300, "description"); !strings.Contains(got, "somebody's") || !strings.Contains(got, "name: mine") {
 			t.Errorf("description %q", got)
 		}

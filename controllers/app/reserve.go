@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,10 +100,14 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 				return err
 			}
 		}
+		mac, err := adoptedMAC(ctx, conn, s.Object, rows)
+		if err != nil {
+			return err
+		}
 		taken := vmidsOf(rows)
 		self := resource.KeyOf(s.Object)
 		err = s.Client.Transact(ctx, func(tx runtime.Tx) error {
-			return reserveIn(tx, self, cl, n, taken)
+			return reserveIn(tx, self, cl, n, taken, mac)
 		})
 		if err != nil {
 			return err
@@ -116,6 +121,29 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 	return nil
 }
 
+// adoptedMAC is the address that the first NIC of a guest to adopt has already: others may
+// know it by that. "" is none, and for every other App.
+func adoptedMAC(ctx context.Context, conn *cluster.Connection, a *v1alpha1.App, rows []proxmox.Resource) (string, error) {
+	for _, row := range rows {
+		if !a.GetSpec().GetAdopt() || int32(row.VMID) != a.GetSpec().GetVmid() || row.Type != "lxc" {
+			continue
+		}
+		cfg, err := conn.API.LXCConfig(ctx, row.Node, int(row.VMID))
+		if proxmox.IsNotExist(err) {
+			return "", nil
+		}
+		if err != nil {
+			return "", lxc.Classify(fmt.Errorf("read the guest to adopt: %w", err))
+		}
+		nic, _, err := cfg.NIC(0)
+		if err != nil { // it will be set anew
+			return "", nil
+		}
+		return nic.HWAddr, nil
+	}
+	return "", nil
+}
+
 // vmidsOf lists the VMIDs that guests have, whoever made them.
 func vmidsOf(rows []proxmox.Resource) map[int32]bool {
 	taken := make(map[int32]bool, len(rows))
@@ -125,7 +153,7 @@ func vmidsOf(rows []proxmox.Resource) map[int32]bool {
 	return taken
 }
 
-func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network, taken map[int32]bool) error {
+func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network, taken map[int32]bool, mac string) error {
 	cur, err := tx.Get(self)
 	if err != nil {
 		return err
@@ -142,7 +170,7 @@ func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network
 		}
 		st.Vmid = proto.Int32(vmid)
 		st.Cluster = proto.String(cl.GetMetadata().GetName())
-		st.Mac = proto.String(common.MAC(app.GetMetadata().GetUid(), 0))
+		st.Mac = proto.String(cmp.Or(mac, common.MAC(app.GetMetadata().GetUid(), 0)))
 	}
 	addr, err := chooseAddress(tx, app, n)
 	if err != nil {
