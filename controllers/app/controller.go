@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -244,72 +243,6 @@ func mark(a *v1alpha1.App, conn *cluster.Connection) ownership.Mark {
 	return ownership.Mark{
 		Installation: conn.Installation, Kind: kind, Namespace: m.GetNamespace(), Name: m.GetName(),
 		UID: m.GetUid(), VMID: int(a.GetStatus().GetVmid()),
-	}
-}
-
-// reportGuest sets the conditions of the guest from what the driver saw.
-func (r *reconciler) reportGuest(ctx context.Context, s *session, o lxc.Observed, err error) {
-	var stalled *runtime.StalledError
-	st := status(s)
-	switch {
-	case o.Present && o.Relation == ownership.Ours:
-		st.Node = proto.String(o.Node)
-		st.State = proto.String(stateStopped)
-		s.True(CondTemplate, "Present", "the guest has been made from %s", orTemplate(st.GetTemplate()))
-		s.True(CondCreated, "Created", "guest %d on node %s", st.GetVmid(), o.Node)
-		reportCopy(ctx, s, o)
-		if o.Running {
-			st.State = proto.String(stateRunning)
-			s.True(CondRunning, "Running", "guest %d runs", st.GetVmid())
-		} else if err != nil {
-			s.False(CondRunning, "NotRunning", "guest %d is stopped", st.GetVmid())
-		}
-	case errors.As(err, &stalled):
-		cond := CondCreated
-		if lxc.IsAboutTemplate(stalled.Reason) {
-			cond = CondTemplate
-		}
-		s.False(cond, stalled.Reason, "%s", stalled.Text)
-	}
-	var waiting *runtime.WaitingError
-	if errors.As(err, &waiting) && waiting.Reason == lxc.ReasonNodeOffline {
-		if o.Node != "" {
-			st.Node = proto.String(o.Node)
-		}
-		for _, c := range []string{CondRunning, CondNetwork, CondHealthy} {
-			s.SetCondition(c, "Unknown", waiting.Reason, "%s", waiting.Text)
-		}
-	}
-}
-
-// reportCopy says that there is a copy (clone or restored backup) of the guest, which is left
-// alone. One that was restored has the same MAC address, so two may answer to one name.
-func reportCopy(ctx context.Context, s *session, o lxc.Observed) {
-	switch {
-	case o.Elsewhere != 0:
-		if resource.FindCondition(s.Object, CondUnique).GetStatus() != "False" {
-			s.Warning(ctx, "CopyFound", "guest %d carries the tags of guest %d", o.Elsewhere, s.Object.GetStatus().GetVmid())
-		}
-		s.False(CondUnique, "CopyFound", "guest %d carries the tags of guest %d: a copy (clone or restored backup), which is left alone; remove its tag %s and the block in its description, or destroy it",
-			o.Elsewhere, s.Object.GetStatus().GetVmid(), ownership.UIDTag(s.Object.GetMetadata().GetUid()))
-	case resource.FindCondition(s.Object, CondUnique) != nil:
-		s.True(CondUnique, "Unique", "no other guest carries the tags of guest %d", s.Object.GetStatus().GetVmid())
-	}
-}
-
-func orTemplate(t string) string {
-	if t == "" {
-		return "its template"
-	}
-	return t
-}
-
-// reportStopped is the end of a reconcile for an App that should be stopped: it is ready when
-// it is.
-func (r *reconciler) reportStopped(s *session) {
-	s.False(CondRunning, "Stopped", "spec.state is Stopped")
-	for _, c := range []string{CondNetwork, CondDNS, CondProvisioned, CondProxy, CondHealthy} {
-		s.SetCondition(c, "Unknown", "Stopped", "spec.state is Stopped")
 	}
 }
 
