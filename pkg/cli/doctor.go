@@ -2,22 +2,16 @@ package cli
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/yaml"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/cli/term"
-	"github.com/proximity-pve/proximity/pkg/client"
-	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
 // Statuses of checks.
@@ -36,23 +30,14 @@ func (a *app) doctorCommand() *cobra.Command {
 		Long: "Examine the connection to Proxmox: certificate, credentials, privileges, clocks, storages, templates,\n" +
 			"VMIDs, networks and the way into guests. The daemon looks and changes nothing. Below what is wrong\n" +
 			"stand commands for a root shell on a node; lines with # are for you. Exit code 1 when a check fails.",
-		Example: "  proxctl doctor\n  proxctl doctor office -o json",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usagef("doctor takes the name of one Cluster, found %s", counted(len(args), "argument"))
-			}
-			return nil
-		},
+		Example:           "  proxctl doctor\n  proxctl doctor office -o json",
+		Args:              oneCluster,
 		ValidArgsFunction: a.completeClusters,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name := "default"
-			if len(args) == 1 {
-				name = args[0]
-			}
 			if output != "" && output != "json" && output != "yaml" {
 				return usagef("-o %q: allowed is json or yaml", output)
 			}
-			return a.doctor(cmd.Context(), name, output, timeout)
+			return a.doctor(cmd.Context(), clusterOf(args), output, timeout)
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", defaultOperationTimeout, "how long to wait for the end")
@@ -60,46 +45,14 @@ func (a *app) doctorCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) completeClusters(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	names := a.completing(cmd, func(ctx context.Context, conn *connection) []string {
-		return conn.namesOf(ctx, "cluster", "", prefix, nil)
-	})
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
 // doctor has the daemon examine a cluster and prints what it found.
 func (a *app) doctor(ctx context.Context, name, output string, timeout time.Duration) error {
 	if err := positive("timeout", timeout); err != nil {
 		return err
 	}
-	conn, err := a.connect(ctx)
+	conn, op, err := a.operateOn(ctx, name, "Examine", nil)
 	if err != nil {
 		return err
-	}
-	target := resource.Key{Kind: "Cluster", Name: name}
-	if _, err := conn.Get(ctx, target); errors.Is(err, client.ErrNotFound) {
-		return missing(target)
-	} else if err != nil {
-		return err
-	}
-	var random [4]byte
-	_, _ = rand.Read(random[:]) // never fails
-	created, err := conn.Create(ctx, &v1alpha1.Operation{
-		ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Operation"),
-		Metadata: &v1alpha1.ObjectMeta{Namespace: resource.SystemNamespace, Name: "examine-" + name + "-" + hex.EncodeToString(random[:])},
-		Spec: &v1alpha1.OperationSpec{
-			Action: proto.String("Examine"), Target: &v1alpha1.ObjectReference{Kind: proto.String("Cluster"), Name: proto.String(name)},
-		},
-	})
-	if err != nil {
-		return err
-	}
-	op, ok := created.(*v1alpha1.Operation)
-	if !ok {
-		return fmt.Errorf("the daemon answered with a %s, not an Operation", created.GetKind())
 	}
 	if op, err = a.awaitOperation(ctx, conn, op, timeout); err != nil {
 		return err
