@@ -93,7 +93,7 @@ func (v *View) auditOne(ctx context.Context, vmid int, wake func(resource.Key)) 
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.guests[vmid] != g || g.seen == nil || !begin.After(g.touched) || g.digest != digest {
+	if v.guests[vmid] != g || g.seen == nil || g.digest != digest {
 		return // somebody has looked, or changed it, meanwhile
 	}
 	if !same || addresses != nil && !sameAddresses {
