@@ -32,7 +32,7 @@ func (w *world) crowd(apps int) []resource.Key {
 	for i := 1; i < apps; i++ {
 		name := fmt.Sprintf("app-%05d", i)
 		keys = append(keys, appKeyOf(name))
-		set += fmt.Sprintf("---\napiVersion: proximity/v1alpha1\nkind: App\nmetadata: {name: %s}\n", name)
+		set += fmt.Sprintf("---\napiVersion: proximity/v1alpha1\nkind: App\nmetadata: {name: %s}\nspec: {resources: {disk: 1Gi}}\n", name)
 	}
 	w.apply(set)
 	ready := w.ready(keys...)
