@@ -14,6 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+	"google.golang.org/grpc/test/bufconn"
+
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem"
 )
 
@@ -211,5 +214,59 @@ func TestTransportFollowsTheContext(t *testing.T) {
 		if _, err := v.client.Do(req); err == nil || time.Since(start) != 3*time.Second {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
+	})
+}
+
+// TestLatencyOfCommands compares with the rest of that table: the ways into a guest.
+func TestLatencyOfCommands(t *testing.T) {
+	const ms = time.Millisecond
+	inVirtualTime(t, nil, func(v *virtual) {
+		t := v.t
+		v.task("POST", "/nodes/pve/lxc", "vmid", "100", "ostemplate", "local:vztmpl/tiny_1_amd64.tar.xz", "rootfs", "local-lvm:4")
+		v.task("POST", "/nodes/pve/lxc/100/status/start")
+		for line, want := range map[string][2]time.Duration{
+			"pct exec 100 -- true":                  {510 * ms, 530 * ms},
+			"lxc-attach -n 100 --clear-env -- true": {11 * ms, 11 * ms},
+		} {
+			start := time.Now()
+			if code := v.node.runCommand(t.Context(), line, stdio{in: strings.NewReader(""), out: io.Discard, err: io.Discard}); code != 0 {
+				t.Errorf("%s: exit code %d", line, code)
+			}
+			within(t, line, time.Since(start), want[0], want[1])
+		}
+		key, err := os.ReadFile(v.node.Credentials().SSHPrivateKeyPath)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signer, err := ssh.ParsePrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := bufconn.Listen(64 << 10)
+		served := make(chan struct{})
+		go func() { _ = v.node.ServeSSH(l); close(served) }()
+		start := time.Now()
+		client, err := l.Dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, channels, requests, err := ssh.NewClientConn(client, "node", &ssh.ClientConfig{
+			User: v.node.Credentials().SSHUser, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := ssh.NewClient(conn, channels, requests)
+		session, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := session.Run("pct exec 100 -- true"); err != nil {
+			t.Error(err)
+		}
+		within(t, "a new connection and pct exec", time.Since(start), 660*ms, 720*ms)
+		_ = c.Close()
+		_ = l.Close()
+		<-served
 	})
 }

@@ -108,7 +108,7 @@ func pctUnlock(n *Node, ctx context.Context, vmid int, s stdio) int {
 // pctExec is pct exec VMID [--keep-env 0|1] -- COMMAND...: it looks at the
 // configuration and whether the guest runs, then does what lxc-attach does.
 func pctExec(n *Node, ctx context.Context, args []string, s stdio) int {
-	if d := n.cfg.ExecLatency; d > 0 && !sleep(ctx, d) {
+	if d := n.cfg.ExecLatency + n.cfg.Latency.Exec; d > 0 && !sleep(ctx, d) {
 		return exitPct
 	}
 	if len(args) == 0 {
@@ -153,6 +153,9 @@ func pctExec(n *Node, ctx context.Context, args []string, s stdio) int {
 
 // hostAttach is lxc-attach -n VMID [--clear-env] [-v K=V]... -- COMMAND...
 func hostAttach(n *Node, ctx context.Context, argv []string, s stdio) int {
+	if d := n.cfg.Latency.Attach; d > 0 && !sleep(ctx, d) {
+		return 1
+	}
 	name, env := "", hostEnv
 	rest := argv[1:]
 	for len(rest) > 0 && strings.HasPrefix(rest[0], "-") {

@@ -61,6 +61,9 @@ func (n *Node) serveSSHConn(raw net.Conn, cfg *ssh.ServerConfig) {
 		n.log.Debug("ssh handshake failed", "error", err)
 		return
 	}
+	if d := n.cfg.Latency.Connect; d > 0 && !sleep(n.ctx, d) {
+		return
+	}
 	_ = raw.SetDeadline(time.Time{})
 	go ssh.DiscardRequests(requests) // answers keepalives; ends with the connection
 	ctx, cancel := context.WithCancel(n.ctx)
