@@ -119,7 +119,7 @@ func (e *examination) privileges(ctx context.Context) Check {
 		return pass("%s may do all that is needed", e.Identity)
 	}
 	if granted(perms) == 0 {
-		return fail(e.nothingGranted(), e.grant("/")...)
+		return fail(e.nothingGranted(), e.grant()...)
 	}
 	var lines []string
 	for _, m := range missing {
@@ -145,22 +145,24 @@ func (e *examination) nothingGranted() string {
 	return e.Identity + " may do nothing at all"
 }
 
-// grant is the commands that make the role and give it to user and token on paths.
-func (e *examination) grant(paths ...string) []string {
+// grant is the commands that make the role and give it to user and token everywhere.
+func (e *examination) grant() []string {
+	role := fmt.Sprintf("pveum role add %s --privs %q", RoleName, strings.Join(RolePrivileges(e.Want, e.Access.Mode), " "))
+	return append([]string{role}, e.giveRole("/")...)
+}
+
+// giveRole is the commands that give the role to user and token on a path.
+func (e *examination) giveRole(path string) []string {
 	user, _, isToken := strings.Cut(e.Identity, "!")
-	fix := []string{fmt.Sprintf("pveum role add %s --privs %q", RoleName, strings.Join(RolePrivileges(e.Want, e.Access.Mode), " "))}
-	for _, path := range paths {
-		fix = append(fix, fmt.Sprintf("pveum acl modify %s --users %s --roles %s", path, user, RoleName))
-		if isToken {
-			fix = append(fix, fmt.Sprintf("pveum acl modify %s --tokens '%s' --roles %s", path, e.Identity, RoleName))
-		}
+	fix := []string{fmt.Sprintf("pveum acl modify %s --users %s --roles %s", path, user, RoleName)}
+	if isToken {
+		fix = append(fix, fmt.Sprintf("pveum acl modify %s --tokens '%s' --roles %s", path, e.Identity, RoleName))
 	}
 	return fix
 }
 
 // grantMissing adds what is missing to the role, and the role where it is missing.
 func (e *examination) grantMissing(missing []Missing) []string {
-	user, _, isToken := strings.Cut(e.Identity, "!")
 	var names, paths []string
 	for _, m := range missing {
 		if !slices.Contains(names, m.Name) {
@@ -172,12 +174,8 @@ func (e *examination) grantMissing(missing []Missing) []string {
 	}
 	fix := []string{fmt.Sprintf("pveum role modify %s --append 1 --privs %q", RoleName, strings.Join(names, " "))}
 	for _, path := range paths {
-		if e.roleAt(path) {
-			continue
-		}
-		fix = append(fix, fmt.Sprintf("pveum acl modify %s --users %s --roles %s", path, user, RoleName))
-		if isToken {
-			fix = append(fix, fmt.Sprintf("pveum acl modify %s --tokens '%s' --roles %s", path, e.Identity, RoleName))
+		if !e.roleAt(path) {
+			fix = append(fix, e.giveRole(path)...)
 		}
 	}
 	return fix

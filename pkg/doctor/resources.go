@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/proximity-pve/proximity/pkg/ownership"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 )
 
@@ -130,7 +131,7 @@ func (e *examination) vmidRange(ctx context.Context) Check {
 	for _, g := range guests {
 		id := int(g.VMID)
 		highest = max(highest, id)
-		if id >= start && id <= end && !slices.Contains(proxmox.SplitTags(g.Tags), markTag) {
+		if id >= start && id <= end && !slices.Contains(proxmox.SplitTags(g.Tags), ownership.Tag) {
 			foreign = append(foreign, id)
 		}
 	}
@@ -150,9 +151,6 @@ func (e *examination) vmidRange(ctx context.Context) Check {
 	}
 	return pass("VMIDs %d to %d are ours", start, end)
 }
-
-// markTag is the tag of every guest that some Proximity made (pkg/ownership).
-const markTag = "proximity"
 
 func some(ids []int) string {
 	const most = 5

@@ -2,13 +2,11 @@ package lxc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os/exec"
 	"strconv"
 	"sync"
-	"syscall"
 
 	"github.com/creack/pty"
 
@@ -66,16 +64,9 @@ func (e *Engine) Console(ctx context.Context, vmid int, t engine.Terminal) (int,
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0, nil
-	case errors.As(err, &exit):
-		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			return 128 + int(status.Signal()), nil
-		}
-		return exit.ExitCode(), nil
-	default:
+	code, err := exitOf(err)
+	if err != nil {
 		return 0, fmt.Errorf("console of guest %d: %w", vmid, err)
 	}
+	return code, nil
 }

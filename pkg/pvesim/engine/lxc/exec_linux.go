@@ -70,6 +70,12 @@ func runAttached(ctx context.Context, cmd *exec.Cmd, stdin io.Reader) (int, erro
 	if !ended() {
 		return 0, fmt.Errorf("command was killed: %w", context.Cause(ctx))
 	}
+	return exitOf(err)
+}
+
+// exitOf is the exit code of lxc-attach by what its Wait returned: the command's own, or 128
+// and the signal that ended it.
+func exitOf(err error) (int, error) {
 	var exit *exec.ExitError
 	switch {
 	case err == nil, errors.Is(err, exec.ErrWaitDelay):
