@@ -8,9 +8,9 @@ import (
 
 	"google.golang.org/protobuf/encoding/prototext"
 
-	"github.com/proximity-pve/proximity/api/proximity/testkind"
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/apply"
+	"github.com/proximity-pve/proximity/pkg/internal/kindtest"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/resource/kinds"
 	"github.com/proximity-pve/proximity/pkg/resource/sealed"
@@ -22,8 +22,8 @@ import (
 // newVaults is a fixture with the test-only kind Vault and a key.
 func newVaults(t *testing.T) *fixture {
 	t.Helper()
-	reg, err := kinds.New(resource.Definition{Message: &testkind.Vault{}, Validate: func(o resource.Object) resource.FieldErrors {
-		if pin := o.(*testkind.Vault).GetSpec().GetBox().GetPin(); strings.HasPrefix(pin, "bad") {
+	reg, err := kinds.New(resource.Definition{Message: &kindtest.Vault{}, Validate: func(o resource.Object) resource.FieldErrors {
+		if pin := o.(*kindtest.Vault).GetSpec().GetBox().GetPin(); strings.HasPrefix(pin, "bad") {
 			return resource.FieldErrors{resource.Invalid("spec.box.pin", pin, "a good one")}
 		}
 		return nil
@@ -92,7 +92,7 @@ func TestSensitiveValuesAreSealedAndShownAsMarks(t *testing.T) {
 	if strings.Contains(prototext.Format(stored), "CANARY") {
 		t.Error("a plain value is stored")
 	}
-	if got := stored.(*testkind.Vault).GetSpec().GetNote(); got != "shown" {
+	if got := stored.(*kindtest.Vault).GetSpec().GetNote(); got != "shown" {
 		t.Errorf("the note is %q", got)
 	}
 }
@@ -107,11 +107,11 @@ func TestSameSensitiveValueChangesNothing(t *testing.T) {
 	if f.st.Revision() != before {
 		t.Error("applying the same made a change")
 	}
-	was := f.get("Vault", "default", "v").(*testkind.Vault)
+	was := f.get("Vault", "default", "v").(*kindtest.Vault)
 	if got := outcomes(f.mustApply(strings.Replace(vault, "CANARY-x", "CANARY-z", 1))); got != "vault/v configured" {
 		t.Errorf("another value: %s", got)
 	}
-	is := f.get("Vault", "default", "v").(*testkind.Vault)
+	is := f.get("Vault", "default", "v").(*kindtest.Vault)
 	if is.Spec.Accounts[0].GetPassword() == was.Spec.Accounts[0].GetPassword() {
 		t.Error("the changed value is as it was")
 	}
@@ -137,7 +137,7 @@ func TestWhatIsShownCanBeAppliedBack(t *testing.T) {
 	// One value is changed, the others stay; so do they by an update and a patch.
 	changed := strings.Replace(string(text), "note: shown", "note: other", 1)
 	f.mustApply(changed)
-	next := resource.Clone(shown).(*testkind.Vault)
+	next := resource.Clone(shown).(*kindtest.Vault)
 	next.Metadata.ResourceVersion = ""
 	note := "updated"
 	next.Spec.Note = &note
@@ -151,8 +151,8 @@ func TestWhatIsShownCanBeAppliedBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	safe(t, "a patch", patched)
-	got := patched.(*testkind.Vault).Spec
-	was := shown.(*testkind.Vault).Spec
+	got := patched.(*kindtest.Vault).Spec
+	was := shown.(*kindtest.Vault).Spec
 	if got.GetToken() != was.GetToken() || got.Values["a"] != was.Values["a"] || got.Accounts[1].GetPassword() != was.Accounts[1].GetPassword() {
 		t.Error("a value was sealed anew that was given back as its mark")
 	}
@@ -168,9 +168,9 @@ func TestWhatIsShownCanBeAppliedBack(t *testing.T) {
 
 func TestMarksAreRefusedElsewhere(t *testing.T) {
 	f := newVaults(t)
-	shown := f.mustApply(vault)[0].Object.(*testkind.Vault)
+	shown := f.mustApply(vault)[0].Object.(*kindtest.Vault)
 	token, pin := shown.Spec.GetToken(), shown.Spec.GetBox().GetPin()
-	stored := f.get("Vault", "default", "v").(*testkind.Vault).Spec.GetToken()
+	stored := f.get("Vault", "default", "v").(*kindtest.Vault).Spec.GetToken()
 	for name, c := range map[string]struct{ text, want string }{
 		"of another field":  {strings.Replace(vault, "CANARY-pin", token, 1), "spec.box.pin: found"},
 		"of another object": {strings.Replace(strings.Replace(vault, "name: v", "name: w", 1), "CANARY-pin", pin, 1), "not stored here"},
@@ -187,7 +187,7 @@ func TestMarksAreRefusedElsewhere(t *testing.T) {
 	if _, err := f.apply(strings.Replace(vault, "CANARY-token", token, 1)); err == nil || !strings.Contains(err.Error(), "earlier value") {
 		t.Errorf("an old mark: %v", err)
 	}
-	if _, err := f.Create(t.Context(), &testkind.Vault{Kind: shown.Kind, ApiVersion: shown.ApiVersion,
+	if _, err := f.Create(t.Context(), &kindtest.Vault{Kind: shown.Kind, ApiVersion: shown.ApiVersion,
 		Metadata: &v1alpha1.ObjectMeta{Name: "w"}, Spec: shown.Spec}); err == nil || !strings.Contains(err.Error(), "not stored here") {
 		t.Errorf("create with marks: %v", err)
 	}
@@ -274,10 +274,10 @@ func TestStoreRefusesPlainSensitiveValues(t *testing.T) {
 	}
 }
 
-func newVault(name, token string) *testkind.Vault {
+func newVault(name, token string) *kindtest.Vault {
 	version, kind := resource.APIVersion, "Vault"
-	return &testkind.Vault{ApiVersion: &version, Kind: &kind,
-		Metadata: &v1alpha1.ObjectMeta{Name: name, Namespace: "default"}, Spec: &testkind.VaultSpec{Token: &token}}
+	return &kindtest.Vault{ApiVersion: &version, Kind: &kind,
+		Metadata: &v1alpha1.ObjectMeta{Name: name, Namespace: "default"}, Spec: &kindtest.VaultSpec{Token: &token}}
 }
 
 func TestDamagedValueCanBeReplaced(t *testing.T) {
@@ -291,12 +291,12 @@ func TestDamagedValueCanBeReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other.mustApply(strings.Replace(string(text), shown.(*testkind.Vault).Spec.GetBox().GetPin()[:42], "CANARY-pin2", 1))
-	is := f.get("Vault", "default", "v").(*testkind.Vault).Spec
-	if is.GetBox().GetPin() == shown.(*testkind.Vault).Spec.GetBox().GetPin() {
+	other.mustApply(strings.Replace(string(text), shown.(*kindtest.Vault).Spec.GetBox().GetPin()[:42], "CANARY-pin2", 1))
+	is := f.get("Vault", "default", "v").(*kindtest.Vault).Spec
+	if is.GetBox().GetPin() == shown.(*kindtest.Vault).Spec.GetBox().GetPin() {
 		t.Error("the value was not replaced")
 	}
-	if is.Values["a"] != shown.(*testkind.Vault).Spec.Values["a"] {
+	if is.Values["a"] != shown.(*kindtest.Vault).Spec.Values["a"] {
 		t.Error("a value that cannot be opened was not kept")
 	}
 }

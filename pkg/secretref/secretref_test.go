@@ -10,9 +10,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/proximity-pve/proximity/api/proximity/testkind"
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/apply"
+	"github.com/proximity-pve/proximity/pkg/internal/kindtest"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/resource/kinds"
 	"github.com/proximity-pve/proximity/pkg/runtime"
@@ -30,7 +30,7 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	reg, err := kinds.New(resource.Definition{Message: &testkind.Vault{}})
+	reg, err := kinds.New(resource.Definition{Message: &kindtest.Vault{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,9 +61,9 @@ func ref(namespace, name, key string) *v1alpha1.SecretKeyRef {
 	return r
 }
 
-func vaultIn(namespace, name string, r *v1alpha1.SecretKeyRef) *testkind.Vault {
-	return &testkind.Vault{ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Vault"),
-		Metadata: &v1alpha1.ObjectMeta{Name: name, Namespace: namespace}, Spec: &testkind.VaultSpec{TokenRef: r}}
+func vaultIn(namespace, name string, r *v1alpha1.SecretKeyRef) *kindtest.Vault {
+	return &kindtest.Vault{ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Vault"),
+		Metadata: &v1alpha1.ObjectMeta{Name: name, Namespace: namespace}, Spec: &kindtest.VaultSpec{TokenRef: r}}
 }
 
 func clusterObject() *v1alpha1.Cluster {
@@ -134,7 +134,7 @@ func containsCanary(s string) bool {
 func TestWatchWakesWhatRefersToASecret(t *testing.T) {
 	f := newFixture(t)
 	f.secret("default", "s", map[string]string{"k": "v"}, nil)
-	for _, v := range []*testkind.Vault{
+	for _, v := range []*kindtest.Vault{
 		vaultIn("default", "uses", ref("", "s", "k")), vaultIn("default", "other", ref("", "t", "k")),
 		vaultIn(resource.SystemNamespace, "elsewhere", ref("", "s", "k")), vaultIn("default", "none", nil),
 	} {

@@ -1,7 +1,8 @@
 // Package kindtest has a kind that only tests have. It costs what every kind costs: a
 // message (gadget.proto) and one line where it is registered (Registry). The test of this
 // package starts the whole server with it and finds it on every surface: what a kind needs
-// beside those two would be missing there.
+// beside those two would be missing there. A second one, the Vault, is for tests of sensitive
+// fields and is registered by them.
 //
 // hack/check-generated.sh holds its generated code to the proto, as it does that of the API.
 package kindtest

@@ -2,12 +2,9 @@
 // versions:
 // 	protoc-gen-go v1.36.12-devel
 // 	protoc        (unknown)
-// source: proximity/testkind/vault.proto
+// source: vault.proto
 
-// This file has kinds that only tests register: they prove that what a kind needs
-// follows from its proto alone.
-
-package testkind
+package kindtest
 
 import (
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
@@ -25,7 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Vault has a sensitive field in every place where one is allowed.
+// Vault is another kind of the tests: it has a sensitive field in every place where one is allowed.
 type Vault struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ApiVersion    *string                `protobuf:"bytes,1,opt,name=api_version,json=apiVersion" json:"api_version,omitempty"`
@@ -39,7 +36,7 @@ type Vault struct {
 
 func (x *Vault) Reset() {
 	*x = Vault{}
-	mi := &file_proximity_testkind_vault_proto_msgTypes[0]
+	mi := &file_vault_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -51,7 +48,7 @@ func (x *Vault) String() string {
 func (*Vault) ProtoMessage() {}
 
 func (x *Vault) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_testkind_vault_proto_msgTypes[0]
+	mi := &file_vault_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -64,7 +61,7 @@ func (x *Vault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vault.ProtoReflect.Descriptor instead.
 func (*Vault) Descriptor() ([]byte, []int) {
-	return file_proximity_testkind_vault_proto_rawDescGZIP(), []int{0}
+	return file_vault_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *Vault) GetApiVersion() string {
@@ -123,7 +120,7 @@ type VaultSpec struct {
 
 func (x *VaultSpec) Reset() {
 	*x = VaultSpec{}
-	mi := &file_proximity_testkind_vault_proto_msgTypes[1]
+	mi := &file_vault_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -135,7 +132,7 @@ func (x *VaultSpec) String() string {
 func (*VaultSpec) ProtoMessage() {}
 
 func (x *VaultSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_testkind_vault_proto_msgTypes[1]
+	mi := &file_vault_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -148,7 +145,7 @@ func (x *VaultSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VaultSpec.ProtoReflect.Descriptor instead.
 func (*VaultSpec) Descriptor() ([]byte, []int) {
-	return file_proximity_testkind_vault_proto_rawDescGZIP(), []int{1}
+	return file_vault_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *VaultSpec) GetToken() string {
@@ -204,7 +201,7 @@ type VaultBox struct {
 
 func (x *VaultBox) Reset() {
 	*x = VaultBox{}
-	mi := &file_proximity_testkind_vault_proto_msgTypes[2]
+	mi := &file_vault_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -216,7 +213,7 @@ func (x *VaultBox) String() string {
 func (*VaultBox) ProtoMessage() {}
 
 func (x *VaultBox) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_testkind_vault_proto_msgTypes[2]
+	mi := &file_vault_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -229,7 +226,7 @@ func (x *VaultBox) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VaultBox.ProtoReflect.Descriptor instead.
 func (*VaultBox) Descriptor() ([]byte, []int) {
-	return file_proximity_testkind_vault_proto_rawDescGZIP(), []int{2}
+	return file_vault_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *VaultBox) GetPin() string {
@@ -252,7 +249,7 @@ type VaultAccount struct {
 
 func (x *VaultAccount) Reset() {
 	*x = VaultAccount{}
-	mi := &file_proximity_testkind_vault_proto_msgTypes[3]
+	mi := &file_vault_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -264,7 +261,7 @@ func (x *VaultAccount) String() string {
 func (*VaultAccount) ProtoMessage() {}
 
 func (x *VaultAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_testkind_vault_proto_msgTypes[3]
+	mi := &file_vault_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -277,7 +274,7 @@ func (x *VaultAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VaultAccount.ProtoReflect.Descriptor instead.
 func (*VaultAccount) Descriptor() ([]byte, []int) {
-	return file_proximity_testkind_vault_proto_rawDescGZIP(), []int{3}
+	return file_vault_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *VaultAccount) GetName() string {
@@ -305,7 +302,7 @@ type VaultStatus struct {
 
 func (x *VaultStatus) Reset() {
 	*x = VaultStatus{}
-	mi := &file_proximity_testkind_vault_proto_msgTypes[4]
+	mi := &file_vault_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -317,7 +314,7 @@ func (x *VaultStatus) String() string {
 func (*VaultStatus) ProtoMessage() {}
 
 func (x *VaultStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_testkind_vault_proto_msgTypes[4]
+	mi := &file_vault_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -330,7 +327,7 @@ func (x *VaultStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VaultStatus.ProtoReflect.Descriptor instead.
 func (*VaultStatus) Descriptor() ([]byte, []int) {
-	return file_proximity_testkind_vault_proto_rawDescGZIP(), []int{4}
+	return file_vault_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *VaultStatus) GetObservedGeneration() int32 {
@@ -347,24 +344,24 @@ func (x *VaultStatus) GetConditions() []*v1alpha1.Condition {
 	return nil
 }
 
-var File_proximity_testkind_vault_proto protoreflect.FileDescriptor
+var File_vault_proto protoreflect.FileDescriptor
 
-const file_proximity_testkind_vault_proto_rawDesc = "" +
+const file_vault_proto_rawDesc = "" +
 	"\n" +
-	"\x1eproximity/testkind/vault.proto\x12\x12proximity.testkind\x1a\x1dproximity/v1alpha1/meta.proto\"\xf7\x01\n" +
+	"\vvault.proto\x12\x12proximity.kindtest\x1a\x1dproximity/v1alpha1/meta.proto\"\xf7\x01\n" +
 	"\x05Vault\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\tR\n" +
 	"apiVersion\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12:\n" +
 	"\bmetadata\x18\x03 \x01(\v2\x1e.proximity.v1alpha1.ObjectMetaR\bmetadata\x121\n" +
-	"\x04spec\x18\x04 \x01(\v2\x1d.proximity.testkind.VaultSpecR\x04spec\x127\n" +
-	"\x06status\x18\x05 \x01(\v2\x1f.proximity.testkind.VaultStatusR\x06status:\x11\xca\xda\x18\r\n" +
+	"\x04spec\x18\x04 \x01(\v2\x1d.proximity.kindtest.VaultSpecR\x04spec\x127\n" +
+	"\x06status\x18\x05 \x01(\v2\x1f.proximity.kindtest.VaultStatusR\x06status:\x11\xca\xda\x18\r\n" +
 	"\x06vaults\x18\x01H\xbc\x05\"\xf6\x02\n" +
 	"\tVaultSpec\x12\x1a\n" +
 	"\x05token\x18\x01 \x01(\tB\x04\xe0\xda\x18\x01R\x05token\x12G\n" +
-	"\x06values\x18\x02 \x03(\v2).proximity.testkind.VaultSpec.ValuesEntryB\x04\xe0\xda\x18\x01R\x06values\x12.\n" +
-	"\x03box\x18\x03 \x01(\v2\x1c.proximity.testkind.VaultBoxR\x03box\x12F\n" +
-	"\baccounts\x18\x04 \x03(\v2 .proximity.testkind.VaultAccountB\b\xd2\xda\x18\x04nameR\baccounts\x12\x12\n" +
+	"\x06values\x18\x02 \x03(\v2).proximity.kindtest.VaultSpec.ValuesEntryB\x04\xe0\xda\x18\x01R\x06values\x12.\n" +
+	"\x03box\x18\x03 \x01(\v2\x1c.proximity.kindtest.VaultBoxR\x03box\x12F\n" +
+	"\baccounts\x18\x04 \x03(\v2 .proximity.kindtest.VaultAccountB\b\xd2\xda\x18\x04nameR\baccounts\x12\x12\n" +
 	"\x04note\x18\x05 \x01(\tR\x04note\x12=\n" +
 	"\ttoken_ref\x18\x06 \x01(\v2 .proximity.v1alpha1.SecretKeyRefR\btokenRef\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
@@ -379,41 +376,41 @@ const file_proximity_testkind_vault_proto_rawDesc = "" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
 	"conditions\x18\x02 \x03(\v2\x1d.proximity.v1alpha1.ConditionB\b\xd2\xda\x18\x04typeR\n" +
-	"conditionsBDZBgithub.com/proximity-pve/proximity/api/proximity/testkind;testkindb\beditionsp\xe8\a"
+	"conditionsBCZAgithub.com/proximity-pve/proximity/pkg/internal/kindtest;kindtestb\beditionsp\xe8\a"
 
 var (
-	file_proximity_testkind_vault_proto_rawDescOnce sync.Once
-	file_proximity_testkind_vault_proto_rawDescData []byte
+	file_vault_proto_rawDescOnce sync.Once
+	file_vault_proto_rawDescData []byte
 )
 
-func file_proximity_testkind_vault_proto_rawDescGZIP() []byte {
-	file_proximity_testkind_vault_proto_rawDescOnce.Do(func() {
-		file_proximity_testkind_vault_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_proximity_testkind_vault_proto_rawDesc), len(file_proximity_testkind_vault_proto_rawDesc)))
+func file_vault_proto_rawDescGZIP() []byte {
+	file_vault_proto_rawDescOnce.Do(func() {
+		file_vault_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_vault_proto_rawDesc), len(file_vault_proto_rawDesc)))
 	})
-	return file_proximity_testkind_vault_proto_rawDescData
+	return file_vault_proto_rawDescData
 }
 
-var file_proximity_testkind_vault_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
-var file_proximity_testkind_vault_proto_goTypes = []any{
-	(*Vault)(nil),                 // 0: proximity.testkind.Vault
-	(*VaultSpec)(nil),             // 1: proximity.testkind.VaultSpec
-	(*VaultBox)(nil),              // 2: proximity.testkind.VaultBox
-	(*VaultAccount)(nil),          // 3: proximity.testkind.VaultAccount
-	(*VaultStatus)(nil),           // 4: proximity.testkind.VaultStatus
-	nil,                           // 5: proximity.testkind.VaultSpec.ValuesEntry
+var file_vault_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_vault_proto_goTypes = []any{
+	(*Vault)(nil),                 // 0: proximity.kindtest.Vault
+	(*VaultSpec)(nil),             // 1: proximity.kindtest.VaultSpec
+	(*VaultBox)(nil),              // 2: proximity.kindtest.VaultBox
+	(*VaultAccount)(nil),          // 3: proximity.kindtest.VaultAccount
+	(*VaultStatus)(nil),           // 4: proximity.kindtest.VaultStatus
+	nil,                           // 5: proximity.kindtest.VaultSpec.ValuesEntry
 	(*v1alpha1.ObjectMeta)(nil),   // 6: proximity.v1alpha1.ObjectMeta
 	(*v1alpha1.SecretKeyRef)(nil), // 7: proximity.v1alpha1.SecretKeyRef
 	(*v1alpha1.Condition)(nil),    // 8: proximity.v1alpha1.Condition
 }
-var file_proximity_testkind_vault_proto_depIdxs = []int32{
-	6, // 0: proximity.testkind.Vault.metadata:type_name -> proximity.v1alpha1.ObjectMeta
-	1, // 1: proximity.testkind.Vault.spec:type_name -> proximity.testkind.VaultSpec
-	4, // 2: proximity.testkind.Vault.status:type_name -> proximity.testkind.VaultStatus
-	5, // 3: proximity.testkind.VaultSpec.values:type_name -> proximity.testkind.VaultSpec.ValuesEntry
-	2, // 4: proximity.testkind.VaultSpec.box:type_name -> proximity.testkind.VaultBox
-	3, // 5: proximity.testkind.VaultSpec.accounts:type_name -> proximity.testkind.VaultAccount
-	7, // 6: proximity.testkind.VaultSpec.token_ref:type_name -> proximity.v1alpha1.SecretKeyRef
-	8, // 7: proximity.testkind.VaultStatus.conditions:type_name -> proximity.v1alpha1.Condition
+var file_vault_proto_depIdxs = []int32{
+	6, // 0: proximity.kindtest.Vault.metadata:type_name -> proximity.v1alpha1.ObjectMeta
+	1, // 1: proximity.kindtest.Vault.spec:type_name -> proximity.kindtest.VaultSpec
+	4, // 2: proximity.kindtest.Vault.status:type_name -> proximity.kindtest.VaultStatus
+	5, // 3: proximity.kindtest.VaultSpec.values:type_name -> proximity.kindtest.VaultSpec.ValuesEntry
+	2, // 4: proximity.kindtest.VaultSpec.box:type_name -> proximity.kindtest.VaultBox
+	3, // 5: proximity.kindtest.VaultSpec.accounts:type_name -> proximity.kindtest.VaultAccount
+	7, // 6: proximity.kindtest.VaultSpec.token_ref:type_name -> proximity.v1alpha1.SecretKeyRef
+	8, // 7: proximity.kindtest.VaultStatus.conditions:type_name -> proximity.v1alpha1.Condition
 	8, // [8:8] is the sub-list for method output_type
 	8, // [8:8] is the sub-list for method input_type
 	8, // [8:8] is the sub-list for extension type_name
@@ -421,26 +418,26 @@ var file_proximity_testkind_vault_proto_depIdxs = []int32{
 	0, // [0:8] is the sub-list for field type_name
 }
 
-func init() { file_proximity_testkind_vault_proto_init() }
-func file_proximity_testkind_vault_proto_init() {
-	if File_proximity_testkind_vault_proto != nil {
+func init() { file_vault_proto_init() }
+func file_vault_proto_init() {
+	if File_vault_proto != nil {
 		return
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_testkind_vault_proto_rawDesc), len(file_proximity_testkind_vault_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vault_proto_rawDesc), len(file_vault_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_proximity_testkind_vault_proto_goTypes,
-		DependencyIndexes: file_proximity_testkind_vault_proto_depIdxs,
-		MessageInfos:      file_proximity_testkind_vault_proto_msgTypes,
+		GoTypes:           file_vault_proto_goTypes,
+		DependencyIndexes: file_vault_proto_depIdxs,
+		MessageInfos:      file_vault_proto_msgTypes,
 	}.Build()
-	File_proximity_testkind_vault_proto = out.File
-	file_proximity_testkind_vault_proto_goTypes = nil
-	file_proximity_testkind_vault_proto_depIdxs = nil
+	File_vault_proto = out.File
+	file_vault_proto_goTypes = nil
+	file_vault_proto_depIdxs = nil
 }
