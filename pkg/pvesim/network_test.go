@@ -76,7 +76,7 @@ func TestTooLongNameIsLiveAfterAFailedReload(t *testing.T) {
 	const net = "/nodes/pve/network"
 	r.ok("POST", net, "iface", "proximitylan0016", "type", "bridge", "autostart", "1")
 	exit, log := r.task("PUT", net)
-	if exit != "command 'ifreload -a' failed: exit code 1" || !strings.Contains(log[0], "interface name too long") {
+	if exit != "command 'ifreload -a' failed: exit code 1" || len(log) == 0 || !strings.Contains(log[0], "interface name too long") {
 		t.Errorf("exit %q, log %q", exit, log)
 	}
 	live, _ := os.ReadFile(r.node.interfacesFile())
