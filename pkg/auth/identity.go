@@ -21,12 +21,25 @@ const (
 	Anonymous IdentityType = iota
 	// LocalAdministrator holds the token file of the daemon's machine.
 	LocalAdministrator
+	// UserIdentity is a User who has logged in, or a token of one.
+	UserIdentity
+	// GitRepositoryIdentity is what a GitRepository applies objects as.
+	GitRepositoryIdentity
+	// SyncIdentity is what a Sync that has rights of its own applies objects as.
+	SyncIdentity
 )
 
 // String is how audit names the type.
 func (t IdentityType) String() string {
-	if t == LocalAdministrator {
+	switch t {
+	case LocalAdministrator:
 		return "local-administrator"
+	case UserIdentity:
+		return "user"
+	case GitRepositoryIdentity:
+		return "gitrepository"
+	case SyncIdentity:
+		return "sync"
 	}
 	return "anonymous"
 }
@@ -36,6 +49,28 @@ type Identity struct {
 	Type IdentityType
 	// Name is for logs and audit; it carries no privilege.
 	Name string
+	// Subject is what a RoleBinding names it by: a User's name, or namespace/name.
+	Subject string
+	// Groups of a User.
+	Groups []string
+}
+
+// User returns the identity of a User.
+func User(name string, groups ...string) Identity {
+	return Identity{Type: UserIdentity, Name: name, Subject: name, Groups: groups}
+}
+
+// GitRepository returns the identity that a GitRepository applies objects as:
+// gitrepository:<namespace>/<name>. It may do what RoleBindings give it, and nothing else.
+func GitRepository(namespace, name string) Identity {
+	subject := namespace + "/" + name
+	return Identity{Type: GitRepositoryIdentity, Name: "gitrepository:" + subject, Subject: subject}
+}
+
+// Sync returns the identity of a Sync with rights of its own: sync:<namespace>/<name>.
+func Sync(namespace, name string) Identity {
+	subject := namespace + "/" + name
+	return Identity{Type: SyncIdentity, Name: "sync:" + subject, Subject: subject}
 }
 
 // Authenticator turns the value of an Authorization header into an identity. An empty
