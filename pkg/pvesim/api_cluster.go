@@ -117,7 +117,7 @@ func clusterTasks(c *call) (result, error) {
 
 func nodeStatus(c *call) (result, error) {
 	release := "6.17.4-1-pve"
-	const used = nodeMemoryBytes / 8
+	total, used := c.node.memory()
 	return result{data: map[string]any{
 		"pveversion":     "pve-manager/" + string(c.node.cfg.Version.orNewest()) + "/" + pveRepoID,
 		"kversion":       "Linux " + release + " #1 SMP PREEMPT_DYNAMIC PMX " + release,
@@ -126,12 +126,9 @@ func nodeStatus(c *call) (result, error) {
 		"cpuinfo":        map[string]any{"cpus": runtime.NumCPU(), "cores": runtime.NumCPU(), "sockets": 1, "model": "simulated", "mhz": "2600.000", "user_hz": 100, "hvm": "", "flags": ""},
 		"cpu":            0.02, "wait": 0, "idle": 0, "uptime": c.node.uptime(),
 		"loadavg": []string{"0.10", "0.10", "0.10"},
-		"memory":  map[string]any{"total": int64(nodeMemoryBytes), "used": int64(used), "free": int64(nodeMemoryBytes - used), "available": int64(nodeMemoryBytes - used)},
+		"memory":  map[string]any{"total": total, "used": used, "free": total - used, "available": total - used},
 		"swap":    map[string]any{"total": 0, "used": 0, "free": 0},
 		"rootfs":  map[string]any{"total": int64(nodeDiskBytes), "used": int64(baseUsage), "free": int64(nodeDiskBytes - baseUsage), "avail": int64(nodeDiskBytes - baseUsage)},
 		"ksm":     map[string]any{"shared": 0},
 	}}, nil
 }
-
-// rrdData has no history to show: the list is empty, as right after an installation.
-func rrdData(*call) (result, error) { return result{data: []any{}}, nil }

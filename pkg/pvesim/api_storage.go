@@ -12,8 +12,12 @@ import (
 
 func (n *Node) storageRow(s Storage) map[string]any {
 	used := n.usage(s)
+	enabled := number(!s.Disabled && s.on(n.name))
+	if n.fillOf(s).down || enabled == 0 { // nobody looks then
+		return map[string]any{"type": s.Type, "content": strings.Join(s.Content, ","), "enabled": enabled, "active": 0, "shared": number(s.Shared), "total": 0, "used": 0, "avail": 0}
+	}
 	return map[string]any{
-		"type": s.Type, "content": strings.Join(s.Content, ","), "enabled": 1, "active": 1, "shared": number(s.Shared),
+		"type": s.Type, "content": strings.Join(s.Content, ","), "enabled": enabled, "active": 1, "shared": number(s.Shared),
 		"total": s.Bytes, "used": used, "avail": s.Bytes - used,
 	}
 }
@@ -29,8 +33,13 @@ func listStorage(c *call) (result, error) {
 			continue
 		}
 		row := c.node.storageRow(s)
+		if row["enabled"] == 0 && (c.has("content") || c.params["enabled"] == "1") {
+			continue
+		}
 		row["storage"] = s.ID
-		row["used_fraction"] = float64(row["used"].(int64)) / float64(s.Bytes)
+		if used, ok := row["used"].(int64); ok {
+			row["used_fraction"] = float64(used) / float64(s.Bytes)
+		}
 		rows = append(rows, row)
 	}
 	return result{data: rows}, nil

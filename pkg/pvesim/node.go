@@ -38,6 +38,7 @@ type Node struct {
 	vzdumpLock   chan struct{} // one backup job at a time
 	consoles     consoles
 	load         workload
+	others       foreign
 
 	creds   Credentials
 	cert    tls.Certificate

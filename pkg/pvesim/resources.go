@@ -119,6 +119,9 @@ func clusterResources(c *call) (result, error) {
 		for _, n := range c.node.nodes {
 			row := c.nodeRow(n)
 			row["cgroup-mode"] = 2
+			if n.inMaintenance() {
+				row["hastate"] = "maintenance"
+			}
 			rows = append(rows, row)
 		}
 	}
@@ -251,7 +254,7 @@ func resourceStorage(n *Node, s Storage) map[string]any {
 		"id": "storage/" + n.name + "/" + s.ID, "type": "storage", "storage": s.ID, "node": n.name, "status": "unknown",
 		"shared": r["shared"], "plugintype": s.Type, "content": r["content"],
 	}
-	if !n.silent() {
+	if !n.silent() && r["active"] == 1 {
 		row["status"], row["disk"], row["maxdisk"] = "available", r["used"], s.Bytes
 	}
 	return row
@@ -271,9 +274,10 @@ func (c *call) nodeRow(n *Node) map[string]any {
 	if !c.may("/nodes/"+n.name, "Sys.Audit") {
 		return row
 	}
-	row["maxcpu"], row["maxmem"], row["maxdisk"] = runtime.NumCPU(), int64(nodeMemoryBytes), int64(nodeDiskBytes)
+	total, used := n.memory()
+	row["maxcpu"], row["maxmem"], row["maxdisk"] = runtime.NumCPU(), total, int64(nodeDiskBytes)
 	if n.Online() {
-		row["cpu"], row["mem"], row["disk"] = 0.01+rand.Float64()/50, int64(nodeMemoryBytes/8), int64(baseUsage)
+		row["cpu"], row["mem"], row["disk"] = 0.01+rand.Float64()/50, used, int64(baseUsage)
 		row["uptime"] = n.uptime()
 	}
 	return row

@@ -5,7 +5,8 @@ var nodeHandlers = map[string]handler{
 	"POST /nodes/{node}/startall": startAll,
 	"POST /nodes/{node}/stopall":  stopAll,
 
-	"GET /nodes/{node}/rrddata":             rrdData,
+	"GET /nodes/{node}/disks/lvmthin":       thinPools,
+	"GET /nodes/{node}/rrddata":             nodeRRD,
 	"GET /nodes/{node}/status":              nodeStatus,
 	"GET /nodes/{node}/tasks":               listTasks,
 	"DELETE /nodes/{node}/tasks/{upid}":     stopTask,

@@ -1,6 +1,8 @@
 package pvesim
 
 import (
+	"maps"
+	"runtime"
 	"slices"
 	"time"
 )
@@ -31,7 +33,7 @@ func (s *guestStore) remember(vmid int, stats vmStats, now time.Time) {
 
 // rrdSteps are resolution and length of the graphs of Proxmox VE 9 by timeframe.
 var rrdSteps = map[string]struct{ step, count int64 }{
-	"hour": {60, maxSamples}, "day": {60, 1440}, "week": {1800, 336}, "month": {7200, 372}, "year": {86400, 366},
+	"hour": {60, maxSamples}, "day": {60, 1440}, "week": {1800, 336}, "month": {7200, 372}, "year": {86400, 366}, "decade": {604800, 570},
 }
 
 // guestRRD is the graph of a guest: one row a step, those without a look have the time only.
@@ -54,6 +56,27 @@ func guestRRD(c *call) (result, error) {
 			if t := list[i].minute * 60; t >= at && t < at+frame.step {
 				fillRRD(row, list[i], list[max(i-1, 0)])
 			}
+		}
+		rows = append(rows, row)
+	}
+	return result{data: rows}, nil
+}
+
+// nodeRRD is the graph of a node. Its figures do not move by themselves, so since it was
+// started it has been as it is; before, rows have the time only.
+func nodeRRD(c *call) (result, error) {
+	n := c.node
+	total, used := n.memory()
+	frame := rrdSteps[c.params["timeframe"]]
+	last := time.Now().Unix() / frame.step * frame.step
+	rows := make([]map[string]any, 0, frame.count)
+	for at := last - (frame.count-1)*frame.step; at <= last; at += frame.step {
+		row := map[string]any{"time": at}
+		if at+frame.step > n.started.Unix() {
+			maps.Copy(row, map[string]any{
+				"cpu": 0.02, "maxcpu": runtime.NumCPU(), "loadavg": 0.1, "iowait": 0, "memtotal": total, "memused": used, "memavailable": total - used,
+				"swaptotal": 0, "swapused": 0, "roottotal": int64(nodeDiskBytes), "rootused": int64(baseUsage), "netin": 0, "netout": 0, "arcsize": 0,
+			})
 		}
 		rows = append(rows, row)
 	}

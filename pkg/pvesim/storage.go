@@ -29,6 +29,8 @@ type storageState struct {
 	// Hidden are templates that were deleted through the API. The files stay, because
 	// several nodes may share the directory.
 	Hidden []string `json:"hidden"`
+	// fills are what others have on the storages.
+	fills map[string]fill
 }
 
 // templateSuffixes are the archives that storage local shows, with their format names.
@@ -189,6 +191,7 @@ func (n *Node) usage(s Storage) (used int64) {
 	st := n.state(s)
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	used += st.fills[s.ID].bytes
 	for id, v := range st.Volumes {
 		if strings.HasPrefix(id, s.ID+":") {
 			used += v.Bytes / 4
