@@ -7,10 +7,12 @@
 //     or a body, which end up in logs and histories.
 //   - An Authenticator turns the credential into an Identity or refuses with an error
 //     that matches ErrUnauthenticated. The identity travels in the context.
-//   - Authorize is the one decision point. Every route, RPC and stream passes it with a
-//     verb, a kind and a namespace; what it does not allow is refused with an error that
-//     matches ErrForbidden. For now the local administrator may do everything and nobody
-//     else may do anything.
+//   - Authorize is the one decision point. Every route, RPC and stream, and whatever else
+//     acts for somebody (a GitRepository's sync), passes it with a verb, a kind and a
+//     namespace; what no rule allows is refused with an error that matches ErrForbidden.
+//   - A Policy is compiled from roles and bindings and never changes; an Authorizer has the
+//     one in force and puts it into contexts (As). MayGrant keeps people from giving away
+//     what they have not got.
 //   - OpenRoutes is the one table of what needs no credential.
 //
 // The local administrator is whoever can read the token file that EnsureToken makes at

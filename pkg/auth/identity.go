@@ -53,6 +53,17 @@ type Identity struct {
 	Subject string
 	// Groups of a User.
 	Groups []string
+	// Credential names what the identity was shown with, such as a session; empty: nothing
+	// that could be revoked by itself.
+	Credential string
+
+	limit *Limit
+}
+
+// Limited returns the identity with a limit on what it may do.
+func (id Identity) Limited(l *Limit) Identity {
+	id.limit = l
+	return id
 }
 
 // User returns the identity of a User.
@@ -78,17 +89,4 @@ func Sync(namespace, name string) Identity {
 // check itself could not be carried out.
 type Authenticator interface {
 	Authenticate(ctx context.Context, authorization string) (Identity, error)
-}
-
-type identityKey struct{}
-
-// WithIdentity returns a context that carries the identity.
-func WithIdentity(ctx context.Context, id Identity) context.Context {
-	return context.WithValue(ctx, identityKey{}, id)
-}
-
-// IdentityFrom returns the identity of the context, Anonymous when it carries none.
-func IdentityFrom(ctx context.Context) Identity {
-	id, _ := ctx.Value(identityKey{}).(Identity)
-	return id
 }

@@ -156,15 +156,15 @@ func TestAuthorizeDeniesByDefault(t *testing.T) {
 	verbs := []Verb{VerbGet, VerbList, VerbWatch, VerbCreate, VerbUpdate, VerbUpdateStatus, VerbApply, VerbDelete}
 	for _, verb := range verbs {
 		for _, id := range []Identity{{}, {Name: "local-administrator"}, {Type: 99, Name: "root"}} {
-			if err := Authorize(ctx, id, verb, "App", "default"); !errors.Is(err, ErrForbidden) {
+			if err := Authorize(WithIdentity(ctx, id), verb, "App", "default"); !errors.Is(err, ErrForbidden) {
 				t.Errorf("%+v may %s: %v", id, verb, err)
 			}
 		}
-		if err := Authorize(ctx, Identity{Type: LocalAdministrator}, verb, "App", ""); err != nil {
+		if err := Authorize(WithIdentity(ctx, Identity{Type: LocalAdministrator}), verb, "App", ""); err != nil {
 			t.Errorf("the local administrator may not %s: %v", verb, err)
 		}
 	}
-	if err := Authorize(ctx, Identity{Type: LocalAdministrator}, "", "", ""); err == nil {
+	if err := Authorize(WithIdentity(ctx, Identity{Type: LocalAdministrator}), "", "", ""); err == nil {
 		t.Error("a request without a verb and a kind was allowed")
 	}
 	if IdentityFrom(ctx).Type != Anonymous {

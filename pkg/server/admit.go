@@ -19,6 +19,7 @@ import (
 // gate is what both surfaces put every request through before its handler runs.
 type gate struct {
 	auth   auth.Authenticator
+	access *auth.Authorizer
 	log    *slog.Logger
 	short  *slots  // requests in flight
 	long   *slots  // watches and waits
@@ -31,6 +32,7 @@ func newGate(cfg Config, stopping context.Context) *gate {
 	return &gate{
 		stopping: stopping,
 		auth:     cfg.Auth,
+		access:   cfg.Access,
 		log:      cfg.Log,
 		short:    &slots{what: "requests in flight", max: MaxInFlight},
 		long:     &slots{what: "watches and waits", max: MaxLongRunning},
@@ -55,7 +57,7 @@ func (g *gate) authenticate(ctx context.Context, surface auth.Surface, name, pee
 		return ctx, err
 	}
 	origin.Type, origin.Identity = id.Type.String(), id.Name
-	return auth.WithIdentity(audit.WithOrigin(ctx, origin), id), nil
+	return g.access.As(audit.WithOrigin(ctx, origin), id), nil
 }
 
 // admit takes a slot for a request and bounds its time (timeout 0: no bound). A long
@@ -87,7 +89,7 @@ func (g *gate) isStopping() bool { return g.stopping.Err() != nil }
 
 // authorize is the only caller of auth.Authorize in this package.
 func authorize(ctx context.Context, verb auth.Verb, kind, namespace string) error {
-	return auth.Authorize(ctx, auth.IdentityFrom(ctx), verb, kind, namespace)
+	return auth.Authorize(ctx, verb, kind, namespace)
 }
 
 // status maps a handler's error to what the caller sees. An error that nobody foresaw is

@@ -16,12 +16,15 @@ import (
 )
 
 // Config is what a server is made of. Planner and Streams may be nil: then what needs
-// them is not offered. Everything else is needed.
+// them is not offered. Without Access only the local administrator may do anything.
+// Everything else is needed.
 type Config struct {
 	Store    store.Store
 	Applier  Applier
 	Registry *resource.Registry
 	Auth     auth.Authenticator
+	// Access decides who may do what.
+	Access *auth.Authorizer
 	// TLS has the server's certificate; there is no way to serve without.
 	TLS     *tls.Config
 	Log     *slog.Logger
@@ -77,6 +80,9 @@ func New(cfg Config) (*Server, error) {
 		if k.Plural == applyCollection || k.Plural == planCollection || !validSegment(k.Plural) {
 			return nil, fmt.Errorf("kind %s: %q can't be a plural, paths have another meaning for it", k.Name, k.Plural)
 		}
+	}
+	if cfg.Access == nil {
+		cfg.Access = auth.NewAuthorizer()
 	}
 	stopping, stop := context.WithCancel(context.Background())
 	s := &Server{
