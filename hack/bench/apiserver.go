@@ -23,9 +23,12 @@ import (
 
 // api is a server in this process, and its clients.
 type api struct {
-	raw    *rawDatabase
-	client *client.Client
-	rpc    v1alpha1.ResourceServiceClient
+	raw *rawDatabase
+	// documents are what clients send, one for each App.
+	documents []document
+	applied   shared[bool] // see applyAll
+	client    *client.Client
+	rpc       v1alpha1.ResourceServiceClient
 	// bare and echo are connections to the server and to an echo.
 	bare, echo [applyConns]v1alpha1.ResourceServiceClient
 	web        *http.Client
@@ -43,6 +46,9 @@ func (a *apiArea) open() (*api, error) {
 		return nil, fmt.Errorf("yardstick: %w", err)
 	}
 	a.atEnd(out.raw.db.Close)
+	if out.documents, err = newDocuments(a.objects); err != nil {
+		return nil, err
+	}
 	if out.token, err = auth.EnsureToken(filepath.Join(dir, "token")); err != nil {
 		return nil, err
 	}
@@ -64,6 +70,7 @@ func (a *apiArea) serve(dir string, out *api, certs *auth.Certificates) (grpcAdd
 		return "", err
 	}
 	a.atEnd(st.Close)
+
 	admission := apply.New(st, kinds.Registry())
 	if err := admission.EnsureNamespaces(context.Background()); err != nil {
 		return "", err

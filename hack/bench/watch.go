@@ -46,6 +46,9 @@ func (w *watchArea) watch(ctx context.Context) ([]float64, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, watchersEnough)
 	defer cancel()
+	if err := api.applyAll(ctx); err != nil {
+		return nil, err
+	}
 	list, err := api.rpc.List(ctx, &v1alpha1.ListRequest{Kind: "App", Limit: 1})
 	if err != nil {
 		return nil, err
