@@ -103,7 +103,10 @@ func (x *Namespace) GetStatus() *NamespaceStatus {
 type NamespaceSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Description for people.
-	Description   *string `protobuf:"bytes,1,opt,name=description" json:"description,omitempty"`
+	Description *string `protobuf:"bytes,1,opt,name=description" json:"description,omitempty"`
+	// Owners have the role user in this namespace. Nobody can name one without having all of
+	// that himself.
+	Owners        []*Subject `protobuf:"bytes,2,rep,name=owners" json:"owners,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -143,6 +146,13 @@ func (x *NamespaceSpec) GetDescription() string {
 		return *x.Description
 	}
 	return ""
+}
+
+func (x *NamespaceSpec) GetOwners() []*Subject {
+	if x != nil {
+		return x.Owners
+	}
+	return nil
 }
 
 // NamespaceStatus is what was observed.
@@ -211,7 +221,7 @@ var File_proximity_v1alpha1_namespace_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_namespace_proto_rawDesc = "" +
 	"\n" +
-	"\"proximity/v1alpha1/namespace.proto\x12\x12proximity.v1alpha1\x1a\x1bbuf/validate/validate.proto\x1a\x1dproximity/v1alpha1/meta.proto\"\x9f\x02\n" +
+	"\"proximity/v1alpha1/namespace.proto\x12\x12proximity.v1alpha1\x1a\x1bbuf/validate/validate.proto\x1a\x1dproximity/v1alpha1/meta.proto\x1a\x1dproximity/v1alpha1/role.proto\"\x9f\x02\n" +
 	"\tNamespace\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\tR\n" +
 	"apiVersion\x12\x12\n" +
@@ -221,9 +231,10 @@ const file_proximity_v1alpha1_namespace_proto_rawDesc = "" +
 	"\x06status\x18\x05 \x01(\v2#.proximity.v1alpha1.NamespaceStatusR\x06status:-\xca\xda\x18)\n" +
 	"\n" +
 	"namespaces\x12\x02ns\"\x15\n" +
-	"\x05PHASE\x12\fstatus.phaseH\x01\"?\n" +
+	"\x05PHASE\x12\fstatus.phaseH\x01\"\x8b\x01\n" +
 	"\rNamespaceSpec\x12.\n" +
-	"\vdescription\x18\x01 \x01(\tB\f\xbaH\x05r\x03(\x80 \xf0\xda\x18\x01R\vdescription\"\xb9\x01\n" +
+	"\vdescription\x18\x01 \x01(\tB\f\xbaH\x05r\x03(\x80 \xf0\xda\x18\x01R\vdescription\x12J\n" +
+	"\x06owners\x18\x02 \x03(\v2\x1b.proximity.v1alpha1.SubjectB\x15\xbaH\x05\x92\x01\x02\x10@\xd2\xda\x18\tkind,nameR\x06owners\"\xb9\x01\n" +
 	"\x0fNamespaceStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12,\n" +
 	"\x05phase\x18\x02 \x01(\tB\x16\xda\xda\x18\x12Active,TerminatingR\x05phase\x12G\n" +
@@ -249,18 +260,20 @@ var file_proximity_v1alpha1_namespace_proto_goTypes = []any{
 	(*NamespaceSpec)(nil),   // 1: proximity.v1alpha1.NamespaceSpec
 	(*NamespaceStatus)(nil), // 2: proximity.v1alpha1.NamespaceStatus
 	(*ObjectMeta)(nil),      // 3: proximity.v1alpha1.ObjectMeta
-	(*Condition)(nil),       // 4: proximity.v1alpha1.Condition
+	(*Subject)(nil),         // 4: proximity.v1alpha1.Subject
+	(*Condition)(nil),       // 5: proximity.v1alpha1.Condition
 }
 var file_proximity_v1alpha1_namespace_proto_depIdxs = []int32{
 	3, // 0: proximity.v1alpha1.Namespace.metadata:type_name -> proximity.v1alpha1.ObjectMeta
 	1, // 1: proximity.v1alpha1.Namespace.spec:type_name -> proximity.v1alpha1.NamespaceSpec
 	2, // 2: proximity.v1alpha1.Namespace.status:type_name -> proximity.v1alpha1.NamespaceStatus
-	4, // 3: proximity.v1alpha1.NamespaceStatus.conditions:type_name -> proximity.v1alpha1.Condition
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	4, // 3: proximity.v1alpha1.NamespaceSpec.owners:type_name -> proximity.v1alpha1.Subject
+	5, // 4: proximity.v1alpha1.NamespaceStatus.conditions:type_name -> proximity.v1alpha1.Condition
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_namespace_proto_init() }
@@ -269,6 +282,7 @@ func file_proximity_v1alpha1_namespace_proto_init() {
 		return
 	}
 	file_proximity_v1alpha1_meta_proto_init()
+	file_proximity_v1alpha1_role_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -111,7 +111,7 @@ func TestRequired(t *testing.T) {
 		"App":       "metadata.name spec.commands.argv spec.env.name spec.env.valueFrom.secretKeyRef.key spec.env.valueFrom.secretKeyRef.name spec.files.path spec.ports.name spec.ports.port",
 		"Appliance": "metadata.name spec.bridgeRef.name spec.dhcp.end spec.dhcp.start spec.dns.zone spec.lan.address",
 		"Bridge":    "metadata.name spec.subnet",
-		"Namespace": "metadata.name",
+		"Namespace": "metadata.name spec.owners.kind spec.owners.name",
 		"Operation": "metadata.name spec.action spec.target.kind spec.target.name",
 		"Vhost":     "metadata.name spec.hosts spec.rules spec.rules.backends spec.rules.backends.appRef.name",
 	} {

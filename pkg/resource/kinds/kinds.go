@@ -27,6 +27,11 @@ import (
 func definitions() []resource.Definition {
 	return []resource.Definition{
 		{Message: &v1alpha1.Namespace{}, Validate: check(validateNamespace)},
+		{Message: &v1alpha1.User{}, Validate: check(validateUser)},
+		{Message: &v1alpha1.Role{}, Validate: check(validateRole)},
+		{Message: &v1alpha1.RoleBinding{}, Validate: check(validateRoleBinding)},
+		{Message: &v1alpha1.Session{}},
+		{Message: &v1alpha1.APIToken{}},
 		{Message: &v1alpha1.Secret{}, Validate: check(validateSecret)},
 		{Message: &v1alpha1.Cluster{}, Validate: check(validateCluster)},
 		{Message: &v1alpha1.Bridge{}, Default: fill(defaultBridge), Validate: check(validateBridge), Relate: relate(relateBridge), Claims: claim(claimsOfBridge)},

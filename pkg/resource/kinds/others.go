@@ -19,6 +19,7 @@ func validateNamespace(n *v1alpha1.Namespace, p *problems) {
 	if name := n.GetMetadata().GetName(); resource.IsName(name) { // else said for every kind
 		p.label("metadata.name", name)
 	}
+	p.subjects("spec.owners", n.GetSpec().GetOwners())
 }
 
 func defaultOperation(o *v1alpha1.Operation) { orText(&sub(&o.Spec).Timeout, "2m") }
