@@ -1,0 +1,291 @@
+package git
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/go-git/go-billy/v5/osfs"
+	"github.com/go-git/go-git/v5/plumbing/cache"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
+	"github.com/go-git/go-git/v5/storage/filesystem"
+)
+
+const (
+	// objectMemory bounds the unpacked objects that are held while a commit is read.
+	objectMemory = 8 << 20
+	// maxPacks bounds the fetches that add to a repository before it is begun anew.
+	maxPacks = 48
+	// maxHeads bounds the commits that are remembered as complete.
+	maxHeads = 256
+
+	headsFile = "complete" // the commits that were fetched whole, oldest first
+	urlFile   = "url"
+	gitDir    = "git"
+	nextDir   = "next" // a repository that is being fetched anew
+)
+
+// Cache keeps what was fetched of repositories, each by an id of the caller's. It is safe
+// for concurrent use.
+type Cache struct {
+	dir string
+
+	mu    sync.Mutex
+	repos map[string]*sync.RWMutex
+}
+
+// NewCache returns the cache in a directory, which is made when it is needed.
+func NewCache(dir string) *Cache { return &Cache{dir: dir, repos: map[string]*sync.RWMutex{}} }
+
+var cacheID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,127}$`)
+
+func (c *Cache) lock(id string) *sync.RWMutex {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.repos[id]
+	if l == nil {
+		l = &sync.RWMutex{}
+		c.repos[id] = l
+	}
+	return l
+}
+
+func (c *Cache) path(id string, below ...string) string {
+	return filepath.Join(append([]string{c.dir, id}, below...)...)
+}
+
+// Fetched is what a fetch came to.
+type Fetched struct {
+	Head
+	// Transferred: objects were asked for; false: the commit was there.
+	Transferred bool
+}
+
+// Fetch finds what the reference means on the server and fetches the commit unless it is
+// there. It takes one exchange to find that nothing is to be done.
+func (c *Cache) Fetch(ctx context.Context, id string, r Remote, ref Ref) (Fetched, error) {
+	return c.fetch(ctx, id, r, func(adv *packp.AdvRefs) (Head, error) { return pick(adv, ref) }, ref.Branch)
+}
+
+// Ensure makes a commit readable that was fetched before, or is in the history of a branch:
+// from the cache, by its name, or with the whole history of the repository.
+func (c *Cache) Ensure(ctx context.Context, id string, r Remote, commit, branch string) error {
+	if !IsCommit(commit) {
+		return failf(ReasonInvalidSpec, "the commit %q: allowed are 40 hexadecimal digits", commit)
+	}
+	if c.Has(id, r.URL, commit) {
+		return nil
+	}
+	_, err := c.fetch(ctx, id, r, func(*packp.AdvRefs) (Head, error) { return Head{Commit: commit}, nil }, branch)
+	return err
+}
+
+// Has tells whether a commit of a repository was fetched and is still there.
+func (c *Cache) Has(id, url, commit string) bool {
+	l := c.lock(id)
+	l.RLock()
+	defer l.RUnlock()
+	return c.ours(id, url) && slices.Contains(c.heads(id), commit)
+}
+
+func (c *Cache) fetch(ctx context.Context, id string, r Remote, choose func(*packp.AdvRefs) (Head, error), branch string) (Fetched, error) {
+	if !cacheID.MatchString(id) {
+		return Fetched{}, failf(ReasonInvalidSpec, "the cache id %q", id)
+	}
+	limits := r.Limits.WithDefaults()
+	ctx, cancel := context.WithTimeout(ctx, limits.Timeout)
+	defer cancel()
+	s, adv, err := r.advertised(ctx)
+	if err != nil {
+		return Fetched{}, err
+	}
+	defer s.close()
+	head, err := choose(adv)
+	if err != nil {
+		return Fetched{}, err
+	}
+	if c.Has(id, r.URL, head.Commit) {
+		return Fetched{Head: head}, nil
+	}
+	l := c.lock(id)
+	l.Lock()
+	defer l.Unlock()
+	return Fetched{Head: head, Transferred: true}, c.add(ctx, s, adv, id, r.URL, head, branch, limits)
+}
+
+// add brings a commit into the repository, or into a new one that takes its place. The
+// repository is locked.
+func (c *Cache) add(ctx context.Context, s session, adv *packp.AdvRefs, id, url string, head Head, branch string, l Limits) error {
+	w := wish{commit: head.Commit}
+	heads := c.heads(id)
+	if !givesOut(adv, head.Commit) {
+		all := branches(adv, branch)
+		if len(all) == 0 {
+			return failf(ReasonRefNotFound, "the repository has no branches")
+		}
+		w.commit, w.history = all[0], true
+	}
+	anew := !c.ours(id, url) || len(heads) == 0 || w.history || c.full(id, l)
+	if anew {
+		return c.begin(ctx, s, adv, id, url, head, w, l)
+	}
+	w.have = heads[len(heads)-1]
+	st := openStorage(c.path(id, gitDir))
+	defer st.Close()
+	if err := download(ctx, s, adv, w, st, c.path(id), l); err != nil {
+		return err
+	}
+	if err := present(st, head.Commit); err != nil {
+		return err
+	}
+	return c.remember(c.path(id), append(heads, head.Commit))
+}
+
+// begin fetches into a new repository and puts it in the place of the old one.
+func (c *Cache) begin(ctx context.Context, s session, adv *packp.AdvRefs, id, url string, head Head, w wish, l Limits) error {
+	next := c.path(id) + "." + nextDir
+	if err := os.RemoveAll(next); err != nil {
+		return because(ReasonCacheUnavailable, err, "the cache of repositories")
+	}
+	defer os.RemoveAll(next)
+	if err := os.MkdirAll(filepath.Join(next, gitDir), 0o700); err != nil {
+		return because(ReasonCacheUnavailable, err, "the cache of repositories")
+	}
+	st := openStorage(filepath.Join(next, gitDir))
+	err := download(ctx, s, adv, w, st, next, l)
+	if err == nil {
+		err = present(st, head.Commit)
+	}
+	if cerr := st.Close(); err == nil && cerr != nil {
+		err = because(ReasonCacheUnavailable, cerr, "the cache of repositories")
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(next, urlFile), []byte(url), 0o600); err != nil {
+		return because(ReasonCacheUnavailable, err, "the cache of repositories")
+	}
+	if err := c.remember(next, []string{head.Commit}); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(c.path(id)); err != nil {
+		return because(ReasonCacheUnavailable, err, "the cache of repositories")
+	}
+	if err := os.Rename(next, c.path(id)); err != nil {
+		return because(ReasonCacheUnavailable, err, "the cache of repositories")
+	}
+	return nil
+}
+
+// present checks that a commit and its first directory came.
+func present(st *filesystem.Storage, commit string) error {
+	s := &Snapshot{st: st}
+	c, err := s.Commit(commit)
+	if err != nil {
+		return failf(ReasonRefNotFound, "the server did not send the commit %s", commit)
+	}
+	_, err = s.tree(c.Tree)
+	return err
+}
+
+// remember writes which commits are complete, by rename: after a crash a commit that is
+// not in the file is fetched again.
+func (c *Cache) remember(dir string, heads []string) error {
+	if len(heads) > maxHeads {
+		heads = heads[len(heads)-maxHeads:]
+	}
+	path := filepath.Join(dir, headsFile)
+	err := os.WriteFile(path+".new", []byte(strings.Join(heads, "\n")+"\n"), 0o600)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		return because(ReasonCacheUnavailable, err, "the cache of repositories")
+	}
+	return nil
+}
+
+// ours tells whether the repository is the one of that URL.
+func (c *Cache) ours(id, url string) bool {
+	data, err := os.ReadFile(c.path(id, urlFile))
+	return err == nil && string(data) == url
+}
+
+func (c *Cache) heads(id string) []string {
+	data, err := os.ReadFile(c.path(id, headsFile))
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(strings.Fields(string(data)), func(s string) bool { return !IsCommit(s) })
+}
+
+// full tells whether a repository has to be begun anew.
+func (c *Cache) full(id string, l Limits) bool {
+	var bytes int64
+	packs := 0
+	_ = filepath.WalkDir(c.path(id), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			bytes += info.Size()
+		}
+		if strings.HasSuffix(path, ".pack") {
+			packs++
+		}
+		return nil
+	})
+	return bytes > l.CacheBytes || packs > maxPacks
+}
+
+// Drop forgets a repository.
+func (c *Cache) Drop(id string) error {
+	if !cacheID.MatchString(id) {
+		return nil
+	}
+	l := c.lock(id)
+	l.Lock()
+	defer l.Unlock()
+	return errors.Join(os.RemoveAll(c.path(id)), os.RemoveAll(c.path(id)+"."+nextDir))
+}
+
+// Keep forgets all repositories but those.
+func (c *Cache) Keep(ids map[string]bool) error {
+	entries, err := os.ReadDir(c.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("the cache of repositories: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		if id := strings.TrimSuffix(e.Name(), "."+nextDir); !ids[id] {
+			errs = append(errs, c.Drop(id))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func openStorage(dir string) *filesystem.Storage {
+	return filesystem.NewStorageWithOptions(osfs.New(dir, osfs.WithBoundOS()), cache.NewObjectLRU(objectMemory),
+		filesystem.Options{KeepDescriptors: true, ExclusiveAccess: true})
+}
+
+// Open gives a commit that was fetched to read; Close it soon: a fetch waits.
+func (c *Cache) Open(id, url, commit string) (*Snapshot, error) {
+	l := c.lock(id)
+	l.RLock()
+	if !c.ours(id, url) || !slices.Contains(c.heads(id), commit) {
+		l.RUnlock()
+		return nil, failf(ReasonCacheUnavailable, "the commit %s is not in the cache; it is fetched again", commit)
+	}
+	return &Snapshot{st: openStorage(c.path(id, gitDir)), commit: commit, unlock: sync.OnceFunc(l.RUnlock)}, nil
+}
