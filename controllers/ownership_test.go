@@ -272,7 +272,7 @@ func TestBridgeOnANodeThatIsAway(t *testing.T) {
 		w.until("ready", w.ready(key))
 		w.daemon.stop()
 		b := resource.Clone(w.get(key)).(*v1alpha1.Bridge)
-		b.Status.Nodes = append(b.Status.Nodes, "pve2")
+		b.Status.Nodes = append(b.Status.Nodes, &v1alpha1.BridgeNode{Name: proto.String("pve2"), Ready: proto.Bool(true), Written: proto.Bool(true)})
 		_, err := runtime.NewClient(w.store).UpdateStatus(w.Context(), b)
 		w.must(err)
 		w.start()

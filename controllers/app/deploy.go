@@ -73,13 +73,13 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 }
 
 // reachable tells whether a guest on a node can reach its appliance: it needs the Bridge
-// there, and a bridge of one node leads to no other.
+// there, and one that is a network of its own on each node leads to no other.
 func (n network) reachable(node string) error {
 	bridge := n.appliance.GetSpec().GetBridgeRef().GetName()
-	if !slices.Contains(n.nodes, node) {
-		return runtime.Waiting(common.DependencyRecheck, "BridgeNotOnNode", "Bridge %s is not on node %s yet, where the guest is", bridge, node)
+	if ready, why := common.BridgeOn(n.of, node); !ready {
+		return runtime.Waiting(common.DependencyRecheck, "BridgeNotOnNode", "%s, and the guest is there", why)
 	}
-	if at := n.appliance.GetStatus().GetNode(); at != "" && at != node {
+	if at := n.appliance.GetStatus().GetNode(); at != "" && at != node && !common.BridgeSpans(n.of) {
 		return runtime.Waiting(common.DependencyRecheck, "ApplianceOnOtherNode",
 			"the guest is on node %s and Appliance %s on node %s, and Bridge %s is a network of its own on each node; migrate one of them to the other's node",
 			node, n.appliance.GetMetadata().GetName(), at, bridge)

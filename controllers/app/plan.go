@@ -120,7 +120,7 @@ func desire(a *v1alpha1.App, secrets secretEnv, cl *v1alpha1.Cluster, m ownershi
 		guest: &lxc.Desired{
 			Mark: m, Node: node, Hostname: spec.GetHostname(), Storage: cl.GetSpec().GetStorage(), Sizes: size,
 			Template: cmp.Or(spec.GetSource().GetTemplate(), cl.GetSpec().GetAppTemplate()), Templates: common.Templates(cl), MadeFrom: st.GetTemplate(),
-			NICs:       map[int]proxmox.NIC{0: {Name: "eth0", Bridge: n.bridge, HWAddr: st.GetMac(), IP: "dhcp"}},
+			NICs:       map[int]proxmox.NIC{0: {Name: "eth0", Bridge: n.bridge, HWAddr: st.GetMac(), IP: "dhcp", MTU: n.mtu}},
 			Nameserver: n.lan.String(), SearchDomain: zone,
 			OnBoot: running, Startup: "order=20", Nesting: true, Running: running,
 			ShellConsole: lxc.ByConsole(cl),

@@ -22,9 +22,10 @@ import (
 // network is the App's place: its appliance and the subnet behind it.
 type network struct {
 	appliance  *v1alpha1.Appliance
-	bridge     string   // interface name on the node
-	up         bool     // the Bridge is
-	nodes      []string // that have it
+	of         *v1alpha1.Bridge
+	bridge     string   // interface name on the nodes
+	mtu        int      // of guests' interfaces on it, 0 for the bridge's
+	nodes      []string // on which guests can use it
 	subnet     netip.Prefix
 	lan        netip.Addr
 	start, end netip.Addr
@@ -36,7 +37,7 @@ func (r *reconciler) network(ctx context.Context, s *session) (network, error) {
 	if err != nil {
 		return n, err
 	}
-	if !n.up {
+	if len(n.nodes) == 0 {
 		return n, runtime.Waiting(common.DependencyRecheck, "ApplianceNotReady", "Bridge %s of Appliance %s is not ready",
 			n.appliance.GetSpec().GetBridgeRef().GetName(), n.appliance.GetMetadata().GetName())
 	}
@@ -72,7 +73,7 @@ func findNetwork(ctx context.Context, c runtime.Client, app *v1alpha1.App) (netw
 	if err != nil {
 		return network{}, err
 	}
-	n := network{appliance: a, up: common.BridgeUp(b), bridge: common.BridgeInterface(b), nodes: b.GetStatus().GetNodes()}
+	n := network{appliance: a, of: b, bridge: common.BridgeInterface(b), mtu: common.BridgeMTU(b), nodes: common.BridgeNodes(b)}
 	subnet, err1 := netip.ParsePrefix(b.GetSpec().GetSubnet())
 	lan, err2 := netip.ParseAddr(a.GetSpec().GetLan().GetAddress())
 	start, err3 := netip.ParseAddr(a.GetSpec().GetDhcp().GetStart())

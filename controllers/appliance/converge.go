@@ -7,6 +7,7 @@ import (
 	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
 	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/runtime"
 )
 
 // converge takes the guest's steps of the plan; the others are taken inside it.
@@ -27,8 +28,17 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 	before, _ := s.Remembered().(observed)
 	rounds := 0
 	driver := r.driver(s, conn)
+	announce := driver.Before
+	driver.Before = func(ctx context.Context, step lxc.Step, o lxc.Observed) error {
+		if step.Action == lxc.ActionStart {
+			if ready, why := common.BridgeOn(n.of, o.Node); !ready { // without it the guest would not start
+				return runtime.Waiting(common.DependencyRecheck, "BridgeNotReady", "%s", why)
+			}
+		}
+		return announce(ctx, step, o)
+	}
 	driver.Place = func(ctx context.Context) (string, error) {
-		return common.Node(ctx, conn.API, spec, last, cl.GetSpec().GetNode())
+		return common.Node(ctx, conn.API, spec, last, cl.GetSpec().GetNode(), common.BridgeNodes(n.of)[0])
 	}
 	o, _, err := driver.Converge(ctx, d.guest, m, last, func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
 		rounds++

@@ -28,16 +28,18 @@ const (
 
 // network is what the Bridge and the spec say of the LAN, checked against each other.
 type network struct {
-	bridge     string // interface name on the node
-	up         bool   // the Bridge is
+	of         *v1alpha1.Bridge
+	bridge     string // interface name on the nodes
+	mtu        int    // of the guest's interface on it, 0 for the bridge's
 	lan        netip.Prefix
 	start, end netip.Addr
 }
 
-// network waits for the Bridge.
+// network waits until the Bridge is ready on some node; whether it is on the guest's own is
+// looked at when the guest is to be started.
 func (r *reconciler) network(ctx context.Context, s *session) (network, error) {
 	n, err := findNetwork(ctx, s.Client, s.Object)
-	if err == nil && !n.up {
+	if err == nil && len(common.BridgeNodes(n.of)) == 0 {
 		err = runtime.Waiting(common.DependencyRecheck, "BridgeNotReady", "Bridge %s is not ready", s.Object.GetSpec().GetBridgeRef().GetName())
 	}
 	return n, err
@@ -63,7 +65,7 @@ func findNetwork(ctx context.Context, c runtime.Client, a *v1alpha1.Appliance) (
 	if err != nil || !subnet.Contains(addr) {
 		return network{}, runtime.Stalled("AddressOutsideSubnet", "spec.lan.address %s is outside the subnet %s of Bridge %s", spec.GetLan().GetAddress(), subnet, name)
 	}
-	n := network{bridge: common.BridgeInterface(b), up: common.BridgeUp(b), lan: netip.PrefixFrom(addr, subnet.Bits())}
+	n := network{of: b, bridge: common.BridgeInterface(b), mtu: common.BridgeMTU(b), lan: netip.PrefixFrom(addr, subnet.Bits())}
 	n.start, _ = netip.ParseAddr(spec.GetDhcp().GetStart())
 	n.end, _ = netip.ParseAddr(spec.GetDhcp().GetEnd())
 	if !subnet.Contains(n.start) || !subnet.Contains(n.end) || n.end.Less(n.start) {
@@ -96,7 +98,7 @@ func desiredGuest(a *v1alpha1.Appliance, cl *v1alpha1.Cluster, m ownership.Mark,
 		Template: cmp.Or(spec.GetTemplate(), cl.GetSpec().GetApplianceTemplate()), Templates: common.Templates(cl),
 		NICs: map[int]proxmox.NIC{
 			0: wan,
-			1: {Name: lanInterface, Bridge: n.bridge, HWAddr: st.GetLanMac(), IP: n.lan.String()},
+			1: {Name: lanInterface, Bridge: n.bridge, HWAddr: st.GetLanMac(), IP: n.lan.String(), MTU: n.mtu},
 		},
 		// The appliance boots before the guests that get their addresses from it.
 		OnBoot: true, Startup: "order=1", Nesting: true, Running: true,

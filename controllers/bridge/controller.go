@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,8 +14,6 @@ import (
 	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
 	"github.com/proximity-pve/proximity/pkg/cluster"
-	"github.com/proximity-pve/proximity/pkg/guest"
-	"github.com/proximity-pve/proximity/pkg/ownership"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
@@ -34,8 +31,8 @@ const (
 
 // Condition types.
 const (
-	CondConfigured = common.BridgeConfigured
-	CondActive     = common.BridgeActive
+	CondConfigured = "Configured"
+	CondActive     = "Active"
 )
 
 // Deps is what the controller needs.
@@ -71,33 +68,28 @@ func bridgeOfAppliance(_ context.Context, _ runtime.Client, o resource.Object) [
 	return []resource.Key{{Kind: kind, Name: o.(*v1alpha1.Appliance).GetSpec().GetBridgeRef().GetName()}}
 }
 
-// Reconcile makes the bridge be on every online node.
+// Reconcile makes the bridge be on every node that should have it and is online. What goes
+// wrong on one node holds up none of the others.
 func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result, error) {
 	conn, _, err := common.Connect(ctx, s.Client, r.Clusters, s.Object.GetSpec().GetClusterRef().GetName())
 	if err != nil {
 		return runtime.Result{}, err
 	}
+	if methodOf(s.Object) == methodSDN {
+		return runtime.Result{}, runtime.Stalled("BackendMissing", "the backend sdn is not there yet; use linux")
+	}
 	iface := s.Object.GetSpec().GetInterfaceName()
 	st := status(s)
-	st.InterfaceName, st.Method = proto.String(iface), proto.String(methodFor(iface))
+	st.InterfaceName, st.Method = proto.String(iface), proto.String(methodOf(s.Object))
 	// From here on there may be something to remove, also after a crash.
 	if err := s.SaveStatus(ctx); err != nil {
 		return runtime.Result{}, err
 	}
-	nodes, err := onlineNodes(ctx, conn)
+	members, err := membersOf(ctx, conn)
 	if err != nil {
 		return runtime.Result{}, err
 	}
-	if err := r.converge(ctx, s, conn, nodes, true); err != nil {
-		return runtime.Result{}, err
-	}
-	// A node that is away still has what was written there.
-	known := slices.Concat(status(s).Nodes, nodes)
-	slices.Sort(known)
-	status(s).Nodes = slices.Compact(known)
-	s.True(CondConfigured, "Written", "%s is configured on %s (%s)", iface, strings.Join(nodes, ", "), methodFor(iface))
-	s.True(CondActive, "Active", "%s is up on %s", iface, strings.Join(nodes, ", "))
-	return runtime.Result{}, nil
+	return runtime.Result{}, r.converge(ctx, s, conn, members, true)
 }
 
 // legalName proposes a name that the API takes: the same letters and digits, at most ten
@@ -124,121 +116,6 @@ func status(s *session) *v1alpha1.BridgeStatus {
 		s.Object.Status = &v1alpha1.BridgeStatus{}
 	}
 	return s.Object.Status
-}
-
-func onlineNodes(ctx context.Context, conn *cluster.Connection) ([]string, error) {
-	nodes, err := conn.API.Nodes(ctx)
-	if err != nil {
-		return nil, lxc.Classify(fmt.Errorf("list nodes: %w", err))
-	}
-	var names []string
-	for _, n := range nodes {
-		if n.Online() {
-			names = append(names, n.Node)
-		}
-	}
-	if len(names) == 0 {
-		return nil, runtime.Waiting(common.DependencyRecheck, "NodeOffline", "no node of the cluster is online")
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-// on is the object's bridge on a node ("" for what is the same on all).
-func on(b *v1alpha1.Bridge, conn *cluster.Connection, node string) nodeBridge {
-	return nodeBridge{
-		conn: conn, node: node, iface: b.GetSpec().GetInterfaceName(), mtu: int(b.GetSpec().GetMtu()), comment: b.GetSpec().GetComment(),
-		mark: ownership.Mark{Installation: conn.Installation, Kind: kind, Name: b.GetMetadata().GetName(), UID: b.GetMetadata().GetUid()},
-	}
-}
-
-// converge takes the steps of the plan on each node.
-func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Connection, nodes []string, wanted bool) error {
-	seen := observed{iface: s.Object.GetSpec().GetInterfaceName()}
-	for _, node := range nodes {
-		n := on(s.Object, conn, node)
-		var d *desired
-		if wanted {
-			d = n.desired()
-		}
-		if err := r.convergeNode(ctx, s, n, d, &seen); err != nil {
-			return err
-		}
-	}
-	s.Remember(seen)
-	return nil
-}
-
-// convergeNode brings one node to what is desired (nil: gone), and adds to seen what it
-// saw last.
-func (r *reconciler) convergeNode(ctx context.Context, s *session, n nodeBridge, d *desired, seen *observed) error {
-	if err := r.settle(ctx, s, n.conn); err != nil {
-		return err
-	}
-	o, err := n.observe(ctx)
-	if err != nil {
-		return lxc.Classify(err)
-	}
-	o.owed = slices.Contains(s.Object.GetStatus().GetNodes(), n.node)
-	seen.nodes = append(seen.nodes, o)
-	s.Remember(observed{seen.iface, slices.Clone(seen.nodes)})
-	todo, blocked := planNode(d, n.iface, o)
-	if blocked != nil {
-		s.False(CondConfigured, blocked.Reason, "%s", blocked.Text)
-		return runtime.Stalled(blocked.Reason, "%s", blocked.Text)
-	}
-	if len(todo) == 0 {
-		if d == nil {
-			status(s).Nodes = without(status(s).Nodes, n.node)
-		}
-		return nil
-	}
-	if todo[0].Action != actionReload {
-		s.Normal(ctx, todo[0].Action, "%s on node %s (%s)", n.iface, n.node, methodFor(n.iface))
-	} else {
-		s.Warning(ctx, "Reload", "%s on node %s is not as configured; reloading its network", n.iface, n.node)
-	}
-	if d == nil && !o.owed {
-		status(s).Nodes = append(status(s).Nodes, n.node)
-		if err := s.SaveStatus(ctx); err != nil {
-			return err
-		}
-	}
-	for _, st := range todo {
-		if err := r.take(ctx, s, n, st); err != nil {
-			return err
-		}
-	}
-	if seen.nodes[len(seen.nodes)-1], err = n.verify(ctx, s, d != nil); err != nil || d != nil {
-		return err
-	}
-	status(s).Nodes = without(status(s).Nodes, n.node)
-	return s.SaveStatus(ctx)
-}
-
-// take takes one step and waits for its task.
-func (r *reconciler) take(ctx context.Context, s *session, n nodeBridge, st step) error {
-	runtime.LogStep(s.Log, st.Step, "node", n.node)
-	upid, err := n.act(ctx, st.Action)
-	if errors.Is(err, guest.ErrChanged) || errors.Is(err, guest.ErrUnreachable) {
-		return runtime.Waiting(time.Second, "NotWritten", "%v", err)
-	}
-	if err != nil {
-		s.False(CondConfigured, "NotWritten", "%v", err)
-		return lxc.Classify(fmt.Errorf("%s %s on %s: %w", st.Action, n.iface, n.node, err))
-	}
-	if upid == "" {
-		return nil
-	}
-	status(s).Task = proto.String(upid)
-	if err := s.SaveStatus(ctx); err != nil {
-		return err
-	}
-	return r.settle(ctx, s, n.conn)
-}
-
-func without(nodes []string, node string) []string {
-	return slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return n == node })
 }
 
 // settle waits for the reload that the status names.
@@ -269,7 +146,7 @@ func (r *reconciler) settle(ctx context.Context, s *session, conn *cluster.Conne
 	case proxmox.IsUnavailable(err) && wctx.Err() == nil:
 		// A node that went away in the middle of its reload holds the others up no longer: when
 		// it is back, what the reload did is seen.
-		if nodes, lerr := onlineNodes(ctx, conn); lerr == nil && !slices.Contains(nodes, upid.Node) {
+		if members, lerr := membersOf(ctx, conn); lerr == nil && !members.online(upid.Node) {
 			return done()
 		}
 	}

@@ -1,5 +1,5 @@
-// Package bridge reconciles kind Bridge: an isolated layer-2 network on every online node of
-// a cluster.
+// Package bridge reconciles kind Bridge: an isolated layer-2 network on the nodes of a cluster
+// (spec.nodes, default all).
 //
 // Reads: Bridge, Cluster, Appliance (for deletion).
 //
@@ -10,10 +10,12 @@
 // Finalizer: proximity/bridge. Deletion waits until no Appliance uses the bridge.
 //
 // Conditions, in order: Configured (it is in the nodes' configuration), Active (the kernel
-// has it).
+// has it); InSync beside them under the drift policies warn and ignore. What goes wrong on one
+// node holds up none of the others: status.nodes has an entry for each, and guests look at
+// that of their own node only. A node that is offline is named, and no reason not to be Ready.
 //
 // Reasons: InterfaceTaken, UIDUnknown, HostAccessMissing, ForeignPendingChanges, Written, NotWritten,
-// Active, NotActive, InUse, GuestsAttached, NodeOffline, ReloadFailed.
+// Active, NotActive, NotSeen, InUse, GuestsAttached, NodeOffline, NodeNotFound, ReloadFailed, Drifted.
 //
 // Steps (plan.go), on each node: Write, Remove, Reload.
 //

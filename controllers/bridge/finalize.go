@@ -34,18 +34,18 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 	if err != nil {
 		return runtime.Result{}, err
 	}
-	if err := r.attached(ctx, s, conn); err != nil {
+	if err := r.attached(ctx, s, conn, ""); err != nil {
 		return runtime.Result{}, err
 	}
-	nodes, err := onlineNodes(ctx, conn)
+	members, err := membersOf(ctx, conn)
 	if err != nil {
 		return runtime.Result{}, err
 	}
-	if err := r.converge(ctx, s, conn, nodes, false); err != nil {
+	if err := r.converge(ctx, s, conn, members, false); err != nil {
 		return runtime.Result{}, err
 	}
-	if away := status(s).Nodes; len(away) > 0 {
-		return runtime.Result{}, runtime.Waiting(common.DependencyRecheck, "NodeOffline",
+	if away := common.BridgeWritten(s.Object); len(away) > 0 {
+		return runtime.Result{}, runtime.Waiting(common.DependencyRecheck, reasonNodeOffline,
 			"deletion waits: %s may still have the bridge and is not online; if it will not come back, set spec.deletionPolicy to Orphan", strings.Join(away, ", "))
 	}
 	return runtime.Result{}, nil
@@ -66,15 +66,15 @@ func inUse(user string) error {
 	return runtime.Waiting(common.DependencyRecheck, "InUse", "deletion waits: %s uses this bridge", user)
 }
 
-// attached refuses to remove a bridge that a guest, whoever made it, is plugged into: it
-// would be cut off, and stay so when the bridge came back.
-func (r *reconciler) attached(ctx context.Context, s *session, conn *cluster.Connection) error {
+// attached refuses to remove a bridge that a guest of a node ("" for any), whoever made it, is
+// plugged into: it would be cut off, and stay so when the bridge came back.
+func (r *reconciler) attached(ctx context.Context, s *session, conn *cluster.Connection, node string) error {
 	rows, err := conn.API.ClusterResources(ctx, proxmox.GuestResources)
 	if err != nil {
 		return lxc.Classify(fmt.Errorf("list guests: %w", err))
 	}
 	for _, row := range rows {
-		if row.Type != "lxc" {
+		if row.Type != "lxc" || node != "" && row.Node != node {
 			continue
 		}
 		cfg, err := conn.API.LXCConfig(ctx, row.Node, int(row.VMID))
@@ -90,7 +90,7 @@ func (r *reconciler) attached(ctx context.Context, s *session, conn *cluster.Con
 		}
 		for _, nic := range nics {
 			if nic.Bridge == s.Object.GetStatus().GetInterfaceName() {
-				return runtime.Waiting(common.DependencyRecheck, "GuestsAttached", "deletion waits: guest %d is attached to %s", row.VMID, nic.Bridge)
+				return runtime.Waiting(common.DependencyRecheck, "GuestsAttached", "removal waits: guest %d on node %s is attached to %s", row.VMID, row.Node, nic.Bridge)
 			}
 		}
 	}

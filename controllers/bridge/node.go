@@ -3,9 +3,12 @@ package bridge
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/controllers/internal/marks"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/guest"
@@ -21,7 +24,21 @@ type nodeBridge struct {
 	iface   string
 	mtu     int
 	comment string
+	policy  string // for settings that were changed by hand
 	mark    ownership.Mark
+}
+
+// on is the object's bridge on a node ("" for what is the same on all).
+func on(b *v1alpha1.Bridge, conn *cluster.Connection, node string) nodeBridge {
+	spec := b.GetSpec()
+	return nodeBridge{
+		conn: conn, node: node, iface: spec.GetInterfaceName(), mtu: common.BridgeMTU(b), comment: spec.GetComment(), policy: spec.GetDriftPolicy(),
+		mark: markOf(b, conn),
+	}
+}
+
+func markOf(b *v1alpha1.Bridge, conn *cluster.Connection) ownership.Mark {
+	return ownership.Mark{Installation: conn.Installation, Kind: kind, Name: b.GetMetadata().GetName(), UID: b.GetMetadata().GetUid()}
 }
 
 // blockMark identifies our block of /etc/network/interfaces.
@@ -48,7 +65,7 @@ func (n nodeBridge) spec() proxmox.InterfaceSpec {
 
 // desired is the bridge as the object asks for it.
 func (n nodeBridge) desired() *desired {
-	return &desired{iface: n.iface, mtu: n.mtu, comments: n.spec().Comments, block: n.block()}
+	return &desired{iface: n.iface, mtu: n.mtu, comments: n.spec().Comments, block: n.block(), policy: n.policy}
 }
 
 func (n nodeBridge) observe(ctx context.Context) (nodeSeen, error) {
@@ -80,8 +97,9 @@ func (n nodeBridge) observe(ctx context.Context) (nodeSeen, error) {
 	return o, nil
 }
 
-// act takes one action; a reload by the API returns its UPID.
-func (n nodeBridge) act(ctx context.Context, a string) (upid string, err error) {
+// act takes one action; a reload by the API returns its UPID. Settings in keep are left as
+// they were seen.
+func (n nodeBridge) act(ctx context.Context, a string, seen nodeSeen, keep []string) (upid string, err error) {
 	if methodFor(n.iface) == methodHost {
 		return "", n.actOnHost(ctx, a)
 	}
@@ -93,7 +111,13 @@ func (n nodeBridge) act(ctx context.Context, a string) (upid string, err error) 
 		}
 		if _, ok := net.Find(n.iface); ok {
 			spec := n.spec()
-			if n.mtu == 0 {
+			if slices.Contains(keep, settingMTU) {
+				spec.MTU = seen.mtu
+			}
+			if slices.Contains(keep, settingComment) {
+				spec.Comments = strings.TrimSpace(seen.comments)
+			}
+			if spec.MTU == 0 {
 				spec.Delete = []string{"mtu"}
 			}
 			return "", n.conn.API.UpdateNetwork(ctx, n.node, spec)
@@ -140,6 +164,5 @@ func (n nodeBridge) verify(ctx context.Context, s *session, wanted bool) (nodeSe
 		}
 		return o, nil
 	}
-	s.False(CondActive, "NotActive", "the network of %s was reloaded, and %s is not as it should be (up: %v)", n.node, n.iface, o.active)
 	return o, runtime.Waiting(DefaultProbe, "NotActive", "the network of %s was reloaded, and %s is not as it should be (up: %v)", n.node, n.iface, o.active)
 }

@@ -2,10 +2,15 @@ package bridge
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/common"
+	"github.com/proximity-pve/proximity/controllers/internal/lxc"
 	"github.com/proximity-pve/proximity/pkg/guest"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/runtime"
@@ -15,7 +20,16 @@ import (
 const (
 	methodAPI  = "API"
 	methodHost = "HostFile"
+	methodSDN  = "SDN"
 )
+
+// methodOf is how a Bridge is written.
+func methodOf(b *v1alpha1.Bridge) string {
+	if b.GetSpec().GetBackend() == common.BackendSDN {
+		return methodSDN
+	}
+	return methodFor(b.GetSpec().GetInterfaceName())
+}
 
 // methodFor chooses how an interface of that name is written.
 func methodFor(iface string) string {
@@ -38,6 +52,22 @@ type desired struct {
 	mtu      int
 	comments string      // with our mark, of the API's method
 	block    guest.Block // of the host's method
+	policy   string      // for settings that were changed by hand
+}
+
+// Settings of a bridge, by the names under which the status keeps what was set last.
+const (
+	settingMTU     = "mtu"
+	settingComment = "comment"
+	settingOptions = "options" // all of the block in the interfaces file
+)
+
+// settings are those that the object decides.
+func (d *desired) settings() map[string]string {
+	if methodFor(d.iface) == methodHost {
+		return map[string]string{settingOptions: strings.Join(d.block.Options, "\n")}
+	}
+	return map[string]string{settingMTU: strconv.Itoa(d.mtu), settingComment: d.comments}
 }
 
 // observed is the bridge on the nodes that were looked at.
@@ -54,6 +84,7 @@ type nodeSeen struct {
 	madeFor  string // uid of the Bridge that a mark of this installation names, ours or not
 	active   bool   // the kernel has it
 	pending  string // changes that somebody else staged and did not apply
+	unwanted bool   // spec.nodes leaves the node out
 	mtu      int
 	comments string
 	// file is /etc/network/interfaces, nil when it was not read.
@@ -63,6 +94,8 @@ type nodeSeen struct {
 	// owed: it was here, and whether the reload that takes it out of the kernel happened is
 	// not known. An interface that nobody defines is not listed, even while the kernel has it.
 	owed bool
+	// applied are the settings as they were set last, nil when that is not known.
+	applied map[string]string
 }
 
 // step is one thing to do on a node.
@@ -76,22 +109,24 @@ func newStep(action, node, format string, args ...any) step {
 }
 
 // plan lists the steps on all nodes, one node after the other; nil desired is deletion. It
-// does no I/O and reads no clock. What keeps one node from being changed keeps those after
-// it, as in a reconcile.
-func plan(d *desired, o observed) ([]step, *runtime.Blocked) {
-	var steps []step
+// does no I/O and reads no clock. What keeps one node from being changed keeps none of the
+// others: the first such reason comes with their steps.
+func plan(d *desired, o observed) (steps []step, first *runtime.Blocked) {
 	for _, n := range o.nodes {
 		todo, blocked := planNode(d, o.iface, n)
-		if blocked != nil {
-			return steps, blocked
+		if first == nil {
+			first = blocked
 		}
 		steps = append(steps, todo...)
 	}
-	return steps, nil
+	return steps, first
 }
 
 // planNode lists the steps on one node.
 func planNode(d *desired, iface string, o nodeSeen) ([]step, *runtime.Blocked) {
+	if o.unwanted {
+		d = nil
+	}
 	if o.listed && !o.ours {
 		if d == nil {
 			return nil, nil // nothing of ours is there
@@ -108,8 +143,8 @@ func planNode(d *desired, iface string, o nodeSeen) ([]step, *runtime.Blocked) {
 	switch {
 	case d != nil && !o.listed:
 		todo = []step{newStep(actionWrite, o.node, "define bridge %s on node %s%s", iface, o.node, inWhat(iface)), reload}
-	case d != nil && d.differs(o) != "":
-		todo = []step{newStep(actionWrite, o.node, "change %s of bridge %s on node %s%s", d.differs(o), iface, o.node, inWhat(iface)), reload}
+	case d != nil && len(d.changes(o)) > 0:
+		todo = []step{newStep(actionWrite, o.node, "change %s of bridge %s on node %s%s", inWords(d.changes(o)), iface, o.node, inWhat(iface)), reload}
 	case d != nil && !o.active:
 		todo = []step{reload}
 	case d == nil && o.listed:
@@ -142,24 +177,63 @@ func hostAccessMissing(iface string) *runtime.Blocked {
 		iface, legalName(iface))}
 }
 
-// differs says in words what of a bridge of ours is not as it should be, "" for nothing.
-func (d *desired) differs(o nodeSeen) string {
-	var what []string
-	if o.mtu != d.mtu {
-		what = append(what, "the MTU")
-	}
-	switch {
-	case methodFor(d.iface) == methodAPI:
-		if comparable(d.comments) && strings.TrimSpace(o.comments) != strings.TrimSpace(d.comments) {
-			what = append(what, "the comment")
+// differs lists the settings of a bridge of ours that are not as they should be.
+func (d *desired) differs(o nodeSeen) (keys []string) {
+	if methodFor(d.iface) == methodHost {
+		if o.file == nil {
+			if o.mtu != d.mtu { // all that the API shows of the block
+				return []string{settingOptions}
+			}
+			return nil
 		}
-	case o.file != nil && len(what) == 0:
 		// An error would come from what is not ours in the file; writing tells it then.
 		if now, err := guest.SetBlock(o.file, d.block); err == nil && !bytes.Equal(now, o.file) {
-			what = append(what, "the options")
+			return []string{settingOptions}
+		}
+		return nil
+	}
+	if o.mtu != d.mtu {
+		keys = append(keys, settingMTU)
+	}
+	if comparable(d.comments) && strings.TrimSpace(o.comments) != strings.TrimSpace(d.comments) {
+		keys = append(keys, settingComment)
+	}
+	return keys
+}
+
+// drifted lists those that somebody changed by hand and the policy leaves so.
+func (d *desired) drifted(o nodeSeen) []string {
+	return driftOf(d.policy, d.differs(o), d.settings(), o.applied)
+}
+
+// changes lists those that are to be changed.
+func (d *desired) changes(o nodeSeen) []string { return without(d.differs(o), d.drifted(o)...) }
+
+// driftOf lists the keys that differ though nothing else has been asked for since they were
+// set; none under the policy correct. One of which that is not known is set.
+func driftOf(policy string, differs []string, want, applied map[string]string) (keys []string) {
+	if policy == "" || policy == lxc.DriftCorrect {
+		return nil
+	}
+	for _, key := range differs {
+		if was, known := applied[key]; known && was == want[key] {
+			keys = append(keys, key)
 		}
 	}
-	return strings.Join(what, " and ")
+	return keys
+}
+
+// inWords names settings in a sentence.
+func inWords(keys []string) string {
+	words := make([]string, len(keys))
+	for i, key := range keys {
+		words[i] = "the " + cmp.Or(map[string]string{settingMTU: "MTU"}[key], key)
+	}
+	return strings.Join(words, " and ")
+}
+
+func without(list []string, drop ...string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(drop, s) })
 }
 
 // comparable tells whether Proxmox gives a comment back as it was written: other than

@@ -27,7 +27,7 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Brid
 		}
 		steps, blocked := plan(nil, o)
 		made := runtime.Plan{Steps: public(steps), Blocked: blocked}
-		if away := notSeen(p.Object.GetStatus().GetNodes(), o); len(away) > 0 {
+		if away := notSeen(common.BridgeWritten(p.Object), o); len(away) > 0 {
 			made.Notes = []string{fmt.Sprintf("the bridge may be on %s too, where nobody has looked", strings.Join(away, ", "))}
 		}
 		return made, nil
@@ -37,19 +37,27 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Brid
 		return runtime.Plan{}, err
 	}
 	o.iface = spec.GetInterfaceName()
-	var online []string
+	var wanted []string
 	for _, n := range cl.GetStatus().GetNodes() {
-		if n.GetOnline() {
-			online = append(online, n.GetName())
+		if n.GetOnline() && (len(spec.GetNodes()) == 0 || slices.Contains(spec.GetNodes(), n.GetName())) {
+			wanted = append(wanted, n.GetName())
 		}
 	}
 	o.nodes = slices.Clone(o.nodes)
-	for _, node := range notSeen(online, o) {
+	for i, n := range o.nodes {
+		o.nodes[i].unwanted = len(spec.GetNodes()) > 0 && !slices.Contains(spec.GetNodes(), n.node)
+	}
+	for _, node := range notSeen(wanted, o) {
 		o.nodes = append(o.nodes, nodeSeen{node: node, noHost: conn.Host == nil})
 	}
 	slices.SortFunc(o.nodes, func(a, b nodeSeen) int { return strings.Compare(a.node, b.node) })
 	steps, blocked := plan(on(p.Object, conn, "").desired(), o)
 	made := runtime.Plan{Steps: public(steps), Blocked: blocked}
+	for _, n := range o.nodes {
+		if keys := on(p.Object, conn, n.node).desired().drifted(n); !n.unwanted && len(keys) > 0 {
+			made.Notes = append(made.Notes, fmt.Sprintf("%s on node %s was changed by hand; spec.driftPolicy is %s, so it stays so", inWords(keys), n.node, spec.GetDriftPolicy()))
+		}
+	}
 	if len(o.nodes) == 0 {
 		made.Notes = []string{"which nodes there are is not known yet: the bridge will be defined on every node that is online"}
 	}

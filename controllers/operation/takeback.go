@@ -109,7 +109,7 @@ func claims(obj resource.Object) (named int32, task string, created bool) {
 	case *v1alpha1.Appliance:
 		return o.GetSpec().GetVmid(), o.GetStatus().GetTask(), o.GetStatus().GetNode() != ""
 	case *v1alpha1.Bridge:
-		return 0, o.GetStatus().GetTask(), len(o.GetStatus().GetNodes()) > 0
+		return 0, o.GetStatus().GetTask(), len(common.BridgeNodes(o)) > 0
 	}
 	return 0, "", false
 }
@@ -189,7 +189,10 @@ func reserveAgain(tx runtime.Tx, obj resource.Object, connection string, l left)
 			WanMac: proto.String(cmp.Or(l.macs[0], common.MAC(l.mark.UID, 0))), LanMac: proto.String(cmp.Or(l.macs[1], common.MAC(l.mark.UID, 1))),
 		}
 	case *v1alpha1.Bridge:
-		o.Status = &v1alpha1.BridgeStatus{InterfaceName: proto.String(o.GetSpec().GetInterfaceName()), Nodes: l.nodes}
+		o.Status = &v1alpha1.BridgeStatus{InterfaceName: proto.String(o.GetSpec().GetInterfaceName())}
+		for _, node := range slices.Sorted(slices.Values(l.nodes)) {
+			o.Status.Nodes = append(o.Status.Nodes, &v1alpha1.BridgeNode{Name: proto.String(node), Ready: proto.Bool(false), Written: proto.Bool(true)})
+		}
 	}
 }
 

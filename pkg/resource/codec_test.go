@@ -18,10 +18,10 @@ func TestDecodeRefuses(t *testing.T) {
 	const appFields = "hostname, source, state, vmid, node, resources, network, ports, webPort, env, files, packages, commands, healthCheck, deletionPolicy, suspend, driftPolicy, readOnly, adopt"
 	tests := []struct{ name, text, want string }{
 		{"unknown field", bridge + "spec:\n  subnt: 10.0.0.0/8\n",
-			`f.yaml:5: spec.subnt: unknown field; did you mean "subnet"? allowed are clusterRef, interfaceName, subnet, mtu, comment, deletionPolicy, suspend`},
+			`f.yaml:5: spec.subnt: unknown field; did you mean "subnet"? allowed are clusterRef, interfaceName, subnet, mtu, comment, deletionPolicy, suspend, backend, sdn, nodes, driftPolicy`},
 		{"unknown field far from all", app + "spec:\n  xylophone: 1\n", `f.yaml:5: spec.xylophone: unknown field; allowed are ` + appFields},
 		{"proto name", bridge + "spec: {interface_name: x}\n",
-			`f.yaml:4: spec.interface_name: unknown field; did you mean "interfaceName"? allowed are clusterRef, interfaceName, subnet, mtu, comment, deletionPolicy, suspend`},
+			`f.yaml:4: spec.interface_name: unknown field; did you mean "interfaceName"? allowed are clusterRef, interfaceName, subnet, mtu, comment, deletionPolicy, suspend, backend, sdn, nodes, driftPolicy`},
 		{"unknown field in a list", app + "spec:\n  ports:\n  - name: http\n    prot: 80\n",
 			`f.yaml:7: spec.ports[0].prot: unknown field; did you mean "port"? allowed are name, port, protocol`},
 		{"unknown top-level field", bridge + "specs: {}\n", `f.yaml:4: specs: unknown field; did you mean "spec"? allowed are apiVersion, kind, metadata, spec, status`},

@@ -22,7 +22,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Bridge is an isolated layer-2 network on the Proxmox node(s).
+// Bridge is an isolated layer-2 network on the Proxmox node(s): a network of its own on each
+// node, or with the backend `sdn` and type `vxlan` one network over all of them.
 type Bridge struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ApiVersion    *string                `protobuf:"bytes,1,opt,name=api_version,json=apiVersion" json:"api_version,omitempty"`
@@ -106,17 +107,32 @@ type BridgeSpec struct {
 	ClusterRef *LocalReference `protobuf:"bytes,1,opt,name=cluster_ref,json=clusterRef" json:"cluster_ref,omitempty"`
 	// Name of the Linux bridge, at most 15 characters; default: the object's name.
 	// Names of 2 to 15 of [a-z0-9_] go through the Proxmox API; others need host access.
+	// With the backend sdn it is the name of the virtual network (vnet), 2 to 8 of [a-z0-9].
 	InterfaceName *string `protobuf:"bytes,2,opt,name=interface_name,json=interfaceName" json:"interface_name,omitempty"`
 	// Subnet of the network in CIDR notation, e.g. 10.20.0.0/24 (IPv4, /8 to /29).
 	Subnet *string `protobuf:"bytes,3,opt,name=subnet" json:"subnet,omitempty"`
-	// MTU in bytes, 1280 to 9216; unset: the node's default.
+	// MTU in bytes, 1280 to 9216, of the bridge and of the guests on it; unset: the node's
+	// default, for a vxlan zone 1450 (1500 less the 50 bytes that VXLAN adds).
 	Mtu *int32 `protobuf:"varint,4,opt,name=mtu" json:"mtu,omitempty"`
-	// Comment written beside our mark into the node's network configuration.
+	// Comment written beside our mark into the node's network configuration. With the backend
+	// sdn there is room for our mark only.
 	Comment *string `protobuf:"bytes,5,opt,name=comment" json:"comment,omitempty"`
 	// What happens to the bridge when the object is deleted: Delete or Orphan.
 	DeletionPolicy *string `protobuf:"bytes,6,opt,name=deletion_policy,json=deletionPolicy" json:"deletion_policy,omitempty"`
 	// True stops all changes to the outside.
-	Suspend       *bool `protobuf:"varint,7,opt,name=suspend" json:"suspend,omitempty"`
+	Suspend *bool `protobuf:"varint,7,opt,name=suspend" json:"suspend,omitempty"`
+	// What makes the network: linux, a bridge in each node's own configuration, or sdn, a zone
+	// and a virtual network of Proxmox' software-defined network. Default: linux.
+	Backend *string `protobuf:"bytes,8,opt,name=backend" json:"backend,omitempty"`
+	// Settings of the backend sdn.
+	Sdn *BridgeSDN `protobuf:"bytes,9,opt,name=sdn" json:"sdn,omitempty"`
+	// Nodes that the bridge is made on; default: every node of the cluster. Guests can be on
+	// these nodes only.
+	Nodes []string `protobuf:"bytes,10,rep,name=nodes" json:"nodes,omitempty"`
+	// What happens to settings of the bridge that somebody changed by hand: correct sets them
+	// again; warn leaves them and says so in the condition InSync and an event; ignore leaves
+	// them without an event. A bridge that is missing is made again in any case. Default: correct.
+	DriftPolicy   *string `protobuf:"bytes,11,opt,name=drift_policy,json=driftPolicy" json:"drift_policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -200,6 +216,110 @@ func (x *BridgeSpec) GetSuspend() bool {
 	return false
 }
 
+func (x *BridgeSpec) GetBackend() string {
+	if x != nil && x.Backend != nil {
+		return *x.Backend
+	}
+	return ""
+}
+
+func (x *BridgeSpec) GetSdn() *BridgeSDN {
+	if x != nil {
+		return x.Sdn
+	}
+	return nil
+}
+
+func (x *BridgeSpec) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *BridgeSpec) GetDriftPolicy() string {
+	if x != nil && x.DriftPolicy != nil {
+		return *x.DriftPolicy
+	}
+	return ""
+}
+
+// BridgeSDN is how a Bridge is made by Proxmox' software-defined network: in a zone of its
+// own, without Proxmox' DHCP and address management, which are the appliance's job.
+type BridgeSDN struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the zone, 2 to 8 of [a-z0-9], beginning with a letter; default: spec.interfaceName.
+	Zone *string `protobuf:"bytes,1,opt,name=zone" json:"zone,omitempty"`
+	// Type of the zone: simple, a network of its own on each node, or vxlan, one network over all
+	// nodes, tunnelled between their addresses (UDP port 4789). Default: vxlan.
+	Type *string `protobuf:"bytes,2,opt,name=type" json:"type,omitempty"`
+	// VXLAN network identifier, 1 to 16777215; default: one that is made from the object's uid.
+	Tag *int32 `protobuf:"varint,3,opt,name=tag" json:"tag,omitempty"`
+	// Addresses of the nodes between which a vxlan zone is tunnelled; default: those that Proxmox
+	// lists for the nodes. To be set where guests' traffic has a network of its own.
+	Peers         []string `protobuf:"bytes,4,rep,name=peers" json:"peers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeSDN) Reset() {
+	*x = BridgeSDN{}
+	mi := &file_proximity_v1alpha1_bridge_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeSDN) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeSDN) ProtoMessage() {}
+
+func (x *BridgeSDN) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_bridge_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeSDN.ProtoReflect.Descriptor instead.
+func (*BridgeSDN) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_bridge_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *BridgeSDN) GetZone() string {
+	if x != nil && x.Zone != nil {
+		return *x.Zone
+	}
+	return ""
+}
+
+func (x *BridgeSDN) GetType() string {
+	if x != nil && x.Type != nil {
+		return *x.Type
+	}
+	return ""
+}
+
+func (x *BridgeSDN) GetTag() int32 {
+	if x != nil && x.Tag != nil {
+		return *x.Tag
+	}
+	return 0
+}
+
+func (x *BridgeSDN) GetPeers() []string {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
 // BridgeStatus is what was observed.
 type BridgeStatus struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
@@ -207,19 +327,24 @@ type BridgeStatus struct {
 	Conditions         []*Condition           `protobuf:"bytes,2,rep,name=conditions" json:"conditions,omitempty"`
 	// Name of the interface on the nodes.
 	InterfaceName *string `protobuf:"bytes,3,opt,name=interface_name,json=interfaceName" json:"interface_name,omitempty"`
-	// How it is written: API or HostFile.
+	// How it is written: API, HostFile or SDN.
 	Method *string `protobuf:"bytes,4,opt,name=method" json:"method,omitempty"`
-	// Nodes that have it.
-	Nodes []string `protobuf:"bytes,5,rep,name=nodes" json:"nodes,omitempty"`
 	// UPID of the Proxmox task that is awaited.
-	Task          *string `protobuf:"bytes,6,opt,name=task" json:"task,omitempty"`
+	Task *string `protobuf:"bytes,6,opt,name=task" json:"task,omitempty"`
+	// Nodes that should have the bridge, or may still have it, each with what was seen there.
+	Nodes []*BridgeNode `protobuf:"bytes,7,rep,name=nodes" json:"nodes,omitempty"`
+	// SDN zone that was made for it; noted before it is made.
+	Zone *string `protobuf:"bytes,8,opt,name=zone" json:"zone,omitempty"`
+	// Settings of the SDN zone and vnet as they were set last, kept while driftPolicy is warn or
+	// ignore.
+	Applied       map[string]string `protobuf:"bytes,9,rep,name=applied" json:"applied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BridgeStatus) Reset() {
 	*x = BridgeStatus{}
-	mi := &file_proximity_v1alpha1_bridge_proto_msgTypes[2]
+	mi := &file_proximity_v1alpha1_bridge_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -231,7 +356,7 @@ func (x *BridgeStatus) String() string {
 func (*BridgeStatus) ProtoMessage() {}
 
 func (x *BridgeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_bridge_proto_msgTypes[2]
+	mi := &file_proximity_v1alpha1_bridge_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -244,7 +369,7 @@ func (x *BridgeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BridgeStatus.ProtoReflect.Descriptor instead.
 func (*BridgeStatus) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_bridge_proto_rawDescGZIP(), []int{2}
+	return file_proximity_v1alpha1_bridge_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *BridgeStatus) GetObservedGeneration() int32 {
@@ -275,13 +400,6 @@ func (x *BridgeStatus) GetMethod() string {
 	return ""
 }
 
-func (x *BridgeStatus) GetNodes() []string {
-	if x != nil {
-		return x.Nodes
-	}
-	return nil
-}
-
 func (x *BridgeStatus) GetTask() string {
 	if x != nil && x.Task != nil {
 		return *x.Task
@@ -289,24 +407,147 @@ func (x *BridgeStatus) GetTask() string {
 	return ""
 }
 
+func (x *BridgeStatus) GetNodes() []*BridgeNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *BridgeStatus) GetZone() string {
+	if x != nil && x.Zone != nil {
+		return *x.Zone
+	}
+	return ""
+}
+
+func (x *BridgeStatus) GetApplied() map[string]string {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
+// BridgeNode is a Bridge on one node.
+type BridgeNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the node.
+	Name *string `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
+	// True while guests on the node can use the bridge. Guests look at their own node only.
+	Ready *bool `protobuf:"varint,2,opt,name=ready" json:"ready,omitempty"`
+	// Reason in CamelCase.
+	Reason *string `protobuf:"bytes,3,opt,name=reason" json:"reason,omitempty"`
+	// Message for people.
+	Message *string `protobuf:"bytes,4,opt,name=message" json:"message,omitempty"`
+	// True when something of the bridge may be in the node's configuration.
+	Written *bool `protobuf:"varint,5,opt,name=written" json:"written,omitempty"`
+	// Address of the node for tunnels, as it was seen last.
+	Address *string `protobuf:"bytes,6,opt,name=address" json:"address,omitempty"`
+	// Settings of the bridge on this node as they were set last, kept while driftPolicy is warn
+	// or ignore.
+	Applied       map[string]string `protobuf:"bytes,7,rep,name=applied" json:"applied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BridgeNode) Reset() {
+	*x = BridgeNode{}
+	mi := &file_proximity_v1alpha1_bridge_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BridgeNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BridgeNode) ProtoMessage() {}
+
+func (x *BridgeNode) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_bridge_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BridgeNode.ProtoReflect.Descriptor instead.
+func (*BridgeNode) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_bridge_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *BridgeNode) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *BridgeNode) GetReady() bool {
+	if x != nil && x.Ready != nil {
+		return *x.Ready
+	}
+	return false
+}
+
+func (x *BridgeNode) GetReason() string {
+	if x != nil && x.Reason != nil {
+		return *x.Reason
+	}
+	return ""
+}
+
+func (x *BridgeNode) GetMessage() string {
+	if x != nil && x.Message != nil {
+		return *x.Message
+	}
+	return ""
+}
+
+func (x *BridgeNode) GetWritten() bool {
+	if x != nil && x.Written != nil {
+		return *x.Written
+	}
+	return false
+}
+
+func (x *BridgeNode) GetAddress() string {
+	if x != nil && x.Address != nil {
+		return *x.Address
+	}
+	return ""
+}
+
+func (x *BridgeNode) GetApplied() map[string]string {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
 var File_proximity_v1alpha1_bridge_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_bridge_proto_rawDesc = "" +
 	"\n" +
-	"\x1fproximity/v1alpha1/bridge.proto\x12\x12proximity.v1alpha1\x1a\x1bbuf/validate/validate.proto\x1a\x1dproximity/v1alpha1/meta.proto\"\xb5\x03\n" +
+	"\x1fproximity/v1alpha1/bridge.proto\x12\x12proximity.v1alpha1\x1a\x1bbuf/validate/validate.proto\x1a\x1dproximity/v1alpha1/meta.proto\"\xf8\x03\n" +
 	"\x06Bridge\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\tR\n" +
 	"apiVersion\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12:\n" +
 	"\bmetadata\x18\x03 \x01(\v2\x1e.proximity.v1alpha1.ObjectMetaR\bmetadata\x122\n" +
 	"\x04spec\x18\x04 \x01(\v2\x1e.proximity.v1alpha1.BridgeSpecR\x04spec\x128\n" +
-	"\x06status\x18\x05 \x01(\v2 .proximity.v1alpha1.BridgeStatusR\x06status:\xcb\x01\xca\xda\x18\xc6\x01\n" +
+	"\x06status\x18\x05 \x01(\v2 .proximity.v1alpha1.BridgeStatusR\x06status:\x8e\x02\xca\xda\x18\x89\x02\n" +
 	"\abridges\x12\x02br\"\x18\n" +
 	"\x05READY\x12\x0fcondition:Ready\"!\n" +
 	"\tINTERFACE\x12\x14status.interfaceName\"\x15\n" +
 	"\x06SUBNET\x12\vspec.subnet\"\x17\n" +
 	"\x05NODES\x12\fstatus.nodes\x18\x01\"\x19\n" +
-	"\x06METHOD\x12\rstatus.method\x18\x01*\x14spec.clusterRef.name*\x12spec.interfaceName2\x03allH\x14\"\x85\x03\n" +
+	"\x06METHOD\x12\rstatus.method\x18\x01\"\x15\n" +
+	"\x04ZONE\x12\vstatus.zone\x18\x01*\x14spec.clusterRef.name*\x12spec.interfaceName*\fspec.backend*\rspec.sdn.zone*\rspec.sdn.type2\x03allH\x14\"\xbb\x04\n" +
 	"\n" +
 	"BridgeSpec\x12C\n" +
 	"\vcluster_ref\x18\x01 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\n" +
@@ -317,16 +558,43 @@ const file_proximity_v1alpha1_bridge_proto_rawDesc = "" +
 	"R\x03mtu\x12\"\n" +
 	"\acomment\x18\x05 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\acomment\x12:\n" +
 	"\x0fdeletion_policy\x18\x06 \x01(\tB\x11\xda\xda\x18\rDelete,OrphanR\x0edeletionPolicy\x12\x18\n" +
-	"\asuspend\x18\a \x01(\bR\asuspend\"\x83\x02\n" +
+	"\asuspend\x18\a \x01(\bR\asuspend\x12'\n" +
+	"\abackend\x18\b \x01(\tB\r\xda\xda\x18\tlinux,sdnR\abackend\x12/\n" +
+	"\x03sdn\x18\t \x01(\v2\x1d.proximity.v1alpha1.BridgeSDNR\x03sdn\x12\x1e\n" +
+	"\x05nodes\x18\n" +
+	" \x03(\tB\b\xbaH\x05\x92\x01\x02\x10@R\x05nodes\x12:\n" +
+	"\fdrift_policy\x18\v \x01(\tB\x17\xda\xda\x18\x13correct,warn,ignoreR\vdriftPolicy\"\x85\x01\n" +
+	"\tBridgeSDN\x12\x12\n" +
+	"\x04zone\x18\x01 \x01(\tR\x04zone\x12$\n" +
+	"\x04type\x18\x02 \x01(\tB\x10\xda\xda\x18\fsimple,vxlanR\x04type\x12\x1e\n" +
+	"\x03tag\x18\x03 \x01(\x05B\f\xbaH\t\x1a\a\x18\xff\xff\xff\a(\x01R\x03tag\x12\x1e\n" +
+	"\x05peers\x18\x04 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10@R\x05peers\"\xd0\x03\n" +
 	"\fBridgeStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
 	"conditions\x18\x02 \x03(\v2\x1d.proximity.v1alpha1.ConditionB\b\xd2\xda\x18\x04typeR\n" +
 	"conditions\x12%\n" +
-	"\x0einterface_name\x18\x03 \x01(\tR\rinterfaceName\x12(\n" +
-	"\x06method\x18\x04 \x01(\tB\x10\xda\xda\x18\fAPI,HostFileR\x06method\x12\x14\n" +
-	"\x05nodes\x18\x05 \x03(\tR\x05nodes\x12\x12\n" +
-	"\x04task\x18\x06 \x01(\tR\x04taskBDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
+	"\x0einterface_name\x18\x03 \x01(\tR\rinterfaceName\x12,\n" +
+	"\x06method\x18\x04 \x01(\tB\x14\xda\xda\x18\x10API,HostFile,SDNR\x06method\x12\x12\n" +
+	"\x04task\x18\x06 \x01(\tR\x04task\x12>\n" +
+	"\x05nodes\x18\a \x03(\v2\x1e.proximity.v1alpha1.BridgeNodeB\b\xd2\xda\x18\x04nameR\x05nodes\x12\x12\n" +
+	"\x04zone\x18\b \x01(\tR\x04zone\x12G\n" +
+	"\aapplied\x18\t \x03(\v2-.proximity.v1alpha1.BridgeStatus.AppliedEntryR\aapplied\x1a:\n" +
+	"\fAppliedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\x05\x10\x06\"\x9f\x02\n" +
+	"\n" +
+	"BridgeNode\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12\x18\n" +
+	"\awritten\x18\x05 \x01(\bR\awritten\x12\x18\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\x12E\n" +
+	"\aapplied\x18\a \x03(\v2+.proximity.v1alpha1.BridgeNode.AppliedEntryR\aapplied\x1a:\n" +
+	"\fAppliedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01BDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
 
 var (
 	file_proximity_v1alpha1_bridge_proto_rawDescOnce sync.Once
@@ -340,26 +608,34 @@ func file_proximity_v1alpha1_bridge_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_bridge_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_bridge_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_proximity_v1alpha1_bridge_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_proximity_v1alpha1_bridge_proto_goTypes = []any{
 	(*Bridge)(nil),         // 0: proximity.v1alpha1.Bridge
 	(*BridgeSpec)(nil),     // 1: proximity.v1alpha1.BridgeSpec
-	(*BridgeStatus)(nil),   // 2: proximity.v1alpha1.BridgeStatus
-	(*ObjectMeta)(nil),     // 3: proximity.v1alpha1.ObjectMeta
-	(*LocalReference)(nil), // 4: proximity.v1alpha1.LocalReference
-	(*Condition)(nil),      // 5: proximity.v1alpha1.Condition
+	(*BridgeSDN)(nil),      // 2: proximity.v1alpha1.BridgeSDN
+	(*BridgeStatus)(nil),   // 3: proximity.v1alpha1.BridgeStatus
+	(*BridgeNode)(nil),     // 4: proximity.v1alpha1.BridgeNode
+	nil,                    // 5: proximity.v1alpha1.BridgeStatus.AppliedEntry
+	nil,                    // 6: proximity.v1alpha1.BridgeNode.AppliedEntry
+	(*ObjectMeta)(nil),     // 7: proximity.v1alpha1.ObjectMeta
+	(*LocalReference)(nil), // 8: proximity.v1alpha1.LocalReference
+	(*Condition)(nil),      // 9: proximity.v1alpha1.Condition
 }
 var file_proximity_v1alpha1_bridge_proto_depIdxs = []int32{
-	3, // 0: proximity.v1alpha1.Bridge.metadata:type_name -> proximity.v1alpha1.ObjectMeta
+	7, // 0: proximity.v1alpha1.Bridge.metadata:type_name -> proximity.v1alpha1.ObjectMeta
 	1, // 1: proximity.v1alpha1.Bridge.spec:type_name -> proximity.v1alpha1.BridgeSpec
-	2, // 2: proximity.v1alpha1.Bridge.status:type_name -> proximity.v1alpha1.BridgeStatus
-	4, // 3: proximity.v1alpha1.BridgeSpec.cluster_ref:type_name -> proximity.v1alpha1.LocalReference
-	5, // 4: proximity.v1alpha1.BridgeStatus.conditions:type_name -> proximity.v1alpha1.Condition
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	3, // 2: proximity.v1alpha1.Bridge.status:type_name -> proximity.v1alpha1.BridgeStatus
+	8, // 3: proximity.v1alpha1.BridgeSpec.cluster_ref:type_name -> proximity.v1alpha1.LocalReference
+	2, // 4: proximity.v1alpha1.BridgeSpec.sdn:type_name -> proximity.v1alpha1.BridgeSDN
+	9, // 5: proximity.v1alpha1.BridgeStatus.conditions:type_name -> proximity.v1alpha1.Condition
+	4, // 6: proximity.v1alpha1.BridgeStatus.nodes:type_name -> proximity.v1alpha1.BridgeNode
+	5, // 7: proximity.v1alpha1.BridgeStatus.applied:type_name -> proximity.v1alpha1.BridgeStatus.AppliedEntry
+	6, // 8: proximity.v1alpha1.BridgeNode.applied:type_name -> proximity.v1alpha1.BridgeNode.AppliedEntry
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_bridge_proto_init() }
@@ -374,7 +650,7 @@ func file_proximity_v1alpha1_bridge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_bridge_proto_rawDesc), len(file_proximity_v1alpha1_bridge_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

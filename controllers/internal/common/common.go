@@ -4,7 +4,6 @@
 package common
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -55,28 +54,6 @@ func Templates(c *v1alpha1.Cluster) lxc.Templates {
 		t.Sources = append(t.Sources, lxc.TemplateSource{Name: s.GetName(), URL: s.GetUrl(), SHA512: s.GetSha512()})
 	}
 	return t
-}
-
-// Conditions of kind Bridge, which those that live on a Bridge read.
-const (
-	BridgeConfigured = "Configured"
-	BridgeActive     = "Active"
-)
-
-// BridgeUp tells whether guests can live on the Bridge. One whose deletion waits for them
-// still carries them, though it is not Ready: otherwise nothing on it could be changed, and
-// what it waits for would never end.
-func BridgeUp(b *v1alpha1.Bridge) bool {
-	if !resource.Deleting(b) {
-		return resource.IsReady(b)
-	}
-	return resource.FindCondition(b, BridgeConfigured).GetStatus() == "True" &&
-		resource.FindCondition(b, BridgeActive).GetStatus() == "True"
-}
-
-// BridgeInterface is the name of a Bridge's interface, also before it is made.
-func BridgeInterface(b *v1alpha1.Bridge) string {
-	return cmp.Or(b.GetStatus().GetInterfaceName(), b.GetSpec().GetInterfaceName())
 }
 
 // Announce says in the conditions what a step is about to do to a guest, durably before a

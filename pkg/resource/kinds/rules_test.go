@@ -134,6 +134,19 @@ func TestRules(t *testing.T) {
 		{"Bridge", "comment: lab", "interfaceName: all", `7: spec.interfaceName: found "all"; allowed is ` + ifaceWords},
 		{"Bridge", "comment: lab", "deletionPolicy: Retain", `7: spec.deletionPolicy: found "Retain"; allowed is one of Delete, Orphan`},
 		{"Bridge", "comment: lab", "clusterRef: {name: A}", `7: spec.clusterRef.name: found "A"; allowed is ` + resource.NameRule},
+		{"Bridge", "comment: lab", "backend: ovs", `7: spec.backend: found "ovs"; allowed is one of linux, sdn`},
+		{"Bridge", "comment: lab", "sdn: {type: vxlan}", `7: spec.sdn: it is for the backend sdn; set spec.backend to sdn`},
+		{"Bridge", "comment: lab", "nodes: [pve1, pve_2]", `7: spec.nodes[1]: found "pve_2"; allowed is the name of a node: 1 to 63 letters, digits and -`},
+		{"Bridge", "comment: lab", "nodes: [pve1, pve1]", `7: spec.nodes[1]: found "pve1"; allowed is a value of its own; it is already at spec.nodes[0]`},
+		{"Bridge", "comment: lab", "driftPolicy: never", `7: spec.driftPolicy: found "never"; allowed is one of correct, warn, ignore`},
+		{"Bridge", "comment: lab", "backend: sdn\n  interfaceName: proximity-lan", `8: spec.interfaceName: found "proximity-lan"; allowed is ` + sdnNameRule},
+		{"Bridge", "comment: lab", "backend: sdn\n  interfaceName: proximity", `8: spec.interfaceName: found "proximity"; allowed is ` + sdnNameRule},
+		{"Bridge", "comment: lab", "backend: sdn\n  interfaceName: lan\n  sdn: {zone: my-zone}", `9: spec.sdn.zone: found "my-zone"; allowed is ` + sdnNameRule},
+		{"Bridge", "comment: lab", "backend: sdn\n  interfaceName: lan\n  comment: lab", `9: spec.comment: found "lab"; a virtual network has room for our mark only; leave it out`},
+		{"Bridge", "comment: lab", "backend: sdn\n  interfaceName: lan\n  sdn: {type: evpn}", `9: spec.sdn.type: found "evpn"; allowed is one of simple, vxlan`},
+		{"Bridge", "comment: lab", "backend: sdn\n  interfaceName: lan\n  sdn: {tag: 0}", `9: spec.sdn.tag: found "0"; allowed is a number from 1 to 16777215`},
+		{"Bridge", "comment: lab", "backend: sdn\n  interfaceName: lan\n  sdn: {type: simple, tag: 7}", `9: spec.sdn.tag: found "7"; a simple zone has no tag; leave it out, or set spec.sdn.type to vxlan`},
+		{"Bridge", "comment: lab", "backend: sdn\n  interfaceName: lan\n  sdn: {peers: [10.0.0.1, pve2]}", `9: spec.sdn.peers[1]: found "pve2"; allowed is the IP address of a node`},
 		// Appliance
 		{"Appliance", "  bridgeRef: {name: lan}\n", "", "4: spec.bridgeRef.name: missing; allowed is the name of the Bridge that the appliance serves"},
 		{"Appliance", "vmid: 9999", "vmid: 99", `6: spec.vmid: found "99"; allowed is a number from 100 to 999999999`},
@@ -318,7 +331,7 @@ func TestBounds(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	tests := map[string][2]string{
-		"Bridge": {"{}", `clusterRef: {name: default}, interfaceName: web, deletionPolicy: Delete`},
+		"Bridge": {"{}", `clusterRef: {name: default}, interfaceName: web, deletionPolicy: Delete, backend: linux`},
 		"Appliance": {"{wan: {bridge: vmbr1}, nat: {enabled: false}}", `clusterRef: {name: default}, vmid: 9999, hostname: web, os: debian, ` +
 			`resources: {cores: 1, memory: 512Mi, disk: 4Gi, swap: "0"}, wan: {bridge: vmbr1, address: dhcp}, dhcp: {leaseTime: 12h}, ` +
 			`nat: {enabled: false}, managementUI: None, fallback: None, deletionPolicy: Delete`},
