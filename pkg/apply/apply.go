@@ -58,6 +58,7 @@ type Applier struct {
 	reg    *resource.Registry
 	owners *ownership.Tracker
 	keys   *seal.Keyring // nil: sensitive values are refused
+	guard  Guard         // nil: nobody is asked
 	system bool
 }
 
@@ -70,7 +71,7 @@ func New(st store.Store, reg *resource.Registry) *Applier {
 // read.
 func (a *Applier) System() *Applier {
 	as := *a
-	as.system = true
+	as.system, as.guard = true, nil
 	return &as
 }
 
@@ -228,7 +229,7 @@ var errDryRun = errors.New("dry run")
 
 // transact runs a write; a dry one to its end too, and then takes it back.
 func (a *Applier) transact(ctx context.Context, dry bool, write func(store.Tx) error) error {
-	_, err := a.store.Update(ctx, func(tx store.Tx) error {
+	err := a.behindGuard(ctx, func(tx store.Tx) error {
 		if err := write(tx); err != nil || !dry {
 			return err
 		}

@@ -31,6 +31,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/admin"
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/auth"
+	"github.com/proximity-pve/proximity/pkg/auth/access"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/pvesim/embedded"
 	"github.com/proximity-pve/proximity/pkg/resource/kinds"
@@ -97,7 +98,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			log.Debug("close the connections to Proxmox", "error", err)
 		}
 	}()
-	applier := apply.New(st, registry).WithKeys(keys)
+	authorizer := auth.NewAuthorizer()
+	policy := access.NewPolicy(st, registry, authorizer)
+	if err := policy.Refresh(ctx); err != nil {
+		return fmt.Errorf("read who may do what: %w", err)
+	}
+	applier := apply.New(st, registry).WithKeys(keys).WithGuard(access.NewGuard(registry, policy))
 	if err := applier.EnsureNamespaces(ctx); err != nil {
 		return fmt.Errorf("make the first namespaces: %w", err)
 	}
@@ -108,11 +114,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		Clusters: clusters, Dial: dialer.Dial, Configured: configured, Secrets: secretref.New(keys), Log: log,
 	})...)
 
-	return serve(ctx, cfg, log, st, metrics, node, applier, manager)
+	return serve(ctx, cfg, log, st, metrics, node, applier, manager, authorizer, policy)
 }
 
 // serve runs the servers, the controllers and the forwarder's target until ctx ends.
-func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database, metrics *prometheus.Registry, node *embedded.Handle, applier *apply.Applier, manager *runtime.Manager) error {
+func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database, metrics *prometheus.Registry, node *embedded.Handle, applier *apply.Applier, manager *runtime.Manager,
+	authorizer *auth.Authorizer, policy *access.Follower) error {
 	endpoint, certs, authenticator, err := identity(cfg)
 	if err != nil {
 		return err
@@ -128,7 +135,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database
 	}
 	defer grpc.Close()
 	srv, err := server.New(server.Config{
-		Store: st, Applier: applier, Registry: kinds.Registry(), Auth: authenticator, TLS: certs.TLS, Log: log,
+		Store: st, Applier: applier, Registry: kinds.Registry(), Auth: authenticator, Access: authorizer, TLS: certs.TLS, Log: log,
 		Metrics: metrics, Version: version.String(), Ready: func() error { return ready(st) },
 		Planner: planner{manager}, Database: databaseFile{st, cfg.DataDir},
 	})
@@ -147,6 +154,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database
 	})
 	wg.Go(func() { manager.Run(ctx) })
 	wg.Go(func() { collector.Run(ctx) })
+	wg.Go(func() { policy.Run(ctx, log) })
 	if node != nil {
 		wg.Go(func() { followAppliance(ctx, st, node, log) })
 		endpoint.fromNode(node.Info())
