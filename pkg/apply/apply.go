@@ -311,6 +311,15 @@ func intoNamespace(kind *resource.Kind, obj resource.Object) {
 	}
 }
 
+// keyIn is the key of an object that is in the default namespace when it names none.
+func keyIn(kind *resource.Kind, obj resource.Object) resource.Key {
+	key := resource.KeyOf(obj)
+	if kind.Namespaced && key.Namespace == "" {
+		key.Namespace = resource.DefaultNamespace
+	}
+	return key
+}
+
 func fillDefaults(kind *resource.Kind, obj resource.Object) {
 	if kind.Default != nil {
 		kind.Default(obj)

@@ -52,6 +52,7 @@ func (a *Applier) ApplyEach(ctx context.Context, docs []resource.Document, opts 
 		if !opts.DryRun { // a dry run keeps nothing: all must see one transaction
 			n = eachChunk(items)
 		}
+		a.admitAhead(ctx, items[:n], opts)
 		err := a.transact(ctx, opts.DryRun, func(tx store.Tx) error {
 			for _, it := range items[:n] {
 				results[it.at] = kept.bounded(a.applyEach(tx, it, opts))
@@ -115,7 +116,7 @@ func failed(it item, err error) Each {
 func eachChunk(items []item) int {
 	bytes := 0
 	for i, it := range items[:min(len(items), eachDocuments)] {
-		if bytes += proto.Size(it.obj); bytes > eachBytes && i > 0 {
+		if bytes += proto.Size(it.doc.Object); bytes > eachBytes && i > 0 {
 			return i
 		}
 	}

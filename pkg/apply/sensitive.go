@@ -45,17 +45,18 @@ func (a *Applier) opened(kind *resource.Kind, stored, obj resource.Object) (reso
 	return plain, reveal(kind, obj, stored, plain)
 }
 
-// open does so for a document of a set and its defaulted copy.
-func (a *Applier) open(it *item) resource.FieldErrors {
-	if !it.kind.HasSensitive() {
+// open does so for a document of a set and its defaulted copy. The document's object is
+// replaced, not changed.
+func (a *Applier) open(kind *resource.Kind, ad *admitted, doc *resource.Document) resource.FieldErrors {
+	if !kind.HasSensitive() {
 		return nil
 	}
-	it.cur = a.openStored(it.kind, it.stored)
-	it.doc.Object = resource.Clone(it.doc.Object)
-	if errs := reveal(it.kind, it.doc.Object, it.stored, it.cur); len(errs) > 0 {
+	ad.cur = a.openStored(kind, ad.stored)
+	doc.Object = resource.Clone(doc.Object)
+	if errs := reveal(kind, doc.Object, ad.stored, ad.cur); len(errs) > 0 {
 		return errs
 	}
-	return reveal(it.kind, it.obj, it.stored, it.cur)
+	return reveal(kind, ad.obj, ad.stored, ad.cur)
 }
 
 // reveal replaces the marks in obj by the values that they stand for: those of plain, whose

@@ -19,10 +19,7 @@ type item struct {
 	at   int // position in the set and in the results
 	kind *resource.Kind
 	key  resource.Key
-	obj  resource.Object // what is to be stored; until merge a defaulted copy of the document's
-	cur  resource.Object // what is stored, nil when there is nothing; with sensitive values opened
-	// stored is cur as it is stored.
-	stored resource.Object
+	admitted
 }
 
 // ApplySet applies all documents, or none, and returns a result for each in their order.
@@ -37,6 +34,7 @@ func (a *Applier) ApplySet(ctx context.Context, docs []resource.Document, opts O
 		return nil, err
 	}
 	items, wrong := a.prepare(docs)
+	a.admitAhead(ctx, items, opts)
 	var results []Result
 	err = a.transact(audit.WithVerb(ctx, "apply", opts.Manager), opts.DryRun, func(tx store.Tx) error {
 		errs, err := a.merge(tx, items, opts)
@@ -55,8 +53,8 @@ func (a *Applier) ApplySet(ctx context.Context, docs []resource.Document, opts O
 	return results, nil
 }
 
-// prepare defaults each document and finds objects given twice. The items come back in the
-// order in which they are to be written.
+// prepare finds the kind of each document and objects given twice. The items come back in
+// the order in which they are to be written.
 func (a *Applier) prepare(docs []resource.Document) ([]item, resource.FieldErrors) {
 	var errs resource.FieldErrors
 	items := make([]item, 0, len(docs))
@@ -68,15 +66,13 @@ func (a *Applier) prepare(docs []resource.Document) ([]item, resource.FieldError
 			errs = append(errs, doc.Place(resource.FieldErrors{e})...)
 			continue
 		}
-		obj := a.own(kind, doc.Object)
-		fillDefaults(kind, obj)
-		key := resource.KeyOf(obj)
+		key := keyIn(kind, doc.Object)
 		if other, dup := first[key]; dup {
 			errs = append(errs, doc.Place(resource.FieldErrors{resource.Duplicate("metadata.name", key.Name, placeOf(other, "metadata.name"))})...)
 			continue
 		}
 		first[key] = doc
-		items = append(items, item{doc: doc, at: i, kind: kind, key: key, obj: obj})
+		items = append(items, item{doc: doc, at: i, kind: kind, key: key})
 	}
 	slices.SortStableFunc(items, func(x, y item) int { return x.kind.ApplyOrder - y.kind.ApplyOrder })
 	return items, errs
@@ -103,49 +99,25 @@ func (a *Applier) merge(tx store.Tx, items []item, opts Options) (resource.Field
 	var errs, conflicts resource.FieldErrors
 	for i := range items {
 		it := &items[i]
-		cur, err := tx.Get(it.key)
-		if err == nil {
-			it.stored, it.cur = cur, cur
-		} else if !errors.Is(err, store.ErrNotFound) {
+		stored, err := tx.Get(it.key)
+		if errors.Is(err, store.ErrNotFound) {
+			stored = nil
+		} else if err != nil {
 			return nil, err
 		}
-		if wrong := a.open(it); len(wrong) > 0 {
-			errs = append(errs, it.doc.Place(wrong)...)
-			continue
+		if !it.holdsFor(stored) {
+			it.admitted = a.admit(it, stored, opts)
 		}
-		// Lists can be merged only by keys that are there, once.
-		if len(it.kind.CheckShape(it.obj)) == 0 && len(it.kind.CheckMetadata(it.obj)) == 0 {
-			found, err := a.mergeOne(it, opts)
-			if err != nil {
-				return nil, err
-			}
-			conflicts = append(conflicts, it.doc.Place(found)...)
-			if len(found) > 0 {
-				continue
-			}
+		if it.err != nil {
+			return nil, it.err
 		}
-		errs = append(errs, it.doc.Place(it.kind.Check(it.obj))...)
+		errs = append(errs, it.wrong...)
+		conflicts = append(conflicts, it.conflicts...)
 	}
 	if errs = append(errs, checkClaims(items)...); len(errs) > 0 {
 		return errs, nil
 	}
 	return conflicts, nil
-}
-
-func (a *Applier) mergeOne(it *item, opts Options) (resource.FieldErrors, error) {
-	next, conflicts, err := a.owners.Apply(it.kind, it.cur, it.doc, it.obj, opts.Manager, opts.Force)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", it.key, err)
-	}
-	if len(conflicts) > 0 {
-		return conflictErrors(conflicts), nil
-	}
-	if v := it.doc.Object.GetMetadata().GetResourceVersion(); v != "" {
-		next.GetMetadata().ResourceVersion = v // for the store to check
-	}
-	fillDefaults(it.kind, next)
-	it.obj = next
-	return nil, nil
 }
 
 func conflictErrors(conflicts []ownership.Conflict) resource.FieldErrors {

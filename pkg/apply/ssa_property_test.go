@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"pgregory.net/rapid"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/resource/kinds"
+	"github.com/proximity-pve/proximity/pkg/store"
 	"github.com/proximity-pve/proximity/pkg/store/memory"
 )
 
@@ -71,7 +73,7 @@ func (w fields) document() string {
 type world struct {
 	*rapid.T
 	*apply.Applier
-	st  *memory.Store
+	st  store.Store
 	reg *resource.Registry
 }
 
@@ -95,6 +97,40 @@ func (w *world) apply(manager string, f fields, force, dry bool) (apply.Result, 
 		return apply.Result{}, err
 	}
 	return results[0], nil
+}
+
+func (w *world) applyEach(manager string, f fields, force, dry bool) (apply.Result, error) {
+	docs, err := resource.DecodeDocuments(w.reg, "set.yaml", []byte(f.document()))
+	if err != nil {
+		w.Fatal(err)
+	}
+	results, err := w.ApplyEach(context.Background(), docs, apply.Options{Manager: manager, Force: force, DryRun: dry})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return results[0].Result, results[0].Err
+}
+
+// withStatus is an object with another status.
+func withStatus(obj resource.Object) resource.Object {
+	app := resource.Clone(obj).(*v1alpha1.App)
+	app.Status = &v1alpha1.AppStatus{Node: proto.String(app.GetStatus().GetNode() + "x")}
+	return app
+}
+
+// conflictPlaces are the documents that conflict with another manager.
+func conflictPlaces(err error) string {
+	var errs resource.FieldErrors
+	if !errors.As(err, &errs) {
+		return ""
+	}
+	var places []string
+	for _, e := range errs {
+		if e.Reason == resource.ReasonManagerConflict {
+			places = append(places, fmt.Sprint(e.Document))
+		}
+	}
+	return strings.Join(places, " ")
 }
 
 // alike compares two objects but for what depends on when and how often was written.

@@ -2,6 +2,8 @@ package resource
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -68,6 +70,44 @@ func (k Key) EventNamespace() string {
 
 // Clone returns a deep copy.
 func Clone[T Object](o T) T { return proto.Clone(o).(T) }
+
+// CloneWish returns a copy of an object whose wish may be changed. Its status and its
+// managedFields it shares with the object: they may be replaced, not changed.
+func CloneWish[T Object](o T) T {
+	src := o.ProtoReflect()
+	dst := src.New()
+	src.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case fd.Name() == "metadata":
+			v = protoreflect.ValueOfMessage(cloneMetadata(o.GetMetadata()).ProtoReflect())
+		case fd.Name() == "status", fd.Message() == nil && !fd.IsList():
+		case fd.IsList() || fd.IsMap():
+			only := src.New()
+			only.Set(fd, v)
+			v = proto.Clone(only.Interface()).ProtoReflect().Get(fd)
+		default:
+			v = protoreflect.ValueOfMessage(proto.Clone(v.Message().Interface()).ProtoReflect())
+		}
+		dst.Set(fd, v)
+		return true
+	})
+	dst.SetUnknown(slices.Clone(src.GetUnknown()))
+	return dst.Interface().(T)
+}
+
+func cloneMetadata(m *v1alpha1.ObjectMeta) *v1alpha1.ObjectMeta {
+	c := &v1alpha1.ObjectMeta{
+		Name: m.GetName(), Namespace: m.GetNamespace(), Labels: maps.Clone(m.GetLabels()), Annotations: maps.Clone(m.GetAnnotations()),
+		Uid: m.GetUid(), ResourceVersion: m.GetResourceVersion(), Generation: m.GetGeneration(),
+		CreationTimestamp: m.GetCreationTimestamp(), DeletionTimestamp: m.GetDeletionTimestamp(),
+		Finalizers: slices.Clone(m.GetFinalizers()), ManagedFields: m.GetManagedFields(),
+	}
+	for _, r := range m.GetOwnerReferences() {
+		c.OwnerReferences = append(c.OwnerReferences, proto.CloneOf(r))
+	}
+	c.ProtoReflect().SetUnknown(slices.Clone(m.ProtoReflect().GetUnknown()))
+	return c
+}
 
 // Field returns the sub-message of that JSON name ("spec", "status") and whether it is
 // set. Kinds without the field (Event has no spec) answer false.

@@ -40,7 +40,7 @@ import (
 type Tracker struct {
 	schema  *schema.Schema
 	updater *merge.Updater
-	// slow leaves everything to the library, for tests that compare.
+	// slow: see WithoutShortWays.
 	slow bool
 }
 
@@ -48,6 +48,13 @@ type Tracker struct {
 func New(reg *resource.Registry) *Tracker {
 	builder := &merge.UpdaterBuilder{Converter: oneVersion{}, ReturnInputOnNoop: true}
 	return &Tracker{schema: schemaOf(reg), updater: builder.BuildUpdater()}
+}
+
+// WithoutShortWays returns a Tracker that leaves everything to the library: tests compare.
+func (t *Tracker) WithoutShortWays() *Tracker {
+	slow := *t
+	slow.slow = true
+	return &slow
 }
 
 // oneVersion converts nothing: there is one version of the API.
@@ -124,6 +131,22 @@ func (t *Tracker) Apply(kind *resource.Kind, live resource.Object, doc resource.
 		return nil, nil, fmt.Errorf("merged object: %w", err)
 	}
 	return next, nil, record(next, live, owners, time.Now())
+}
+
+// Again is Apply for the common case, at a small part of its cost: the manager is the only
+// one that has applied to the object, or updated it, and gives the same or other values to
+// exactly the fields that it has. nil: the case is another one, or is not recognised. The
+// document needs no shape: what is wrong with it is wrong with the outcome. What the outcome
+// has beside its wish, it shares with live, and it must not be changed.
+func (t *Tracker) Again(live resource.Object, doc resource.Document, manager string) resource.Object {
+	if t.slow || !mayBeAgain(live, manager) {
+		return nil
+	}
+	fields, simple := fieldSet(doc)
+	if !simple {
+		return nil
+	}
+	return again(live, doc.Object, fields, manager)
 }
 
 // nothingNew is the short way for the common case: the manager has applied exactly these
