@@ -45,7 +45,7 @@ func (w *world) addPeers(n int, templateDir string) (peers []pvesim.Peer) {
 	for i := range n {
 		p := &peer{name: fmt.Sprintf("pve%d", i+2), ssh: newPipes()}
 		var err error
-		p.engine, err = mem.New(mem.Config{TemplateDir: templateDir})
+		p.engine, err = mem.New(mem.Config{TemplateDir: templateDir, Fabric: w.fabric})
 		w.must(err)
 		appliancesim.Install(p.engine)
 		w.peers = append(w.peers, p)

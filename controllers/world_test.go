@@ -69,7 +69,8 @@ type world struct {
 	registry *resource.Registry
 	applier  *apply.Applier
 	keys     *seal.Keyring
-	// peers are the other nodes of a cluster (cluster_test.go).
+	// peers are the other nodes of a cluster (cluster_test.go), on one fabric with the first.
+	fabric *mem.Fabric
 	peers  []*peer
 	ledger *ledger
 	log    journalBuffer
@@ -106,14 +107,14 @@ func inWorldOn(t *testing.T, wrap func(*mem.Engine) engine.Engine, story func(w 
 }
 
 func newWorld(t *testing.T, dir string, wrap func(*mem.Engine) engine.Engine, peers int) *world {
-	w := &world{T: t, dir: dir, api: newPipes(), ssh: newPipes(), ledger: newLedger(), hostAccess: true, registry: kinds.Registry()}
+	w := &world{T: t, dir: dir, api: newPipes(), ssh: newPipes(), ledger: newLedger(), hostAccess: true, registry: kinds.Registry(), fabric: &mem.Fabric{}}
 	templateDir := filepath.Join(dir, "templates")
 	w.must(os.MkdirAll(templateDir, 0o700))
 	for _, name := range templates {
 		w.must(os.WriteFile(filepath.Join(templateDir, name), nil, 0o600))
 	}
 	var err error
-	w.engine, err = mem.New(mem.Config{TemplateDir: templateDir})
+	w.engine, err = mem.New(mem.Config{TemplateDir: templateDir, Fabric: w.fabric})
 	w.must(err)
 	w.sim = appliancesim.Install(w.engine)
 	w.node, err = pvesim.New(pvesim.Config{Dir: filepath.Join(dir, "pve"), NodeName: nodeName, Engine: wrap(w.engine), TemplateDir: templateDir, Peers: w.addPeers(peers, templateDir)})

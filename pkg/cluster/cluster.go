@@ -28,6 +28,9 @@ type API interface {
 	proxmox.GuestWriter
 	proxmox.PowerController
 	proxmox.NetworkAdmin
+	proxmox.SDNReader
+	proxmox.SDNNodeReader
+	proxmox.SDNAdmin
 	proxmox.StorageReader
 	proxmox.TemplateDownloader
 	proxmox.ImageFetcher

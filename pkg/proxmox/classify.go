@@ -39,6 +39,7 @@ var (
 	existsText     = regexp.MustCompile(`^(?:[a-z]+ [a-z ]+ failed: )?(?:[A-Za-z ]+ '[^']+' already (?:exists|defined|used)|storage ID '[^']+' already defined|VM \d+ is already a pool member)|refusing to override existing file`)
 	existsParam    = regexp.MustCompile(`already (?:exists|defined|used)`)
 	sdnGoneText    = regexp.MustCompile(`\b(?:sdn|zone|vnet|subnet)[a-zA-Z ]* '[^']+' does not exist`)
+	sdnLockedText  = regexp.MustCompile(`invalid lock token provided!`)
 	unknownParam   = `property is not defined in schema`
 )
 
@@ -70,6 +71,10 @@ func IsNotExist(err error) bool {
 // migrate, ...; see [LockName]). It goes when the holder's task ends; a leaked one
 // can be removed only by root on the node.
 func IsLocked(err error) bool { return lockedText.MatchString(sentence(err)) }
+
+// IsSDNLocked reports that somebody holds the lock of the software-defined network's
+// configuration (9.0 and later): nobody else can stage or apply until it is released.
+func IsSDNLocked(err error) bool { return sdnLockedText.MatchString(sentence(err)) }
 
 // LockName returns which lock IsLocked saw, or "".
 func LockName(err error) string {

@@ -83,14 +83,19 @@
 //	SDNReader           GET    /cluster/sdn/zones
 //	                    GET    /cluster/sdn/vnets
 //	                    GET    /cluster/sdn/vnets/{vnet}/subnets
-//	                    GET    /nodes/{node}/sdn/zones
+//	                    GET    /cluster/sdn/zones/{zone}
+//	                    GET    /cluster/sdn/controllers
+//	SDNNodeReader       GET    /nodes/{node}/sdn/zones
+//	                    GET    /nodes/{node}/sdn/zones/{zone}/content
 //	SDNAdmin            POST   /cluster/sdn/zones
+//	                    PUT    /cluster/sdn/zones/{zone}
 //	                    DELETE /cluster/sdn/zones/{zone}
 //	                    POST   /cluster/sdn/vnets
+//	                    PUT    /cluster/sdn/vnets/{vnet}
 //	                    DELETE /cluster/sdn/vnets/{vnet}
-//	                    POST   /cluster/sdn/vnets/{vnet}/subnets
-//	                    DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}
 //	                    PUT    /cluster/sdn
+//	SDNSubnetAdmin      POST   /cluster/sdn/vnets/{vnet}/subnets
+//	                    DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}
 //	FirewallAdmin       GET    /cluster/firewall/options
 //	                    PUT    /cluster/firewall/options
 //	                    GET    /nodes/{node}/lxc/{vmid}/firewall/options

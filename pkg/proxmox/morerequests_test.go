@@ -115,6 +115,21 @@ var moreRequests = []requestCase{
 	{"CreateSDNZone", func(ctx context.Context, c *Client) error {
 		return c.CreateSDNZone(ctx, SDNZone{Zone: "prox", Type: "simple", IPAM: "pve", DHCP: "dnsmasq", Nodes: "pve", MTU: 1400})
 	}, "POST", "/cluster/sdn/zones", "dhcp=dnsmasq&ipam=pve&mtu=1400&nodes=pve&type=simple&zone=prox"},
+	{"SDNZone", func(ctx context.Context, c *Client) error { _, err := c.SDNZone(ctx, "prox"); return err }, "GET", "/cluster/sdn/zones/prox", ""},
+	{"SDNControllers", func(ctx context.Context, c *Client) error {
+		_, err := c.SDNControllers(ctx, SDNPending)
+		return err
+	}, "GET", "/cluster/sdn/controllers", "pending=1"},
+	{"NodeSDNVNets", func(ctx context.Context, c *Client) error {
+		_, err := c.NodeSDNVNets(ctx, "pve", "prox")
+		return err
+	}, "GET", "/nodes/pve/sdn/zones/prox/content", ""},
+	{"UpdateSDNZone", func(ctx context.Context, c *Client) error {
+		return c.UpdateSDNZone(ctx, "prox", SDNUpdate{Set: map[string]string{"peers": "10.0.0.1,10.0.0.2"}, Delete: []string{"mtu", "dhcp"}})
+	}, "PUT", "/cluster/sdn/zones/prox", "delete=mtu%2Cdhcp&peers=10.0.0.1%2C10.0.0.2"},
+	{"UpdateSDNVNet", func(ctx context.Context, c *Client) error {
+		return c.UpdateSDNVNet(ctx, "proxnet", SDNUpdate{Set: map[string]string{"tag": "8"}})
+	}, "PUT", "/cluster/sdn/vnets/proxnet", "tag=8"},
 	{"DeleteSDNZone", func(ctx context.Context, c *Client) error { return c.DeleteSDNZone(ctx, "prox") }, "DELETE", "/cluster/sdn/zones/prox", ""},
 	{"CreateSDNVNet", func(ctx context.Context, c *Client) error {
 		return c.CreateSDNVNet(ctx, SDNVNet{VNet: "proxnet", Zone: "prox", Alias: "ours", Tag: 7, VLANAware: true})

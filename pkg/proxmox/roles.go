@@ -140,18 +140,32 @@ type SDNReader interface {
 	SDNZones(ctx context.Context, v SDNView) ([]SDNZone, error)
 	SDNVNets(ctx context.Context, v SDNView) ([]SDNVNet, error)
 	SDNSubnets(ctx context.Context, vnet string, v SDNView) ([]SDNSubnet, error)
+	SDNControllers(ctx context.Context, v SDNView) ([]SDNController, error)
+	SDNZone(ctx context.Context, zone string) (SDNZone, error)
+	SDNChanges(ctx context.Context) ([]SDNChange, error)
+}
+
+// SDNNodeReader observes what single nodes made of it.
+type SDNNodeReader interface {
 	NodeSDNZones(ctx context.Context, node string) ([]NodeSDNZone, error)
+	NodeSDNVNets(ctx context.Context, node, zone string) ([]NodeSDNVNet, error)
 }
 
 // SDNAdmin stages changes of the software-defined network and applies them.
 type SDNAdmin interface {
 	CreateSDNZone(ctx context.Context, z SDNZone) error
+	UpdateSDNZone(ctx context.Context, zone string, u SDNUpdate) error
 	DeleteSDNZone(ctx context.Context, zone string) error
 	CreateSDNVNet(ctx context.Context, v SDNVNet) error
+	UpdateSDNVNet(ctx context.Context, vnet string, u SDNUpdate) error
 	DeleteSDNVNet(ctx context.Context, vnet string) error
+	ApplySDN(ctx context.Context) (UPID, error)
+}
+
+// SDNSubnetAdmin stages changes of subnets.
+type SDNSubnetAdmin interface {
 	CreateSDNSubnet(ctx context.Context, s SDNSubnet) error
 	DeleteSDNSubnet(ctx context.Context, vnet, id string) error
-	ApplySDN(ctx context.Context) (UPID, error)
 }
 
 // FirewallAdmin reads and writes the firewall of guests, and the cluster's switch.
@@ -211,7 +225,9 @@ var (
 	_ Inspector          = (*Client)(nil)
 	_ ImageFetcher       = (*Client)(nil)
 	_ SDNReader          = (*Client)(nil)
+	_ SDNNodeReader      = (*Client)(nil)
 	_ SDNAdmin           = (*Client)(nil)
+	_ SDNSubnetAdmin     = (*Client)(nil)
 	_ FirewallAdmin      = (*Client)(nil)
 	_ PoolAdmin          = (*Client)(nil)
 	_ HAReader           = (*Client)(nil)

@@ -20,7 +20,7 @@ var roles = map[string]reflect.Type{
 	"TaskAdmin": reflect.TypeFor[TaskAdmin](), "AccessReader": reflect.TypeFor[AccessReader](),
 	"GuestMover": reflect.TypeFor[GuestMover](), "Snapshotter": reflect.TypeFor[Snapshotter](),
 	"BackupAdmin": reflect.TypeFor[BackupAdmin](), "Inspector": reflect.TypeFor[Inspector](),
-	"ImageFetcher": reflect.TypeFor[ImageFetcher](), "SDNReader": reflect.TypeFor[SDNReader](),
+	"ImageFetcher": reflect.TypeFor[ImageFetcher](), "SDNReader": reflect.TypeFor[SDNReader](), "SDNNodeReader": reflect.TypeFor[SDNNodeReader](), "SDNSubnetAdmin": reflect.TypeFor[SDNSubnetAdmin](),
 	"SDNAdmin": reflect.TypeFor[SDNAdmin](), "FirewallAdmin": reflect.TypeFor[FirewallAdmin](),
 	"PoolAdmin": reflect.TypeFor[PoolAdmin](), "HAReader": reflect.TypeFor[HAReader](),
 	"HistoryReader": reflect.TypeFor[HistoryReader](), "ConsoleOpener": reflect.TypeFor[ConsoleOpener](),

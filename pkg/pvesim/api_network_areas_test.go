@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem"
 )
 
 // param demands a 400 that says this of one parameter.
@@ -136,7 +138,87 @@ func TestSDNUseIsGrantedOnTheZone(t *testing.T) {
 	r.ok("POST", "/cluster/sdn/zones", "zone", "z1", "type", "simple")
 	r.ok("POST", "/cluster/sdn/vnets", "vnet", "v1", "zone", "z1")
 	r.done("PUT", "/cluster/sdn")
+	for _, a := range r.node.Access().ACLs() {
+		if a.Path == "/sdn" {
+			if err := r.node.Access().SetACL(a, true); err != nil {
+				t.Fatal(err)
+			}
+			a.Path = "/sdn/zones/localnetwork"
+			if err := r.node.Access().SetACL(a, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	r.token = daemon
 	r.refused(403, "Permission check failed (/sdn/zones/z1/v1, SDN.Use)", "POST", "/nodes/pve/lxc",
 		"vmid", "100", "ostemplate", "local:vztmpl/"+testTemplate, "rootfs", "local-lvm:1", "net0", "name=eth0,bridge=v1")
+}
+
+// TestSDNOnACluster: each node takes over what was applied by a reload of its own; one that
+// was away, or whose reload failed, says that it has not, until it reloads. In a vxlan zone
+// guests of all nodes are on one network, as long as the nodes reach each other.
+func TestSDNOnACluster(t *testing.T) {
+	fabric := &mem.Fabric{}
+	engines := map[string]*mem.Engine{}
+	r := newRig(t, func(c *Config) {
+		for _, name := range []string{"pve", "pve2", "pve3"} {
+			e, err := mem.New(mem.Config{Fabric: fabric, TemplateDir: c.TemplateDir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			engines[name] = e
+			t.Cleanup(func() { _ = e.Close() })
+		}
+		c.Engine = engines["pve"]
+		c.Peers = []Peer{{NodeName: "pve2", Engine: engines["pve2"]}, {NodeName: "pve3", Engine: engines["pve3"]}}
+	})
+	r.asRoot()
+	for _, n := range r.node.Nodes() {
+		if err := n.Boot(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status := func(node string) string {
+		rows := r.list("GET", "/nodes/"+node+"/sdn/zones/z1/content")
+		if len(rows) != 1 || rows[0]["vnet"] != "v1" {
+			t.Fatalf("%s: %v", node, rows)
+		}
+		return rows[0]["status"].(string)
+	}
+	var peers []string
+	for _, n := range r.node.Nodes() {
+		peers = append(peers, n.ip())
+	}
+	r.ok("POST", "/cluster/sdn/zones", "zone", "z1", "type", "vxlan", "peers", strings.Join(peers, ","), "mtu", "1450")
+	r.ok("POST", "/cluster/sdn/vnets", "vnet", "v1", "zone", "z1", "tag", "7")
+	r.node.Nodes()[2].SetOnline(false)
+	r.node.Faults().Add(Fault{Method: "PUT", Path: "/nodes/pve2/network", Nth: 1, Action: ActTaskFails, Text: "command 'ifreload -a' failed: exit code 1"})
+	r.done("PUT", "/cluster/sdn")
+	waitFor(t, func() bool { return status("pve") == "available" })
+	r.node.Nodes()[2].SetOnline(true)
+	for _, node := range []string{"pve2", "pve3"} {
+		if got := status(node); got != "pending" {
+			t.Errorf("%s: %s", node, got)
+		}
+		r.done("PUT", "/nodes/"+node+"/network")
+		if got := status(node); got != "available" {
+			t.Errorf("%s after its reload: %s", node, got)
+		}
+	}
+	engines["pve"].SetDHCP("v1", func(mac, _ string) (string, string, bool) { return "10.7.0.9/24", "10.7.0.1", mac != "" })
+	r.done("POST", "/nodes/pve3/lxc", "vmid", "100", "ostemplate", "local:vztmpl/"+testTemplate, "rootfs", "local-lvm:1",
+		"net0", "name=eth0,bridge=v1,ip=dhcp", "unprivileged", "1", "features", "nesting=1")
+	r.done("POST", "/nodes/pve3/lxc/100/status/start")
+	guest, ok := engines["pve3"].Guest(100)
+	if !ok {
+		t.Fatal("no guest")
+	}
+	r.node.Nodes()[0].SetOnline(false)
+	if got := guest.Address("eth0"); got != "" {
+		t.Errorf("an address from a node that is away: %s", got)
+	}
+	r.node.Nodes()[0].SetOnline(true)
+	if got := guest.Address("eth0"); got != "10.7.0.9/24" {
+		t.Errorf("got %q over the tunnel", got)
+	}
 }

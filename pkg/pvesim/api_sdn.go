@@ -1,13 +1,14 @@
 package pvesim
 
 import (
+	"cmp"
 	"errors"
 	"maps"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
 	"github.com/proximity-pve/proximity/pkg/pvesim/sdn"
 	"github.com/proximity-pve/proximity/pkg/pvesim/tasks"
 )
@@ -136,7 +137,7 @@ func applySDN(c *call) (result, error) {
 				t.Logf("%s: %v", n.name, die595())
 				continue
 			}
-			if _, err := n.startTask("srvreload", "networking", user, n.reloadTask); err != nil {
+			if err := n.reloadFor(user); err != nil {
 				t.Logf("%s: %v", n.name, err)
 			}
 		}
@@ -144,24 +145,28 @@ func applySDN(c *call) (result, error) {
 	})
 }
 
+// reloadFor is what the cluster's task has each node do: a request of its own to the node,
+// which a fault may hit like any other.
+func (n *Node) reloadFor(user string) error {
+	f := n.faults.next(http.MethodPut, "/nodes/"+n.name+"/network")
+	if f.answers() {
+		return errors.New(cmp.Or(f.Text, defaultError))
+	}
+	_, err := n.startTask("srvreload", "networking", user, spoilTask(f, n.reloadTask))
+	return err
+}
+
 // reloadTask is the body of a network reload: everybody's staged changes become the live
-// file before ifreload runs, so a configuration that fails is live nevertheless.
+// file and the node takes over the networks that were applied before ifreload runs, so a
+// configuration that fails is live nevertheless.
 func (n *Node) reloadTask(t *tasks.Task) error {
 	if err := n.commitNetwork(t.Context()); err != nil {
 		return err
 	}
-	return n.ifreload(t.Context(), func(line string) { t.Logf("%s", line) })
-}
-
-// sdnBridges are the bridges of the applied networks on this node.
-func (n *Node) sdnBridges() []engine.Bridge {
-	var out []engine.Bridge
-	for _, b := range n.sdn.Bridges() {
-		if b.On(n.name) {
-			out = append(out, engine.Bridge{Name: b.Name, Address: b.Address, MTU: b.MTU})
-		}
+	if err := n.adoptSDN(); err != nil {
+		return err
 	}
-	return out
+	return n.ifreload(t.Context(), func(line string) { t.Logf("%s", line) })
 }
 
 func lockSDN(c *call) (result, error) {
@@ -198,6 +203,10 @@ func rollbackSDN(c *call) (result, error) {
 // nodeZones lists the zones of this node with their state, without localnetwork, which is
 // no object.
 func nodeZones(c *call) (result, error) {
+	active, err := c.node.engine.Bridges(c.ctx)
+	if err != nil {
+		return result{}, err
+	}
 	rows := []map[string]any{}
 	declared, running := c.node.sdn.View()
 	ids := maps.Clone(running.Of(sdn.Zones))
@@ -210,9 +219,14 @@ func nodeZones(c *call) (result, error) {
 		if !c.may("/sdn/zones/"+id, "SDN.Audit") || nodes != "" && !slices.Contains(strings.Split(nodes, ","), c.node.name) {
 			continue
 		}
-		status := "available"
-		if _, runs := running.Of(sdn.Zones)[id]; !runs {
-			status = "pending"
+		status := statusPending
+		if _, runs := running.Of(sdn.Zones)[id]; runs && c.node.sdnCurrent() {
+			status = statusAvailable
+			for _, vnet := range zoneVNets(running, id) {
+				if !slices.Contains(active, vnet) {
+					status = statusError
+				}
+			}
 		}
 		rows = append(rows, map[string]any{"zone": id, "status": status})
 	}
@@ -232,17 +246,28 @@ func zoneContent(c *call) (result, error) {
 		return result{}, die("sdn '%s' does not exist", zone)
 	}
 	rows := []map[string]any{}
-	for _, id := range slices.Sorted(maps.Keys(running.Of(sdn.VNets))) {
-		if running.Of(sdn.VNets)[id]["zone"] != zone {
-			continue
+	for _, id := range zoneVNets(running, zone) {
+		row := map[string]any{"vnet": id, "status": statusAvailable}
+		switch {
+		case !c.node.sdnCurrent():
+			row["status"], row["statusmsg"] = statusPending, "local sdn network configuration is too old, please reload"
+		case !slices.Contains(active, id):
+			row["status"], row["statusmsg"] = statusError, "error iface "+id
 		}
-		status := "available"
-		if !slices.Contains(active, id) {
-			status = "error"
-		}
-		rows = append(rows, map[string]any{"vnet": id, "status": status})
+		rows = append(rows, row)
 	}
 	return result{data: rows}, nil
+}
+
+// zoneVNets are the networks of a zone, sorted.
+func zoneVNets(c sdn.Config, zone string) []string {
+	var ids []string
+	for _, id := range slices.Sorted(maps.Keys(c.Of(sdn.VNets))) {
+		if c.Of(sdn.VNets)[id]["zone"] == zone {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func zoneIndex(*call) (result, error) { return index("content") }

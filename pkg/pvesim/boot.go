@@ -50,13 +50,16 @@ func (n *Node) inStartupOrder() []*guestFile {
 }
 
 // Boot does what the boot of a node does: staged network changes are committed, the
-// network comes up, guests with onboot start in their order, each waiting up to its
+// networks that were applied are taken over, the network comes up, guests with onboot start in their order, each waiting up to its
 // "up" seconds for those before. Guests that run are left alone, so a Boot of a node
 // whose guests survived changes nothing. A guest that does not start stops nothing: its
 // task tells why.
 func (n *Node) Boot(ctx context.Context) error {
 	if err := n.commitNetwork(ctx); err != nil {
 		return fmt.Errorf("commit the staged network: %w", err)
+	}
+	if err := n.adoptSDN(); err != nil {
+		return fmt.Errorf("take over the applied networks: %w", err)
 	}
 	// As on a real node an interface that cannot be made does not stop the boot.
 	if err := n.ifreload(ctx, func(line string) { n.log.Warn("network", "message", line) }); err != nil {

@@ -50,7 +50,7 @@ const (
 )
 
 // seedRoles are the privileges of the daemon, by path. Sys.Modify on /nodes is what
-// bridges need; Sys.Audit on / is for the cluster's status and does not propagate.
+// bridges need, SDN.Allocate on /sdn those of the software-defined network; Sys.Audit on / is for the cluster's status and does not propagate.
 var seedRoles = []struct {
 	path, role, privileges string
 	propagate              bool
@@ -60,7 +60,7 @@ var seedRoles = []struct {
 	{"/vms", "ProximityGuests", "VM.Allocate VM.Audit VM.Clone VM.Backup VM.Snapshot VM.Snapshot.Rollback VM.PowerMgmt VM.Console " +
 		"VM.Config.Disk VM.Config.CPU VM.Config.Memory VM.Config.Network VM.Config.Options", true},
 	{"/storage", "ProximityStorage", "Datastore.AllocateSpace Datastore.AllocateTemplate Datastore.Audit", true},
-	{"/sdn/zones/localnetwork", "ProximityBridges", "SDN.Use SDN.Audit", true},
+	{"/sdn", "ProximityNetworks", "SDN.Allocate SDN.Use SDN.Audit", true},
 }
 
 // openCredentials reads or makes what clients need, for all nodes. The file tells how

@@ -189,7 +189,7 @@ func TestSeededTokenReachesWhatItNeeds(t *testing.T) {
 	perms := r.data("GET", "/access/permissions")
 	for path, privs := range map[string][]string{
 		"/": {"Sys.Audit"}, "/nodes": {"Sys.Audit", "Sys.Modify"}, "/vms": {"VM.Allocate", "VM.PowerMgmt", "VM.Config.Options"},
-		"/storage": {"Datastore.AllocateSpace"}, "/sdn/zones/localnetwork": {"SDN.Use"},
+		"/storage": {"Datastore.AllocateSpace"}, "/sdn": {"SDN.Use", "SDN.Allocate"},
 	} {
 		have, _ := perms[path].(map[string]any)
 		for _, p := range privs {

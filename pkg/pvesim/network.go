@@ -153,7 +153,11 @@ func (n *Node) ifreload(ctx context.Context, report func(string)) error {
 		}
 		bridges = append(bridges, b)
 	}
-	bridges = append(bridges, n.sdnBridges()...)
+	local, err := n.localSDN()
+	if err != nil {
+		return err
+	}
+	bridges = append(bridges, local.Bridges...)
 	if err := n.engine.ApplyNetwork(ctx, bridges); err != nil {
 		report("error: " + err.Error())
 		failed = true

@@ -94,6 +94,9 @@ func (n *Node) Online() bool { return n.offlineSince.Load() == 0 }
 // connection, the other nodes answer for it with 595 and see it offline. Its guests and
 // tasks go on, as behind a pulled cable.
 func (n *Node) SetOnline(online bool) {
+	if e, ok := n.engine.(interface{ SetUplink(up bool) }); ok {
+		e.SetUplink(online) // tunnels between nodes end, too
+	}
 	if online {
 		n.offlineSince.Store(0)
 		return

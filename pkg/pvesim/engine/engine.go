@@ -120,6 +120,16 @@ type Bridge struct {
 	Address string // CIDR or ""
 	MTU     int
 	Ports   []string
+	// Tunnel joins the bridge to those of other nodes; nil is none. An engine of one node
+	// alone makes the bridge without it.
+	Tunnel *Tunnel
+}
+
+// Tunnel is a VXLAN between the addresses of nodes.
+type Tunnel struct {
+	VNI   int
+	Local string   // this node's address, "" if it is none of the peers
+	Peers []string // all addresses, this node's among them
 }
 
 // Engine makes guests real.

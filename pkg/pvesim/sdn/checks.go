@@ -184,6 +184,8 @@ type Bridge struct {
 	Nodes      []string // empty is all
 	Address    string   // of the gateway in a simple zone, CIDR
 	MTU        int
+	VNI        int      // of a vxlan zone
+	Peers      []string // of a vxlan zone
 }
 
 // Bridges returns the bridges that run, sorted by name.
@@ -198,6 +200,10 @@ func (s *Store) Bridges() []Bridge {
 		}
 		b := Bridge{Name: id, Zone: vnet["zone"]}
 		b.MTU, _ = strconv.Atoi(zone["mtu"]) // "" is 0, none
+		if zone["type"] == "vxlan" {
+			b.VNI, _ = strconv.Atoi(vnet["tag"]) // checked when it was declared
+			b.Peers = strings.FieldsFunc(zone["peers"], func(r rune) bool { return r == ',' || r == ';' || r == ' ' })
+		}
 		if zone["nodes"] != "" {
 			b.Nodes = strings.Split(zone["nodes"], ",")
 		}

@@ -1,7 +1,7 @@
 // Package sdn keeps the software-defined network of the simulated cluster: zones, virtual
 // networks, subnets and addresses, each as it is declared and as it was last applied, with
-// the checks and texts of PVE::Network::SDN. What is applied becomes bridges of the nodes;
-// tunnels, VLANs and routing protocols are declared only.
+// the checks and texts of PVE::Network::SDN. What is applied becomes bridges of the nodes,
+// joined by tunnels in a vxlan zone; VLANs and routing protocols are declared only.
 package sdn
 
 import (
@@ -57,7 +57,8 @@ func (c Config) clone() Config {
 // State is what the store keeps.
 type State struct {
 	Declared Config `json:"declared"`
-	Running  Config `json:"running"` // nil before the first apply
+	Running  Config `json:"running"`           // nil before the first apply
+	Version  int    `json:"version,omitempty"` // of what runs, counted up by each apply
 	Lock     string `json:"lock,omitempty"`
 	IPs      []IP   `json:"ips,omitempty"`
 }
@@ -133,7 +134,7 @@ func (s *Store) Change(token string, fn func(*State) error) error {
 		//lint:ignore ST1005 the real text
 		return errors.New("invalid lock token provided!")
 	}
-	next := State{Declared: s.state.Declared.clone(), Running: s.state.Running, Lock: s.state.Lock, IPs: append([]IP(nil), s.state.IPs...)}
+	next := State{Declared: s.state.Declared.clone(), Running: s.state.Running, Version: s.state.Version, Lock: s.state.Lock, IPs: append([]IP(nil), s.state.IPs...)}
 	if err := fn(&next); err != nil {
 		return err
 	}
@@ -149,7 +150,10 @@ func (s *Store) Change(token string, fn func(*State) error) error {
 }
 
 // Apply makes what is declared what runs.
-func (st *State) Apply() { st.Running = st.Declared.clone() }
+func (st *State) Apply() {
+	st.Running = st.Declared.clone()
+	st.Version++
+}
 
 // Rollback makes what runs what is declared.
 func (st *State) Rollback() { st.Declared = st.Running.clone() }
@@ -169,6 +173,13 @@ func Digest(objects map[string]Object) string {
 	raw, _ := json.Marshal(objects) // maps of strings, sorted
 	sum := sha1.Sum(raw)            //nolint:gosec // see above
 	return hex.EncodeToString(sum[:])
+}
+
+// Version is that of what runs, 0 before the first apply.
+func (s *Store) Version() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.Version
 }
 
 // Token is the token of the global lock, "" if nobody holds it.

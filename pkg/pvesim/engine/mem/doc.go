@@ -41,7 +41,8 @@
 // bridge. Connections are in-process socket pairs; no packet leaves the process.
 // Reachability follows bridges: the node reaches guests on bridges where it has an
 // address itself, a guest reaches guests with which it shares a bridge, and what its
-// gateway reaches if that guest forwards (Guest.SetForwarding).
+// gateway reaches if that guest forwards (Guest.SetForwarding). Bridges of several engines
+// that are joined by tunnels over a Fabric are one network.
 //
 // # Time and failure
 //

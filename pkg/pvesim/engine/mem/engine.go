@@ -29,6 +29,8 @@ type Config struct {
 	Uplink string
 	// Log receives what went wrong in the background; nil discards it.
 	Log *slog.Logger
+	// Fabric is what carries tunnels to the engines of other nodes; nil is nothing.
+	Fabric *Fabric
 }
 
 // Engine implements engine.Engine in memory.
@@ -36,6 +38,7 @@ type Engine struct {
 	cfg     Config
 	log     *slog.Logger
 	nextPID atomic.Int64
+	cut     atomic.Bool // the uplink leads nowhere
 
 	mu       sync.RWMutex
 	guests   map[int]*Guest
@@ -84,6 +87,7 @@ func New(cfg Config) (*Engine, error) {
 			return nil, fmt.Errorf("load guests: %w", err)
 		}
 	}
+	cfg.Fabric.join(e)
 	return e, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"net"
 	"net/netip"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -157,16 +158,7 @@ func (g *Guest) address(nic engine.NIC) lease {
 	if ok || b == nil || !g.eng.hasBridge(nic.Bridge) {
 		return l
 	}
-	g.eng.mu.RLock()
-	ask := g.eng.dhcp[nic.Bridge]
-	g.eng.mu.RUnlock()
-	if ask == nil && nic.Bridge == g.eng.cfg.Uplink {
-		ask = func(mac, _ string) (string, string, bool) { return g.eng.uplinkLease(mac) }
-	}
-	if ask == nil {
-		return lease{}
-	}
-	if l.cidr, l.gateway, ok = ask(nic.HWAddr, host); !ok {
+	if l, ok = g.eng.lease(nic.Bridge, nic.HWAddr, host); !ok {
 		return lease{}
 	}
 	g.mu.Lock()
@@ -228,13 +220,19 @@ func linkLocal(mac string) string {
 // bridges on which the node itself has an address.
 func (e *Engine) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	e.mu.RLock()
-	reach := map[string]bool{}
+	var own []string
 	for name, b := range e.bridges {
 		if b.Address != "" || name == e.cfg.Uplink {
-			reach[name] = true
+			own = append(own, name)
 		}
 	}
 	e.mu.RUnlock()
+	reach := map[place]bool{}
+	for _, name := range own {
+		for _, p := range e.segment(name) {
+			reach[p] = true
+		}
+	}
 	return e.dial(ctx, network, address, netip.MustParseAddr(nodeAddress), reach)
 }
 
@@ -270,13 +268,16 @@ func (g *Guest) Dial(ctx context.Context, network, address string) (net.Conn, er
 	return g.eng.dial(ctx, network, net.JoinHostPort(to, port), from, reach)
 }
 
-// reach is the set of bridges to which packets of this guest get.
-func (g *Guest) reach(seen map[int]bool) map[string]bool {
+// reach is the set of bridges, of this node and of others, to which packets of this guest get.
+func (g *Guest) reach(seen map[int]bool) map[place]bool {
 	seen[g.vmid] = true
-	out := map[string]bool{}
+	out := map[place]bool{}
 	for _, nic := range g.Spec().NICs {
-		if g.address(nic).cidr != "" {
-			out[nic.Bridge] = true
+		if g.address(nic).cidr == "" {
+			continue
+		}
+		for _, p := range g.eng.segment(nic.Bridge) {
+			out[p] = true
 		}
 	}
 	gw := g.Gateway()
@@ -296,17 +297,18 @@ func (g *Guest) reach(seen map[int]bool) map[string]bool {
 	return out
 }
 
-// find returns the running guest that has the address on one of the bridges.
-func (e *Engine) find(address string, bridges map[string]bool) *Guest {
-	for _, g := range e.Guests() {
-		if !g.Running() {
-			continue
+// find returns the running guest that has the address on one of the bridges; one of this
+// node comes first.
+func (e *Engine) find(address string, bridges map[place]bool) *Guest {
+	engines := []*Engine{e}
+	for p := range bridges {
+		if !slices.Contains(engines, p.engine) {
+			engines = append(engines, p.engine)
 		}
-		for _, nic := range g.Spec().NICs {
-			if !bridges[nic.Bridge] {
-				continue
-			}
-			if ip, _, _ := strings.Cut(g.address(nic).cidr, "/"); ip == address && ip != "" {
+	}
+	for _, on := range engines {
+		for _, g := range on.Guests() {
+			if g.Running() && g.has(address, bridges) {
 				return g
 			}
 		}
@@ -314,7 +316,20 @@ func (e *Engine) find(address string, bridges map[string]bool) *Guest {
 	return nil
 }
 
-func (e *Engine) dial(ctx context.Context, network, address string, from netip.Addr, reach map[string]bool) (net.Conn, error) {
+// has tells whether the guest has the address on one of the bridges.
+func (g *Guest) has(address string, bridges map[place]bool) bool {
+	for _, nic := range g.Spec().NICs {
+		if !bridges[place{g.eng, nic.Bridge}] {
+			continue
+		}
+		if ip, _, _ := strings.Cut(g.address(nic).cidr, "/"); ip == address && ip != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Engine) dial(ctx context.Context, network, address string, from netip.Addr, reach map[place]bool) (net.Conn, error) {
 	fail := func(err error) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}

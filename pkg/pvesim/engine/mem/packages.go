@@ -109,7 +109,14 @@ func aptGet(ctx context.Context, p *Process) int {
 
 // onUplink reports whether the guest gets to the uplink, where the package repository
 // is: by a NIC on it, or through a gateway that forwards.
-func (g *Guest) onUplink() bool { return g.reach(map[int]bool{})[g.eng.cfg.Uplink] }
+func (g *Guest) onUplink() bool {
+	for p := range g.reach(map[int]bool{}) {
+		if p.bridge == p.engine.cfg.Uplink {
+			return true
+		}
+	}
+	return false
+}
 
 func aptInstall(ctx context.Context, p *Process, names []string) int {
 	order, missing := p.Guest.eng.closure(names)

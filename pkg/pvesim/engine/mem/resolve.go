@@ -23,15 +23,32 @@ func (g *Guest) Resolve(name string) ([]string, error) {
 			}
 		}
 	}
-	g.eng.mu.RLock()
-	dns := g.eng.dns
-	g.eng.mu.RUnlock()
-	if dns != nil {
-		if ips, ok := dns(g.nameserver(), name); ok && len(ips) > 0 {
+	nameserver := g.nameserver()
+	if ips := g.eng.ask(nameserver, name); len(ips) > 0 {
+		return ips, nil
+	}
+	// The name server may be on another node of the guest's network.
+	if s := g.eng.find(nameserver, g.reach(map[int]bool{})); s != nil && s.eng != g.eng {
+		if ips := s.eng.ask(nameserver, name); len(ips) > 0 {
 			return ips, nil
 		}
 	}
 	return nil, &net.DNSError{Err: errNoSuchHost.Error(), Name: name, IsNotFound: true}
+}
+
+// ask asks the resolver of SetDNS, nil for NXDOMAIN.
+func (e *Engine) ask(nameserver, name string) []string {
+	e.mu.RLock()
+	dns := e.dns
+	e.mu.RUnlock()
+	if dns == nil {
+		return nil
+	}
+	ips, ok := dns(nameserver, name)
+	if !ok {
+		return nil
+	}
+	return ips
 }
 
 var errNoSuchHost = errors.New("no such host")
