@@ -180,12 +180,13 @@ func (c *running) config(o options, errs io.Writer) (pvesim.Config, error) {
 		cfg.Latency = pvesim.RealisticLatency()
 		cfg.ResourceLag = resourceLag
 	}
+	fabric := &mem.Fabric{}
 	for i := range o.nodes {
 		name := "pve"
 		if i > 0 {
 			name += strconv.Itoa(i + 1)
 		}
-		e, err := mem.New(mem.Config{Dir: filepath.Join(o.dir, "guests", name), TemplateDir: dir})
+		e, err := mem.New(mem.Config{Dir: filepath.Join(o.dir, "guests", name), TemplateDir: dir, Fabric: fabric})
 		if err != nil {
 			return pvesim.Config{}, err
 		}
