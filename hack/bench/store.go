@@ -84,11 +84,13 @@ func (s *storeArea) writes(writers int) func(context.Context) (measured, error) 
 	}
 }
 
+// write changes an App. Like the yardstick it asks for nothing back but that it is durable:
+// not for the object as it is stored, decoded.
 func (s *sides) write(ctx context.Context, i, version int) error {
 	app := s.apps[i]
 	setVersion(app, version)
 	_, err := s.store.Update(ctx, func(tx store.Tx) error {
-		_, err := tx.Update(app)
+		_, err := store.Put(tx, app)
 		return err
 	})
 	return err

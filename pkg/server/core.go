@@ -63,7 +63,8 @@ func (c *core) list(ctx context.Context, kind string, sel selection) (store.Snap
 
 // listPage answers a page of a list, or all of it.
 func (c *core) listPage(ctx context.Context, kind string, sel selection, at pageRequest) (store.Snapshot, error) {
-	if _, err := c.kind(kind); err != nil {
+	k, err := c.kind(kind)
+	if err != nil {
 		return store.Snapshot{}, err
 	}
 	if err := authorize(ctx, auth.VerbList, kind, sel.namespace); err != nil {
@@ -74,6 +75,7 @@ func (c *core) listPage(ctx context.Context, kind string, sel selection, at page
 	}
 	snapshot, err := c.store.List(ctx, kind, store.ListOptions{
 		Namespace: sel.namespace, Match: sel.match(), Limit: min(at.limit, MaxListItems), Continue: at.token,
+		Encoded: at.encoded && !k.HasSensitive(),
 	})
 	if at.token != "" && errors.Is(err, store.ErrInvalid) {
 		return store.Snapshot{}, apistatus.New(apistatus.BadRequest,
@@ -82,7 +84,7 @@ func (c *core) listPage(ctx context.Context, kind string, sel selection, at page
 	if err != nil {
 		return store.Snapshot{}, err
 	}
-	if n := len(snapshot.Items); n > MaxListItems {
+	if n := len(snapshot.Items) + len(snapshot.Encoded); n > MaxListItems {
 		return store.Snapshot{}, apistatus.New(apistatus.RequestEntityTooLarge,
 			"the list has %d objects, at most %d can be answered: ask for pages with a limit, or narrow it by namespace or label selector", n, MaxListItems)
 	}

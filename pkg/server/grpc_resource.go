@@ -59,7 +59,7 @@ func (s *resourceService) List(ctx context.Context, req *v1alpha1.ListRequest) (
 		return nil, err
 	}
 	snapshot, err := s.core.listPage(ctx, req.GetKind(), sel,
-		pageRequest{limit: int(req.GetLimit()), token: req.GetContinue()})
+		pageRequest{limit: int(req.GetLimit()), token: req.GetContinue(), encoded: true})
 	if err != nil {
 		return nil, err
 	}
@@ -67,16 +67,35 @@ func (s *resourceService) List(ctx context.Context, req *v1alpha1.ListRequest) (
 		ResourceVersion: strconv.FormatUint(snapshot.Revision, 10),
 		Continue:        snapshot.Continue, RemainingItemCount: int32(snapshot.Remaining),
 	}
+	resp.Items = make([]*anypb.Any, 0, len(snapshot.Items)+len(snapshot.Encoded))
 	bytes := 0
+	add := func(packed *anypb.Any) error {
+		if bytes += packedBytes(packed); bytes > MaxSendBytes {
+			return errListTooLarge
+		}
+		resp.Items = append(resp.Items, packed)
+		return nil
+	}
 	for _, obj := range snapshot.Items {
 		packed, err := pack(obj)
+		if err == nil {
+			err = add(packed)
+		}
 		if err != nil {
 			return nil, err
 		}
-		if bytes += packedBytes(packed); bytes > MaxSendBytes {
-			return nil, errListTooLarge
+	}
+	if len(snapshot.Encoded) > 0 {
+		kind, err := s.core.kind(req.GetKind())
+		if err != nil {
+			return nil, err
 		}
-		resp.Items = append(resp.Items, packed)
+		url := typeURL(kind)
+		for _, encoded := range snapshot.Encoded {
+			if err := add(&anypb.Any{TypeUrl: url, Value: encoded}); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return resp, nil
 }

@@ -36,6 +36,9 @@ func packEvent(ev store.Event) (*anypb.Any, error) {
 // typePrefix is what anypb.New puts before the name of a message.
 const typePrefix = "type.googleapis.com/"
 
+// typeURL is that of a kind's packed objects.
+func typeURL(k *resource.Kind) string { return typePrefix + string(k.Descriptor().FullName()) }
+
 // unpack returns the object in an Any. Only registered kinds are decoded, never any
 // message that happens to be linked into the program. Like the JSON codec it is strict:
 // a field that this version does not know would be lost silently.

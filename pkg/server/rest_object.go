@@ -96,6 +96,7 @@ func (s *rest) list(w http.ResponseWriter, r *http.Request, c call) error {
 	if err != nil {
 		return err
 	}
+	at.encoded = true
 	snapshot, err := s.core.listPage(r.Context(), c.kind.Name, sel, at)
 	if err != nil {
 		return err
@@ -106,18 +107,8 @@ func (s *rest) list(w http.ResponseWriter, r *http.Request, c call) error {
 		body = fmt.Appendf(body, `,"continue":%q,"remainingItemCount":%d`, snapshot.Continue, snapshot.Remaining)
 	}
 	body = append(body, `},"items":[`...)
-	for i, obj := range snapshot.Items {
-		if i > 0 {
-			body = append(body, ',')
-		}
-		item, err := resource.EncodeJSON(obj)
-		if err != nil {
-			return err
-		}
-		if len(body)+len(item) > MaxSendBytes {
-			return errListTooLarge
-		}
-		body = append(body, item...)
+	if body, err = appendItems(body, c.kind, snapshot); err != nil {
+		return err
 	}
 	writeJSON(w, r, http.StatusOK, append(body, `]}`...))
 	return nil

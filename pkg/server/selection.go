@@ -22,6 +22,8 @@ type selection struct {
 type pageRequest struct {
 	limit int
 	token string // of the page before
+	// encoded asks for the objects' bytes; kinds with sensitive values have none to show.
+	encoded bool
 }
 
 // selectLabels parses a label selector in Kubernetes' syntax.

@@ -54,8 +54,10 @@
 //
 // # Reads and watches
 //
-// Reads come from an immutable index in memory. Objects that a read returns are shared:
-// they must not be changed (resource.Clone).
+// Reads come from an immutable index in memory, which has the objects as they are encoded.
+// They are decoded when they are read, and shared by those who read them meanwhile: they
+// must not be changed (resource.Clone). Who can do with the bytes need not have them
+// decoded: ListOptions.Encoded, Put.
 //
 // A list with a Limit comes in pages: each but the last has a Continue token, which asks
 // for the next one, with the same kind, namespace and Match. All pages are of the snapshot
@@ -208,11 +210,17 @@ type ListOptions struct {
 	Limit int
 	// Continue is the token of the page before; empty: the first page.
 	Continue string
+	// Encoded asks for the objects' bytes in place of the objects, which costs next to
+	// nothing when nothing has to Match.
+	Encoded bool
 }
 
 // Snapshot is a consistent list, or a page of one.
 type Snapshot struct {
-	Items    []resource.Object
+	Items []resource.Object
+	// Encoded are the objects as protobuf, when that was asked for and Items are not. They
+	// are shared and must not be changed.
+	Encoded  [][]byte
 	Revision uint64
 	// Continue asks for the next page; empty: this was the last.
 	Continue string
@@ -236,8 +244,7 @@ const (
 // a client can resume from it.
 //
 // Encoded is the object as protobuf, encoded once for the database and everybody who
-// watches; nil for objects of the snapshot that a watch begins with. It is shared and must
-// not be changed.
+// watches; nil where a store has no such bytes. It is shared and must not be changed.
 type Event struct {
 	Type     EventType
 	Object   resource.Object

@@ -131,7 +131,7 @@ func (s *Store) ID() string { return s.db.id }
 
 // openDatabase opens a file and brings it up to this version's schema. With keep the file
 // of an older schema stays beside it.
-func openDatabase(path string, reg *resource.Registry, opts Options, keep bool) (_ *database, _ engine.Contents, err error) {
+func openDatabase(path string, reg *resource.Registry, opts Options, keep bool) (_ *database, _ *engine.Contents, err error) {
 	// bbolt maps the file; a page that lies about its size faults. Here, where the whole
 	// file is read for the first time, that becomes an error.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -145,16 +145,16 @@ func openDatabase(path string, reg *resource.Registry, opts Options, keep bool) 
 		}
 	}()
 	if db, err = openFile(path, opts); err != nil {
-		return nil, engine.Contents{}, err
+		return nil, nil, err
 	}
 	removeLeftovers(path)
 	if db, err = upgrade(path, db, reg, opts, keep); err != nil {
-		return nil, engine.Contents{}, err
+		return nil, nil, err
 	}
 	f, err := read(db, reg)
 	if errors.Is(err, errEmpty) {
 		if err = db.Update(create); err != nil {
-			return nil, engine.Contents{}, err
+			return nil, nil, err
 		}
 		f, err = read(db, reg)
 	}
@@ -162,7 +162,7 @@ func openDatabase(path string, reg *resource.Registry, opts Options, keep bool) 
 		err = db.Update(func(tx *bbolt.Tx) error { return addKinds(tx, reg) })
 	}
 	if err != nil {
-		return nil, engine.Contents{}, err
+		return nil, nil, err
 	}
 	d := &database{path: path, reg: reg, opts: opts, id: f.id}
 	d.db.Store(db)

@@ -171,7 +171,7 @@ func (c *checker) checkLog(log *bbolt.Bucket) {
 }
 
 func (c *checker) checkEvent(revision uint64, record []byte) {
-	ev, err := decodeRecord(c.reg, revision, record)
+	ev, err := decodeEvent(c.reg, revision, record)
 	if err != nil {
 		c.add("log: revision %d: %v", revision, err)
 		return
@@ -214,8 +214,7 @@ func (c *checker) checkObjects(tx *bbolt.Tx) error {
 }
 
 func (c *checker) checkObject(kind *resource.Kind, kindName string, k, v []byte) {
-	namespace, name, _ := bytes.Cut(k, []byte{0})
-	key := resource.Key{Kind: kindName, Namespace: string(namespace), Name: string(name)}
+	key := keyIn(kindName, k)
 	ev, inLog := c.last[key]
 	delete(c.last, key)
 	switch {

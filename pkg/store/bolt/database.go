@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -169,7 +170,7 @@ func (d *database) Events(after, upTo uint64, limit int) ([]engine.Event, error)
 			if revision > upTo {
 				return nil
 			}
-			ev, err := decodeRecord(d.reg, revision, v)
+			ev, err := decodeRecord(revision, v)
 			if err != nil {
 				return fmt.Errorf("revision %d: %w", revision, err)
 			}
@@ -212,7 +213,7 @@ func (d *database) view(fn func(tx *bbolt.Tx) error) error {
 
 // found is what a file holds beside its log.
 type found struct {
-	contents engine.Contents
+	contents *engine.Contents
 	counters counters
 	audits   auditCounters
 	id       string
@@ -238,36 +239,38 @@ func read(db *bbolt.DB, reg *resource.Registry) (found, error) {
 			return err
 		}
 		f.id = string(tx.Bucket(metaBucket).Get(keyStoreID))
+		if f.contents, err = readObjects(tx, reg); err != nil {
+			return err
+		}
 		f.contents.Revision = f.counters.revision
-		f.contents.Objects, err = readObjects(tx, reg)
 		f.complete = hasAllKinds(tx, reg)
 		return err
 	})
 	return f, err
 }
 
-// readObjects decodes all objects of known kinds.
-func readObjects(tx *bbolt.Tx, reg *resource.Registry) ([]resource.Object, error) {
-	var objects []resource.Object
+// readObjects reads all objects of known kinds. It copies them out of the file and looks at
+// their checksums and keys; they are decoded when somebody reads them.
+func readObjects(tx *bbolt.Tx, reg *resource.Registry) (*engine.Contents, error) {
+	contents := engine.NewContents(reg)
 	for _, kind := range reg.Kinds() {
 		bucket := tx.Bucket(objBucket(kind.Name))
 		if bucket == nil {
 			continue // the kind is new
 		}
 		err := bucket.ForEach(func(k, v []byte) error {
-			obj, err := decodeObject(kind, v)
+			encoded, err := unseal(v)
+			if err == nil {
+				err = contents.Put(keyIn(kind.Name, k), bytes.Clone(encoded))
+			}
 			if err != nil {
 				return fmt.Errorf("%w: %s %q: %w", ErrDamaged, kind.Name, k, err)
 			}
-			if key := resource.KeyOf(obj); key.Kind != kind.Name || string(objKey(key)) != string(k) {
-				return fmt.Errorf("%w: %s %q holds %s", ErrDamaged, kind.Name, k, key)
-			}
-			objects = append(objects, obj)
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	return objects, nil
+	return contents, nil
 }

@@ -31,7 +31,7 @@ const SchemaVersion = schemaVersion
 
 // Internals for tests of records.
 var (
-	DecodeRecord = decodeRecord
+	DecodeRecord = decodeEvent
 )
 
 // EncodeRecord for tests of records.

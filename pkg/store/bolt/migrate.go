@@ -51,7 +51,10 @@ func upgrade(path string, db *bbolt.DB, reg *resource.Registry, opts Options, ke
 				return fmt.Errorf("to schema %d: %w", m.to, err)
 			}
 		}
-		_, err := read(copied, reg) // what this version cannot read takes nobody's place
+		f, err := read(copied, reg) // what this version cannot read takes nobody's place
+		if err == nil {
+			err = f.contents.Check()
+		}
 		return err
 	})
 	if err != nil {

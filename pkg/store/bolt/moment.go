@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -25,7 +26,7 @@ func (s *Store) Moment(ctx context.Context) (*Moment, error) {
 	m := &Moment{reg: s.db.reg, read: map[string]store.Snapshot{}}
 	err := s.BetweenCommits(ctx, func(func(error) error) (err error) {
 		for _, kind := range m.reg.Kinds() {
-			if m.read[kind.Name], err = s.List(ctx, kind.Name, store.ListOptions{}); err != nil {
+			if m.read[kind.Name], err = s.List(ctx, kind.Name, store.ListOptions{Encoded: true}); err != nil {
 				return err
 			}
 		}
@@ -59,28 +60,36 @@ func (m *Moment) Differences() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	objects, err := readObjects(m.tx, m.reg)
+	inFile, err := readObjects(m.tx, m.reg)
 	if err != nil {
 		return nil, err
-	}
-	inFile := make(map[resource.Key]resource.Object, len(objects))
-	for _, o := range objects {
-		inFile[resource.KeyOf(o)] = o
 	}
 	for kind, list := range m.read {
 		if list.Revision != counters.revision {
 			add("reads show revision %d of kind %s, the file has %d", list.Revision, kind, counters.revision)
 		}
-		for _, o := range list.Items {
-			key := resource.KeyOf(o)
-			if other, ok := inFile[key]; !ok || !proto.Equal(o, other) {
+		for _, encoded := range list.Encoded {
+			obj, err := decode(m.reg, kind, encoded)
+			if err != nil {
+				add("reads show an object of kind %s that cannot be read: %v", kind, err)
+				continue
+			}
+			key := resource.KeyOf(obj)
+			if !bytes.Equal(inFile.Get(key), encoded) {
 				add("%s: reads show another object than the file has", key)
 			}
-			delete(inFile, key)
+			inFile.Delete(key)
 		}
 	}
-	for key := range inFile {
-		add("%s: the file has it, reads do not show it", key)
-	}
+	inFile.Each(func(key resource.Key, _ []byte) { add("%s: the file has it, reads do not show it", key) })
 	return found, nil
+}
+
+func decode(reg *resource.Registry, kind string, encoded []byte) (resource.Object, error) {
+	k, ok := reg.Get(kind)
+	if !ok {
+		return nil, resource.ErrUnknownKind
+	}
+	obj := k.New()
+	return obj, proto.Unmarshal(encoded, obj)
 }

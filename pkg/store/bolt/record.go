@@ -47,7 +47,7 @@ func encodeRecord(ev engine.Event) (record, sealed []byte) {
 }
 
 // decodeRecord is the reverse. The result does not refer to the record's bytes.
-func decodeRecord(reg *resource.Registry, revision uint64, record []byte) (engine.Event, error) {
+func decodeRecord(revision uint64, record []byte) (engine.Event, error) {
 	ev, sealed, err := decodeHead(revision, record)
 	if err != nil {
 		return ev, err
@@ -57,9 +57,15 @@ func decodeRecord(reg *resource.Registry, revision uint64, record []byte) (engin
 		return ev, fmt.Errorf("%w: %s: %w", errRecord, ev.Key, err)
 	}
 	ev.Encoded = bytes.Clone(encoded)
+	return ev, nil
+}
+
+// decodeEvent is decodeRecord with the object, nil when the registry does not know its kind.
+func decodeEvent(reg *resource.Registry, revision uint64, record []byte) (engine.Event, error) {
+	ev, err := decodeRecord(revision, record)
 	kind, ok := reg.Get(ev.Key.Kind)
-	if !ok {
-		return ev, nil
+	if err != nil || !ok {
+		return ev, err
 	}
 	obj := kind.New()
 	if err := proto.Unmarshal(ev.Encoded, obj); err != nil {

@@ -42,6 +42,12 @@ func objBucket(kind string) []byte { return []byte("obj/" + kind) }
 
 func objKey(key resource.Key) []byte { return []byte(key.Namespace + "\x00" + key.Name) }
 
+// keyIn is the reverse of objKey.
+func keyIn(kind string, k []byte) resource.Key {
+	namespace, name, _ := bytes.Cut(k, []byte{0})
+	return resource.Key{Kind: kind, Namespace: string(namespace), Name: string(name)}
+}
+
 // counters are the numbers in meta that change with every commit.
 type counters struct {
 	revision  uint64

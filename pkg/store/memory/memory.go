@@ -26,7 +26,7 @@ func New(reg *resource.Registry, opts ...Options) *Store {
 	if len(opts) > 0 {
 		o = opts[0]
 	}
-	return &Store{engine.New(reg, nil, engine.Contents{Revision: engine.InitialRevision}, engine.Options{
+	return &Store{engine.New(reg, nil, engine.NewContents(reg), engine.Options{
 		RingEvents: o.Events, MaxWatchLag: o.MaxWatchLag,
 	})}
 }

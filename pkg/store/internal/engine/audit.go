@@ -14,14 +14,19 @@ import (
 // caller can forget them.
 
 // addRecords gives the transaction's events their audit records.
-func (t *transaction) addRecords(origin *audit.Origin) {
+func (t *transaction) addRecords(origin *audit.Origin) error {
 	for i := range t.events {
 		ev := &t.events[i]
-		kind, known := t.reg.Get(ev.Key.Kind)
-		if !known {
-			continue // cannot be: the store takes no such object
+		kind := ev.version.layout.kind
+		if kind.System && origin.Type == audit.TypeDaemon {
+			continue // whatever it changed
 		}
-		r := &audit.Record{Origin: origin, Revision: ev.Revision, Time: ev.Time, Key: ev.Key, UID: ev.Object.GetMetadata().GetUid()}
+		var room [16]field
+		meta, err := ev.version.meta(room[:0])
+		if err != nil {
+			return err
+		}
+		r := &audit.Record{Origin: origin, Revision: ev.Revision, Time: ev.Time, Key: ev.Key, UID: meta.text(metaUID)}
 		switch ev.Type {
 		case store.Added:
 			r.Effect = audit.Created
@@ -29,12 +34,15 @@ func (t *transaction) addRecords(origin *audit.Origin) {
 			r.Effect = audit.Deleted
 		default:
 			r.Effect = audit.Modified
-			r.Fields = audit.Changed(t.undo[i], ev.Object)
+			if r.Fields, err = changedFields(t.undo[i], ev.version); err != nil {
+				return err
+			}
 		}
 		if audit.Wanted(kind, origin, r.Fields) {
 			ev.Audit = r
 		}
 	}
+	return nil
 }
 
 // recordsOf collects the records of events.

@@ -18,11 +18,21 @@
 // what it saw may have been the work of a transaction that is not durable yet. When a
 // commit fails, all that was executed on top of it fails, and the store is read-only.
 //
+// # How objects are kept
+//
+// As their bytes. Decoded they would take several times the room, and in so many pieces
+// that the collector would be busy with little else than looking at them. A write compares
+// and joins bytes: only fields that differ are decoded, to see whether they mean something
+// else (see wire.go and revise.go; a test holds all of it against the same work done on
+// decoded objects). A read decodes, and so does the goroutine of a watcher; what was decoded
+// last, and what is looked at again and again, is kept decoded for a while, within bounds
+// (see decoded.go).
+//
 // # How a read goes
 //
-// A view is an immutable radix tree per kind and the revision it belongs to. Readers take
-// the pointer to the current one and need no lock. The executor works on a draft of the
-// next one, in which a batch copies the nodes it changes once; trees share the rest. What a
+// A view is an immutable tree per kind and the revision it belongs to. Readers take the
+// pointer to the current one and need no lock. The executor works on a draft of the next
+// one, in which a batch copies the nodes it changes once; trees share the rest. What a
 // transaction that fails has drafted is put back.
 //
 // A list in pages holds on to the view it began with, so that its pages fit together

@@ -1,8 +1,6 @@
 package engine
 
 import (
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
-
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
@@ -11,12 +9,22 @@ import (
 // first changed and then changed in place, so a batch copies each node once and not once
 // for each transaction. It belongs to the executor alone.
 type draft struct {
+	codec    *codec
 	base     *view
-	changed  map[string]*iradix.Txn[resource.Object] // by kind
+	changed  map[string]*tree // by kind
 	revision uint64
+	scratch  *scratch
 }
 
-func newDraft(base *view) *draft { return &draft{base: base, revision: base.revision} }
+// scratch is room for what a transaction encodes and looks for, used again by the next one.
+type scratch struct {
+	rest, meta []byte
+	pivot      version
+}
+
+func newDraft(c *codec, base *view) *draft {
+	return &draft{codec: c, base: base, revision: base.revision, scratch: &scratch{}}
+}
 
 // view is the draft as it is now; what is drafted later does not show in it.
 func (d *draft) view() *view {
@@ -28,37 +36,38 @@ func (d *draft) view() *view {
 	return d.base
 }
 
-func (d *draft) get(key resource.Key) (resource.Object, bool) {
-	if txn := d.changed[key.Kind]; txn != nil {
-		return txn.Get(treeKey(key.Namespace, key.Name))
+func (d *draft) tree(kind string) *tree {
+	if t := d.changed[kind]; t != nil {
+		return t
 	}
-	return d.base.get(key)
+	return d.base.kinds[kind]
 }
 
-func (d *draft) list(kind, namespace string) []resource.Object {
-	if txn := d.changed[kind]; txn != nil {
-		return listTree(txn.Root(), namespace, nil)
+func (d *draft) get(key resource.Key) *version {
+	t := d.tree(key.Kind)
+	if t == nil {
+		return nil
 	}
-	if t := d.base.kinds[kind]; t != nil {
-		return listTree(t.Root(), namespace, nil)
-	}
-	return nil
+	d.scratch.pivot.key = treeKey(key.Namespace, key.Name)
+	found, _ := t.Get(&d.scratch.pivot)
+	return found
 }
 
-// put stores an object, or removes it when it is nil, and returns what was there.
-func (d *draft) put(key resource.Key, obj resource.Object) (was resource.Object) {
-	txn := d.changed[key.Kind]
-	if txn == nil {
+// put stores a version, or removes what has the key when it is nil, and returns what was
+// there.
+func (d *draft) put(kind, key string, v *version) (was *version) {
+	t := d.changed[kind]
+	if t == nil {
 		if d.changed == nil {
-			d.changed = map[string]*iradix.Txn[resource.Object]{}
+			d.changed = map[string]*tree{}
 		}
-		txn = d.base.kinds[key.Kind].Txn()
-		d.changed[key.Kind] = txn
+		t = d.base.kinds[kind].Clone()
+		d.changed[kind] = t
 	}
-	if obj == nil {
-		was, _ = txn.Delete(treeKey(key.Namespace, key.Name))
+	if v == nil {
+		was, _ = t.Delete(&version{key: key})
 	} else {
-		was, _ = txn.Insert(treeKey(key.Namespace, key.Name), obj)
+		was, _ = t.ReplaceOrInsert(v)
 	}
 	return was
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -20,12 +19,11 @@ const InitialRevision = 1
 // Log makes changes durable and remembers them. Commit and Compact are called from one
 // goroutine, the others from any.
 type Log interface {
-	// Commit makes the changes, and those audit records that they have, durable, all or none. After nil a crash cannot take them
-	// back; after an error it is not called again.
+	// Commit makes the changes, and those audit records that they have, durable, all or
+	// none. After nil a crash cannot take them back; after an error it is not called again.
 	Commit(events []Event) error
 	// Events returns up to limit events with after < revision <= upTo, in order, or
-	// store.ErrCompacted when the first of them is gone. The Object of an event is nil
-	// when the registry does not know its kind.
+	// store.ErrCompacted when the first of them is gone. Their objects are encoded only.
 	Events(after, upTo uint64, limit int) ([]Event, error)
 	// Audit gives the page the records of commits, batch by batch, as long as it wants more.
 	Audit(page *AuditPage) error
@@ -71,17 +69,12 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Contents is what a log holds when the store is opened.
-type Contents struct {
-	Revision uint64
-	Objects  []resource.Object
-}
-
 // Engine is a store.Store.
 type Engine struct {
-	reg  *resource.Registry
-	log  Log // nil: in memory only
-	opts Options
+	reg   *resource.Registry
+	codec *codec
+	log   Log // nil: in memory only
+	opts  Options
 
 	instance uint64               // random: tokens of paged lists are of this one alone
 	current  atomic.Pointer[view] // what readers see
@@ -114,11 +107,12 @@ var (
 
 // New starts an engine on what a log holds; a nil log makes a store in memory. It starts
 // two goroutines and one per watch; all end with Close.
-func New(reg *resource.Registry, log Log, contents Contents, opts Options) *Engine {
+func New(reg *resource.Registry, log Log, contents *Contents, opts Options) *Engine {
 	opts = opts.withDefaults()
+	start := contents.view()
 	e := &Engine{
-		reg: reg, log: log, opts: opts, instance: rand.Uint64(),
-		ring:     newRing(contents.Revision, opts.RingEvents, opts.RingBytes),
+		reg: reg, codec: contents.draft.codec, log: log, opts: opts, instance: rand.Uint64(),
+		ring:     newRing(start.revision, opts.RingEvents, opts.RingBytes),
 		queue:    make(chan *request, queueLength),
 		batches:  make(chan *batch),
 		tasks:    make(chan func()),
@@ -126,20 +120,12 @@ func New(reg *resource.Registry, log Log, contents Contents, opts Options) *Engi
 		stopped:  make(chan struct{}),
 		watchers: map[*watcher]struct{}{},
 	}
-	start := load(reg, contents)
 	e.current.Store(start)
-	e.pending = newBatch(start)
+	e.codec.watchScans(e.current.Load)
+	e.pending = newBatch(e.codec, start)
 	go e.execute()
 	go e.commitAll()
 	return e
-}
-
-func load(reg *resource.Registry, contents Contents) *view {
-	d := newDraft(newView(reg, contents.Revision))
-	for _, o := range contents.Objects {
-		d.put(resource.KeyOf(o), o)
-	}
-	return d.base.with(d.changed, contents.Revision)
 }
 
 // Get implements store.Store.
@@ -147,29 +133,23 @@ func (e *Engine) Get(ctx context.Context, key resource.Key) (resource.Object, er
 	if err := e.readable(ctx, key.Kind); err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
-	if o, ok := e.current.Load().get(key); ok {
-		return o, nil
+	if v := e.current.Load().get(key); v != nil {
+		return v.Object()
 	}
 	return nil, fmt.Errorf("%s: %w", key, store.ErrNotFound)
 }
 
 // List implements store.Store.
 func (e *Engine) List(ctx context.Context, kind string, opts store.ListOptions) (store.Snapshot, error) {
-	if err := e.readable(ctx, kind); err != nil {
+	err := e.readable(ctx, kind)
+	var snap store.Snapshot
+	if err == nil {
+		snap, err = e.list(kind, opts)
+	}
+	if err != nil {
 		return store.Snapshot{}, fmt.Errorf("list %s: %w", kind, err)
 	}
-	if opts.Limit != 0 || opts.Continue != "" {
-		snap, err := e.listPaged(kind, opts)
-		if err != nil {
-			return store.Snapshot{}, fmt.Errorf("list %s: %w", kind, err)
-		}
-		return snap, nil
-	}
-	v := e.current.Load()
-	return store.Snapshot{
-		Items:    listTree(v.kinds[kind].Root(), opts.Namespace, opts.Match),
-		Revision: v.revision,
-	}, nil
+	return snap, nil
 }
 
 func (e *Engine) readable(ctx context.Context, kind string) error {
@@ -179,7 +159,7 @@ func (e *Engine) readable(ctx context.Context, kind string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	_, err := kindOf(e.reg, kind)
+	_, err := e.codec.layout(kind)
 	return err
 }
 
@@ -272,6 +252,7 @@ func (e *Engine) Close() error {
 		e.watchMu.Unlock()
 		<-e.stopped
 		e.watching.Wait()
+		e.codec.close()
 		if e.log != nil {
 			err = e.log.Close()
 		}
@@ -286,9 +267,4 @@ func (e *Engine) closed() bool {
 	default:
 		return false
 	}
-}
-
-func revisionOf(o resource.Object) uint64 {
-	rev, _ := strconv.ParseUint(o.GetMetadata().GetResourceVersion(), 10, 64) // the store wrote it
-	return rev
 }

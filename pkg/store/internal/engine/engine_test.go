@@ -32,7 +32,7 @@ func (l *slowLog) Close() error                               { return nil }
 
 func open(t *testing.T, log Log, opts Options) *Engine {
 	t.Helper()
-	return New(testRegistry(t), log, Contents{Revision: InitialRevision}, opts)
+	return New(testRegistry(t), log, NewContents(testRegistry(t)), opts)
 }
 
 func testRegistry(t testing.TB) *resource.Registry {

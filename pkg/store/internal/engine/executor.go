@@ -136,7 +136,7 @@ type batch struct {
 	after    *view
 }
 
-func newBatch(after *view) *batch { return &batch{draft: newDraft(after), after: after} }
+func newBatch(c *codec, after *view) *batch { return &batch{draft: newDraft(c, after), after: after} }
 
 func (b *batch) full() bool {
 	return len(b.requests) >= maxBatch || len(b.events) >= maxBatchEvents || b.bytes >= maxBatchBytes
@@ -173,7 +173,7 @@ func (e *Engine) execute() {
 		case req := <-queue:
 			e.run(req)
 		case batches <- e.pending:
-			e.pending = newBatch(e.pending.after)
+			e.pending = newBatch(e.codec, e.pending.after)
 		case <-e.closing:
 			orderly = true
 			e.batches <- e.pending
@@ -189,9 +189,8 @@ func (e *Engine) run(req *request) {
 	}
 	b := e.pending
 	b.requests = append(b.requests, req)
-	t := newTransaction(e.reg, b.draft, time.Now())
+	t := newTransaction(b.draft, time.Now())
 	if req.runIn(t) {
-		t.addRecords(req.origin)
 		b.events = append(b.events, t.events...)
 		b.bytes += t.bytes
 		e.noOps.Add(t.noOps)
@@ -213,6 +212,9 @@ func (r *request) runIn(t *transaction) (ok bool) {
 	err := r.fn(t)
 	if err == nil {
 		err = t.limit
+	}
+	if err == nil {
+		err = t.addRecords(r.origin)
 	}
 	if err != nil {
 		r.outcome = outcome{err: err}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/audit"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -55,61 +57,86 @@ func TestEveryFieldOfMetadata(t *testing.T) {
 	}
 }
 
-// TestTimesOfManagedFields: a new time alone is no change; with another change it counts.
-func TestTimesOfManagedFields(t *testing.T) {
-	cur := &v1alpha1.Bridge{Metadata: fullMetadata()}
-	later := resource.Clone(cur)
-	later.Metadata.ManagedFields[0].Time = "later"
-	if _, changed, _ := revised(cur, later); changed {
-		t.Error("a new time alone is taken for a change")
+// TestNumbersOfMetadata: what reads metadata from their bytes knows fields by their numbers.
+func TestNumbersOfMetadata(t *testing.T) {
+	byNumber := map[protoreflect.Name]protoreflect.FieldNumber{
+		"name": metaName, "namespace": metaNamespace, "labels": metaLabels, "annotations": metaAnnotations, "uid": metaUID,
+		"resource_version": metaVersion, "generation": metaGeneration, "creation_timestamp": metaCreated,
+		"deletion_timestamp": metaDeleted, "finalizers": metaFinalizers, "owner_references": 11, "managed_fields": 12,
 	}
-	later.Metadata.Labels["l"] = "2"
-	next, changed, specChanged := revised(cur, later)
-	if !changed || specChanged || next.GetMetadata().GetManagedFields()[0].GetTime() != "later" {
-		t.Errorf("changed %t, its spec %t, to %v", changed, specChanged, next)
+	fields := (&v1alpha1.ObjectMeta{}).ProtoReflect().Descriptor().Fields()
+	if fields.Len() != len(byNumber) {
+		t.Errorf("metadata has %d fields: sameMetadata has to know them all", fields.Len())
+	}
+	for name, num := range byNumber {
+		if fd := fields.ByName(name); fd == nil || fd.Number() != num {
+			t.Errorf("%s is %v", name, fd)
+		}
 	}
 }
 
-// TestRevisedIsItsOwn: the caller may go on changing what it passed in.
-func TestRevisedIsItsOwn(t *testing.T) {
-	cur := &v1alpha1.Bridge{Metadata: fullMetadata(), Spec: &v1alpha1.BridgeSpec{Subnet: proto.String("10.0.0.0/24")}}
-	obj := &v1alpha1.Bridge{Metadata: &v1alpha1.ObjectMeta{
-		Name: "a", Namespace: "n", Labels: map[string]string{"l": "2"}, Annotations: map[string]string{"a": "2"}, Finalizers: []string{"g"},
-		OwnerReferences: []*v1alpha1.OwnerReference{{Uid: "p"}}, ManagedFields: []*v1alpha1.ManagedFieldsEntry{{Manager: "n"}},
-	}, Spec: &v1alpha1.BridgeSpec{Subnet: proto.String("10.0.1.0/24")}, Status: &v1alpha1.BridgeStatus{}}
-	next, _, _ := revised(cur, obj)
-	before := resource.Clone(next)
-	obj.Metadata.Labels["l"], obj.Metadata.Annotations["a"], obj.Metadata.Finalizers[0] = "3", "3", "h"
-	obj.Metadata.OwnerReferences[0].Uid, obj.Metadata.ManagedFields[0].Manager = "q", "o"
-	*obj.Spec.Subnet = "10.0.2.0/24"
-	if !proto.Equal(next, before) {
-		t.Errorf("got %v, was %v", next, before)
+// inTransactions runs closures one after the other on an empty store.
+func inTransactions(t testing.TB) (run func(func(store.Tx) error) (bool, *transaction), d *draft) {
+	c := newCodec(testRegistry(t))
+	d = newDraft(c, newView(c, InitialRevision))
+	return func(fn func(store.Tx) error) (bool, *transaction) {
+		tx := newTransaction(d, time.Time{})
+		return (&request{fn: fn, origin: audit.OriginFrom(context.Background())}).runIn(tx), tx
+	}, d
+}
+
+func update(obj resource.Object) func(store.Tx) error {
+	return func(tx store.Tx) error { _, err := tx.Update(obj); return err }
+}
+
+// TestTimesOfManagedFields: a new time alone is no change; with another change it counts.
+func TestTimesOfManagedFields(t *testing.T) {
+	run, d := inTransactions(t)
+	first := &v1alpha1.Bridge{ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Bridge"), Metadata: &v1alpha1.ObjectMeta{
+		Name: "a", Labels: map[string]string{"l": "1"}, ManagedFields: []*v1alpha1.ManagedFieldsEntry{{Manager: "m", Time: "t", FieldsV1: "{}"}},
+	}}
+	if ok, _ := run(func(tx store.Tx) error { _, err := tx.Create(first); return err }); !ok {
+		t.Fatal("not created")
 	}
-	if next.(*v1alpha1.Bridge).Status != nil {
-		t.Error("the update has set the status")
+	later := resource.Clone(first)
+	later.Metadata.ManagedFields[0].Time = "later"
+	if ok, tx := run(update(later)); !ok || len(tx.events) != 0 {
+		t.Error("a new time alone is taken for a change")
+	}
+	later.Metadata.Labels["l"] = "2"
+	if ok, tx := run(update(later)); !ok || len(tx.events) != 1 {
+		t.Error("it is no change")
+	}
+	m, err := d.get(resource.KeyOf(first)).metadata()
+	if err != nil || m.ManagedFields[0].Time != "later" || m.Labels["l"] != "2" || m.Generation != 1 {
+		t.Errorf("it became %v (%v)", m, err)
 	}
 }
 
 // TestFailedTransactionsLeaveTheDraft: whatever a transaction has drafted before it fails,
 // the ones after it in the same batch see nothing of it.
 func TestFailedTransactionsLeaveTheDraft(t *testing.T) {
-	reg := testRegistry(t)
-	d := newDraft(newView(reg, InitialRevision))
-	run := func(fn func(store.Tx) error) bool {
-		return (&request{fn: fn}).runIn(newTransaction(reg, d, time.Time{}))
-	}
-	if !run(func(tx store.Tx) error { return errors.Join(createBridge("a")(tx), createBridge("b")(tx)) }) {
+	run, d := inTransactions(t)
+	if ok, _ := run(func(tx store.Tx) error { return errors.Join(createBridge("a")(tx), createBridge("b")(tx)) }); !ok {
 		t.Fatal("the first transaction failed")
 	}
-	before, revision := listTree(d.changed["Bridge"].Root(), "", nil), d.revision
+	list := func() (all []*version) {
+		walk(d.tree("Bridge"), "", "", func(v *version) bool { all = append(all, v); return true })
+		return all
+	}
+	before, revision := list(), d.revision
 	for name, end := range map[string]func(){"error": func() {}, "panic": func() { panic("at the disco") }} {
-		ok := run(func(tx store.Tx) error {
-			bridge := resource.Clone(before[0].(*v1alpha1.Bridge))
+		ok, _ := run(func(tx store.Tx) error {
+			first, err := tx.Get(before[0].name())
+			if err != nil {
+				t.Error(err)
+			}
+			bridge := resource.Clone(first.(*v1alpha1.Bridge))
 			bridge.Metadata.Labels = map[string]string{"new": "one"}
 			if _, err := tx.Update(bridge); err != nil {
 				t.Error(err)
 			}
-			if _, err := tx.Delete(resource.KeyOf(before[1]), store.Preconditions{}); err != nil {
+			if _, err := tx.Delete(before[1].name(), store.Preconditions{}); err != nil {
 				t.Error(err)
 			}
 			if err := errors.Join(createBridge("b")(tx), createBridge("c")(tx)); err != nil {
@@ -118,7 +145,7 @@ func TestFailedTransactionsLeaveTheDraft(t *testing.T) {
 			end()
 			return errEnded
 		})
-		after := d.list("Bridge", "")
+		after := list()
 		if ok || d.revision != revision || len(after) != len(before) || after[0] != before[0] || after[1] != before[1] {
 			t.Errorf("%s: ok %t, revision %d, was %d, objects %v, were %v", name, ok, d.revision, revision, after, before)
 		}

@@ -1,14 +1,13 @@
 package engine
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
-
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
@@ -29,14 +28,14 @@ type position struct {
 	revision  uint64
 	kind      string
 	namespace string // of the list; empty: all
-	after     []byte // treeKey of the last object that was listed
+	after     string // treeKey of the last object that was listed
 }
 
 func (p position) token() string {
 	b := []byte{tokenVersion}
 	b = binary.BigEndian.AppendUint64(b, p.instance)
 	b = binary.AppendUvarint(b, p.revision)
-	for _, part := range [][]byte{[]byte(p.kind), []byte(p.namespace), p.after} {
+	for _, part := range []string{p.kind, p.namespace, p.after} {
 		b = binary.AppendUvarint(b, uint64(len(part)))
 		b = append(b, part...)
 	}
@@ -62,82 +61,111 @@ func parseToken(text string) (position, error) {
 		b = b[max(n, 0):]
 		return v
 	}
-	part := func() []byte {
+	part := func() string {
 		n := min(number(), uint64(len(b)))
-		out := b[:n]
+		out := string(b[:n])
 		b = b[n:]
 		return out
 	}
 	p.revision = number()
-	p.kind, p.namespace, p.after = string(part()), string(part()), part()
-	if p.token() != text || bytes.Count(p.after, []byte{0}) != 1 || !bytes.HasPrefix(p.after, prefix(p.namespace)) {
+	p.kind, p.namespace, p.after = part(), part(), part()
+	if p.token() != text || strings.Count(p.after, "\x00") != 1 || !strings.HasPrefix(p.after, prefix(p.namespace)) {
 		return p, errToken
 	}
 	return p, nil
 }
 
-// prefix is what the tree keys of a namespace begin with; an empty one means all.
-func prefix(namespace string) []byte {
-	if namespace == "" {
-		return nil
-	}
-	return treeKey(namespace, "")
+// page collects what a list asks for.
+type page struct {
+	opts    store.ListOptions
+	snap    store.Snapshot
+	last    string // treeKey of the last object that was taken
+	matched int
+	err     error
 }
 
-// listPage returns the first limit objects behind a key (0: all), the key of the last one,
-// and how many more there are.
-func listPage(root *iradix.Node[resource.Object], p position, limit int, match func(resource.Object) bool) (items []resource.Object, last []byte, more int) {
-	within := prefix(p.namespace)
-	from := within
-	if p.after != nil {
-		from = append(bytes.Clone(p.after), 0) // the next key that is possible
-	}
-	it := root.Iterator()
-	it.SeekLowerBound(from)
-	for key, o, ok := it.Next(); ok && bytes.HasPrefix(key, within); key, o, ok = it.Next() {
-		if match != nil && !match(o) {
-			continue
+func (p *page) visit(v *version) bool {
+	var o resource.Object
+	full := p.opts.Limit > 0 && p.matched-p.snap.Remaining == p.opts.Limit
+	if p.opts.Match != nil || !p.opts.Encoded && !full {
+		if o, p.err = v.scan(); p.err != nil {
+			return false
 		}
-		if limit > 0 && len(items) == limit {
-			more++
-			continue
-		}
-		items, last = append(items, o), key
 	}
-	return items, last, more
+	if p.opts.Match != nil && !p.opts.Match(o) {
+		return true
+	}
+	p.matched++
+	switch {
+	case full:
+		p.snap.Remaining++
+		return true
+	case p.opts.Encoded:
+		p.snap.Encoded = append(p.snap.Encoded, v.encoded)
+	default:
+		p.snap.Items = append(p.snap.Items, o)
+	}
+	p.last = v.key
+	return true
 }
 
-// listPaged answers one page of a list.
-func (e *Engine) listPaged(kind string, opts store.ListOptions) (store.Snapshot, error) {
-	if opts.Limit < 0 {
-		return store.Snapshot{}, fmt.Errorf("%w: the limit is %d", store.ErrInvalid, opts.Limit)
+// list answers a list, or one page of it.
+func (e *Engine) list(kind string, opts store.ListOptions) (store.Snapshot, error) {
+	v, at, err := e.listFrom(kind, opts)
+	if err != nil {
+		return store.Snapshot{}, err
 	}
+	p := page{opts: opts}
+	from := ""
+	if at.after != "" {
+		from = at.after + "\x00" // the next key that is possible
+	}
+	t := v.kinds[kind]
+	if room := t.Len(); opts.Match == nil && opts.Namespace == "" && from == "" {
+		room = min(room, cmp.Or(opts.Limit, room))
+		if opts.Encoded {
+			p.snap.Encoded = make([][]byte, 0, room)
+		} else {
+			p.snap.Items = make([]resource.Object, 0, room)
+		}
+	}
+	defer e.codec.layouts[kind].scanned()
+	if walk(t, opts.Namespace, from, p.visit); p.err != nil {
+		return store.Snapshot{}, p.err
+	}
+	p.snap.Revision = v.revision
+	if p.snap.Remaining > 0 {
+		e.pins.hold(v, time.Now())
+		at.after = p.last
+		p.snap.Continue = at.token()
+	}
+	return p.snap, nil
+}
+
+// listFrom finds the view that a list is of and where it begins.
+func (e *Engine) listFrom(kind string, opts store.ListOptions) (*view, position, error) {
 	v := e.current.Load()
 	p := position{instance: e.instance, revision: v.revision, kind: kind, namespace: opts.Namespace}
-	if opts.Continue != "" {
-		at, err := parseToken(opts.Continue)
-		switch {
-		case err != nil:
-			return store.Snapshot{}, err
-		case at.kind != kind || at.namespace != opts.Namespace:
-			return store.Snapshot{}, fmt.Errorf("%w: the continue token is of another list", store.ErrInvalid)
-		case at.instance != e.instance:
-			return store.Snapshot{}, fmt.Errorf("%w: the list was begun before a restart, list again", store.ErrCompacted)
-		case at.revision != v.revision:
-			if v = e.pins.find(at.revision, time.Now()); v == nil {
-				return store.Snapshot{}, fmt.Errorf("%w: the list of revision %d is no longer kept, list again", store.ErrCompacted, at.revision)
-			}
+	if opts.Limit < 0 {
+		return nil, p, fmt.Errorf("%w: the limit is %d", store.ErrInvalid, opts.Limit)
+	}
+	if opts.Continue == "" {
+		return v, p, nil
+	}
+	at, err := parseToken(opts.Continue)
+	switch {
+	case err != nil:
+		return nil, p, err
+	case at.kind != kind || at.namespace != opts.Namespace:
+		return nil, p, fmt.Errorf("%w: the continue token is of another list", store.ErrInvalid)
+	case at.instance != e.instance:
+		return nil, p, fmt.Errorf("%w: the list was begun before a restart, list again", store.ErrCompacted)
+	case at.revision != v.revision:
+		if v = e.pins.find(at.revision, time.Now()); v == nil {
+			return nil, p, fmt.Errorf("%w: the list of revision %d is no longer kept, list again", store.ErrCompacted, at.revision)
 		}
-		p = at
 	}
-	items, last, more := listPage(v.kinds[kind].Root(), p, opts.Limit, opts.Match)
-	snap := store.Snapshot{Items: items, Revision: v.revision, Remaining: more}
-	if more > 0 {
-		e.pins.hold(v, time.Now())
-		p.after = last
-		snap.Continue = p.token()
-	}
-	return snap, nil
+	return v, at, nil
 }
 
 // pins keeps the views that paged lists are in the middle of. A view shares all that did

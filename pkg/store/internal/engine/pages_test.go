@@ -49,7 +49,7 @@ func TestPinnedListsExpire(t *testing.T) {
 
 // A token is read only as it was written, and nothing that is sent as one does harm.
 func FuzzContinueToken(f *testing.F) {
-	e := New(testRegistry(f), nil, Contents{Revision: InitialRevision}, Options{})
+	e := New(testRegistry(f), nil, NewContents(testRegistry(f)), Options{})
 	f.Cleanup(func() { _ = e.Close() })
 	for _, name := range []string{"a", "b", "c"} {
 		if _, err := e.Update(context.Background(), createBridge(name)); err != nil {

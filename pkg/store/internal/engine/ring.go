@@ -10,11 +10,14 @@ import (
 	"github.com/proximity-pve/proximity/pkg/store"
 )
 
-// Event is a change with what a log needs to know of it.
+// Event is a change with what a log needs to know of it. Its Object is nil: the goroutines
+// of watchers decode what they deliver.
 type Event struct {
 	store.Event
 	Key  resource.Key
 	Time time.Time // of the transaction
+	// version that the change made; nil: of a kind that this registry does not know.
+	version *version
 	// Audit is the record of the change; nil: it needs none. Only on the way to the log.
 	Audit *audit.Record
 }

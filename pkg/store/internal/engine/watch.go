@@ -40,7 +40,7 @@ var errStopped = errors.New("stopped")
 // Watch implements store.Store.
 func (e *Engine) Watch(ctx context.Context, opts store.WatchOptions) (store.Watcher, error) {
 	if opts.Kind != "" {
-		if _, err := kindOf(e.reg, opts.Kind); err != nil {
+		if _, err := e.codec.layout(opts.Kind); err != nil {
 			return nil, err
 		}
 	}
@@ -145,7 +145,7 @@ func (w *watcher) run() {
 			return
 		}
 		for _, ev := range events {
-			if w.selects(ev.Key, ev.Object) && !w.send(ev.Event) {
+			if ev.version != nil && w.within(ev.Key) && !w.deliver(ev.Event, ev.version) {
 				return
 			}
 			w.cursor = ev.Revision
@@ -208,21 +208,39 @@ func (w *watcher) deliverSnapshot() bool {
 		if w.opts.Kind != "" && w.opts.Kind != kind.Name {
 			continue
 		}
-		for _, o := range listTree(v.kinds[kind.Name].Root(), w.opts.Namespace, nil) {
-			if w.selects(resource.KeyOf(o), o) && !w.send(store.Event{Type: store.Added, Object: o, Revision: revisionOf(o)}) {
-				return false
+		ended := false
+		walk(v.kinds[kind.Name], w.opts.Namespace, "", func(o *version) bool {
+			if w.within(o.name()) {
+				ended = !w.deliver(store.Event{Type: store.Added, Encoded: o.encoded, Revision: o.revision}, o)
 			}
+			return !ended
+		})
+		if ended {
+			return false
 		}
 	}
 	return w.send(store.Event{Type: store.Bookmark, Revision: v.revision})
 }
 
-func (w *watcher) selects(key resource.Key, o resource.Object) bool {
-	return o != nil && // nil: of a kind that this registry does not know
-		(w.opts.Kind == "" || w.opts.Kind == key.Kind) &&
+// within tells whether the watch is about objects of that key.
+func (w *watcher) within(key resource.Key) bool {
+	return (w.opts.Kind == "" || w.opts.Kind == key.Kind) &&
 		(w.opts.Namespace == "" || w.opts.Namespace == key.Namespace) &&
-		(w.opts.Name == "" || w.opts.Name == key.Name) &&
-		(w.opts.Match == nil || w.opts.Match(o))
+		(w.opts.Name == "" || w.opts.Name == key.Name)
+}
+
+// deliver sends the event of a version if it is selected, or answers false when the watch
+// has ended. All who watch share the decoded object.
+func (w *watcher) deliver(ev store.Event, v *version) bool {
+	var err error
+	if ev.Object, err = v.Object(); err != nil {
+		w.cancel(fmt.Errorf("%w: %w", errWatch, err))
+		return false
+	}
+	if w.opts.Match != nil && !w.opts.Match(ev.Object) {
+		return true
+	}
+	return w.send(ev)
 }
 
 // send delivers one event, or answers false when the watch has ended. An ended watch
@@ -264,6 +282,12 @@ func (e *Engine) eventsAfter(from uint64, limit int) ([]Event, <-chan struct{}, 
 		return nil, nil, fmt.Errorf("%w: %w", errWatch, err)
 	case len(events) == 0:
 		return nil, nil, fmt.Errorf("%w: the log has no events from revision %d to %d", errWatch, from, head)
+	}
+	for i := range events {
+		ev := &events[i]
+		if l := e.codec.layouts[ev.Key.Kind]; l != nil {
+			ev.version = &version{layout: l, key: treeKey(ev.Key.Namespace, ev.Key.Name), encoded: ev.Encoded, revision: ev.Revision}
+		}
 	}
 	return events, nil, nil
 }

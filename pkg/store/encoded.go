@@ -1,0 +1,67 @@
+package store
+
+import (
+	"strconv"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/proximity-pve/proximity/pkg/resource"
+)
+
+// Version is a version of an object as a store has it.
+type Version interface {
+	// Encoded is the object as protobuf: shared, not to be changed.
+	Encoded() []byte
+	// Revision is that of the change that made it.
+	Revision() uint64
+	// Object decodes it when that has not been done: shared, not to be changed.
+	Object() (resource.Object, error)
+}
+
+// Writer is a Tx whose writes need not decode what they made. Put and PutStatus are for
+// callers, who need not know.
+type Writer interface {
+	Put(obj resource.Object) (Version, error)
+	PutStatus(obj resource.Object) (Version, error)
+}
+
+// Put is tx.Update for those who need no decoded object, or not always.
+func Put(tx Tx, obj resource.Object) (Version, error) {
+	if w, ok := tx.(Writer); ok {
+		return w.Put(obj)
+	}
+	return version(tx.Update(obj))
+}
+
+// PutStatus is tx.UpdateStatus likewise.
+func PutStatus(tx Tx, obj resource.Object) (Version, error) {
+	if w, ok := tx.(Writer); ok {
+		return w.PutStatus(obj)
+	}
+	return version(tx.UpdateStatus(obj))
+}
+
+// decodedVersion is what other transactions return.
+type decodedVersion struct {
+	object  resource.Object
+	encoded []byte
+}
+
+func version(o resource.Object, err error) (Version, error) {
+	if err != nil {
+		return nil, err
+	}
+	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+	return decodedVersion{o, encoded}, nil
+}
+
+func (v decodedVersion) Encoded() []byte                  { return v.encoded }
+func (v decodedVersion) Object() (resource.Object, error) { return v.object, nil }
+
+func (v decodedVersion) Revision() uint64 {
+	n, _ := strconv.ParseUint(v.object.GetMetadata().GetResourceVersion(), 10, 64) // the store wrote it
+	return n
+}
