@@ -42,7 +42,7 @@ func All(d Deps) []*runtime.Controller {
 		namespace.New(),
 		clustercontroller.New(clustercontroller.Deps{Clusters: d.Clusters, Dial: d.Dial, Configured: d.Configured, Secrets: d.Secrets}),
 		bridge.New(bridge.Deps{Clusters: d.Clusters, Log: d.Log, Probe: d.Probe}),
-		appliance.New(appliance.Deps{Clusters: d.Clusters, Board: board, Log: d.Log, Probe: d.Probe}),
+		appliance.New(appliance.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Log: d.Log, Probe: d.Probe}),
 		app.New(app.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Secrets: d.Secrets, Log: d.Log, Probe: d.Probe}),
 		vhost.New(vhost.Deps{Clusters: d.Clusters, Board: board, Log: d.Log, Probe: d.Probe}),
 		operation.New(operation.Deps{Clusters: d.Clusters, Board: board, Log: d.Log}),

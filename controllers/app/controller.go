@@ -42,6 +42,7 @@ const (
 // Condition types.
 const (
 	CondReserved    = "Reserved"
+	CondPlaced      = "Placed"
 	CondTemplate    = "TemplateReady"
 	CondCreated     = "GuestCreated"
 	CondRunning     = "GuestRunning"
@@ -59,12 +60,12 @@ const (
 
 // The proxy is not part of Ready: an App is ready when it works, and its Vhosts wait for it.
 var readyTable = []string{
-	CondReserved, CondTemplate, CondCreated, CondRunning, CondNetwork, CondDNS, CondProvisioned, CondHealthy,
+	CondReserved, CondPlaced, CondTemplate, CondCreated, CondRunning, CondNetwork, CondDNS, CondProvisioned, CondHealthy,
 }
 
 // readyStopped is the table for an App that should be stopped: what runs in its guest does
 // not matter then, and that the guest is stopped is seen to before anything is reported.
-var readyStopped = []string{CondReserved, CondTemplate, CondCreated}
+var readyStopped = []string{CondReserved, CondPlaced, CondTemplate, CondCreated}
 
 func readyFor(a *v1alpha1.App) []string {
 	if a.GetSpec().GetState() == stateStopped {

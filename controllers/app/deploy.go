@@ -38,20 +38,18 @@ const (
 // converge takes the guest's steps of the plan and returns what was seen last, with the
 // other steps.
 func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) (observed, []lxc.Step, error) {
-	spec, last := s.Object.GetSpec().GetNode(), s.Object.GetStatus().GetNode()
+	last := s.Object.GetStatus().GetNode()
 	m := mark(s.Object, conn)
 	secrets, err := r.openEnv(ctx, s.Client, s.Object)
 	if err != nil {
 		return observed{}, nil, err
 	}
-	d, err := desire(s.Object, secrets, cl, m, n, spec)
+	d, err := desire(s.Object, secrets, cl, m, n, wantedNode(s.Object))
 	if err != nil {
 		return observed{}, nil, err
 	}
 	driver := r.driver(s, conn, n)
-	driver.Place = func(ctx context.Context) (string, error) {
-		return common.Node(ctx, conn.API, spec, last, n.appliance.GetStatus().GetNode(), cl.GetSpec().GetNode())
-	}
+	driver.Place = func(ctx context.Context) (string, error) { return r.stands(ctx, s.Object, conn, cl, n) }
 	before, _ := s.Remembered().(observed)
 	var seen observed
 	g, rest, err := driver.Converge(ctx, d.guest, m, last, func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {

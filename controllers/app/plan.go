@@ -52,6 +52,8 @@ type observed struct {
 	// configuration with the digest pendingOf.
 	pending   []string
 	pendingOf string
+	// unplaced identifies why no node fits, and unplacedText says it.
+	unplaced, unplacedText string
 }
 
 // plan lists the steps from observed to desired, in order; nil desired is deletion. It does
@@ -110,7 +112,7 @@ func byAppliance(name string, s lxc.Step) lxc.Step {
 // desire resolves what an App asks for; node is where its guest would be made.
 func desire(a *v1alpha1.App, secrets secretEnv, cl *v1alpha1.Cluster, m ownership.Mark, n network, node string) (*desired, error) {
 	spec, st := a.GetSpec(), a.GetStatus()
-	size, err := lxc.Size(spec.GetResources(), lxc.Sizes{Cores: 1, MemoryMiB: 512, DiskGiB: 4})
+	size, err := common.AppSize(a)
 	if err != nil {
 		return nil, runtime.Stalled("InvalidResources", "%v", err)
 	}
@@ -119,7 +121,7 @@ func desire(a *v1alpha1.App, secrets secretEnv, cl *v1alpha1.Cluster, m ownershi
 	return &desired{
 		guest: &lxc.Desired{
 			Mark: m, Node: node, Hostname: spec.GetHostname(), Storage: cl.GetSpec().GetStorage(), Sizes: size,
-			Template: cmp.Or(spec.GetSource().GetTemplate(), cl.GetSpec().GetAppTemplate()), Templates: common.Templates(cl), MadeFrom: st.GetTemplate(),
+			Template: templateOf(a, cl), Templates: common.Templates(cl), MadeFrom: st.GetTemplate(),
 			NICs:       map[int]proxmox.NIC{0: {Name: "eth0", Bridge: n.bridge, HWAddr: st.GetMac(), IP: "dhcp", MTU: n.mtu}},
 			Nameserver: n.lan.String(), SearchDomain: zone,
 			OnBoot: running, Startup: "order=20", Nesting: true, Running: running,
@@ -207,7 +209,10 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.App]
 	if err != nil {
 		return runtime.Plan{}, err
 	}
-	node := cmp.Or(p.Object.GetSpec().GetNode(), p.Object.GetStatus().GetNode(), n.appliance.GetStatus().GetNode(), n.appliance.GetSpec().GetNode(), cl.GetSpec().GetNode(), common.OnlyNode(cl))
+	node, placed, err := r.foresee(ctx, p, conn, cl, n)
+	if err != nil {
+		return runtime.Plan{}, err
+	}
 	m := mark(p.Object, conn)
 	m.VMID = cmp.Or(m.VMID, int(p.Object.GetSpec().GetVmid()))
 	secrets, err := r.openEnv(ctx, p.Client, p.Object)
@@ -220,6 +225,9 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.App]
 	}
 	steps, blocked := plan(d, m, o)
 	made := runtime.Plan{Steps: lxc.Public(steps), Blocked: blocked, Notes: append(lxc.Withheld(d.guest, o.guest), common.DriftNotes(d.guest, o.guest)...)}
+	if !o.guest.Present {
+		made.Notes = append(made.Notes, placed...)
+	}
 	if p.Object.GetSpec().GetReadOnly() {
 		made.Notes = append(made.Notes, "spec.readOnly is set: nothing of this is done until it is false")
 	}

@@ -85,12 +85,16 @@ func findNetwork(ctx context.Context, c runtime.Client, app *v1alpha1.App) (netw
 	return n, nil
 }
 
-// reserve writes VMID, MAC and address into the status before anything is made, in one
-// transaction: no two Apps can get the same.
+// reserve writes VMID, MAC, address and node into the status before anything is made, in one
+// transaction: no two Apps can get the same, nor the last memory of a node.
 func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) error {
 	st := s.Object.GetStatus()
 	wanted := s.Object.GetSpec().GetNetwork().GetAddress()
-	if st.GetVmid() == 0 || st.GetAddress() == "" || wanted != "" && st.GetAddress() != wanted || !n.usable(st.GetAddress()) {
+	choice, err := r.choose(ctx, s, conn, cl, n)
+	if err != nil {
+		return err
+	}
+	if choice.chosen() || st.GetVmid() == 0 || st.GetAddress() == "" || wanted != "" && st.GetAddress() != wanted || !n.usable(st.GetAddress()) {
 		rows, err := conn.API.ClusterResources(ctx, proxmox.GuestResources)
 		if err != nil {
 			return lxc.Classify(fmt.Errorf("list guests: %w", err))
@@ -108,7 +112,7 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 		taken := vmidsOf(rows)
 		self := resource.KeyOf(s.Object)
 		err = s.Client.Transact(ctx, func(tx runtime.Tx) error {
-			return reserveIn(tx, self, cl, n, taken, mac)
+			return reserveIn(tx, self, cl, n, taken, mac, &choice)
 		})
 		if err != nil {
 			return err
@@ -119,7 +123,7 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 		st = s.Object.GetStatus()
 	}
 	s.True(CondReserved, "Reserved", "VMID %d, address %s, MAC address %s", st.GetVmid(), st.GetAddress(), st.GetMac())
-	return nil
+	return r.reportPlaced(ctx, s, choice)
 }
 
 // adoptedMAC is the address that the first NIC of a guest to adopt has already: others may
@@ -154,7 +158,7 @@ func vmidsOf(rows []proxmox.Resource) map[int32]bool {
 	return taken
 }
 
-func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network, taken map[int32]bool, mac string) error {
+func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network, taken map[int32]bool, mac string, choice *choice) error {
 	cur, err := tx.Get(self)
 	if err != nil {
 		return err
@@ -178,6 +182,10 @@ func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network
 		return err
 	}
 	st.Address = proto.String(addr.String())
+	// Another one may have been given the last room since the choice was made.
+	if choice.again(tx.List(kind, "")); choice.chosen() {
+		st.Placement = choice.status()
+	}
 	_, err = tx.UpdateStatus(app)
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/bulk"
 	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
@@ -32,6 +33,7 @@ const (
 // Condition types.
 const (
 	CondReserved   = "Reserved"
+	CondPlaced     = "Placed"
 	CondTemplate   = "TemplateReady"
 	CondCreated    = "GuestCreated"
 	CondRunning    = "GuestRunning"
@@ -44,7 +46,7 @@ const (
 )
 
 var readyTable = []string{
-	CondReserved, CondTemplate, CondCreated, CondRunning, CondPackages,
+	CondReserved, CondPlaced, CondTemplate, CondCreated, CondRunning, CondPackages,
 	CondNetwork, CondConfigured, CondDNS, CondProxy, CondNAT,
 }
 
@@ -52,6 +54,7 @@ var readyTable = []string{
 type Deps struct {
 	Clusters *cluster.Set
 	Board    *live.Board
+	Guests   *bulk.Observer
 	Log      *slog.Logger
 	Probe    time.Duration // 0: DefaultProbe
 }
@@ -103,7 +106,7 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err != nil {
 		return runtime.Result{}, err
 	}
-	if err := r.reserve(ctx, s, conn); err != nil {
+	if err := r.reserve(ctx, s, conn, cl, network); err != nil {
 		return runtime.Result{}, err
 	}
 	d, o, err := r.converge(ctx, s, conn, cl, network)
@@ -197,10 +200,14 @@ func mark(a *v1alpha1.Appliance, conn *cluster.Connection) ownership.Mark {
 }
 
 // reserve writes the VMID and the MAC addresses into the status before anything is made.
-func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Connection) error {
+func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) error {
 	self := resource.KeyOf(s.Object)
 	st := status(s)
-	if st.GetVmid() == 0 || st.GetVmid() != s.Object.GetSpec().GetVmid() {
+	choice, chosen, err := r.choose(ctx, s, conn, cl, n)
+	if err != nil {
+		return err
+	}
+	if chosen && choice.Node != "" || st.GetVmid() == 0 || st.GetVmid() != s.Object.GetSpec().GetVmid() {
 		if st.GetVmid() == 0 {
 			rows, err := conn.API.ClusterResources(ctx, proxmox.GuestResources)
 			if err != nil {
@@ -227,6 +234,9 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 			next.Status.Vmid = proto.Int32(want)
 			next.Status.WanMac = proto.String(common.MAC(next.GetMetadata().GetUid(), 0))
 			next.Status.LanMac = proto.String(common.MAC(next.GetMetadata().GetUid(), 1))
+			if choice.Node != "" {
+				next.Status.Placement = common.PlacementStatus(choice)
+			}
 			_, err = tx.UpdateStatus(next)
 			return err
 		})
@@ -239,7 +249,7 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 		st = status(s)
 	}
 	s.True(CondReserved, "Reserved", "VMID %d, MAC addresses %s and %s", st.GetVmid(), st.GetWanMac(), st.GetLanMac())
-	return nil
+	return r.reportPlaced(ctx, s, choice, chosen)
 }
 
 // reportGuest sets the conditions of the guest from what the driver saw.

@@ -38,7 +38,7 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 		return announce(ctx, step, o)
 	}
 	driver.Place = func(ctx context.Context) (string, error) {
-		return common.Node(ctx, conn.API, spec, last, cl.GetSpec().GetNode(), common.BridgeNodes(n.of)[0])
+		return r.stands(ctx, s.Object, conn, cl, n)
 	}
 	o, _, err := driver.Converge(ctx, d.guest, m, last, func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
 		rounds++

@@ -9,7 +9,7 @@
 // Finalizer: proximity/appliance. Deletion waits until no App and no Vhost uses the
 // appliance, then destroys the guest.
 //
-// Conditions, in order: Reserved (VMID and MAC addresses), TemplateReady, GuestCreated,
+// Conditions, in order: Reserved (VMID and MAC addresses), Placed (a node was chosen), TemplateReady, GuestCreated,
 // GuestRunning, PackagesInstalled, NetworkReady (addresses on both sides), ConfigurationApplied,
 // DNSReady (DHCP and DNS), ProxyReady, NATReady.
 //

@@ -102,7 +102,7 @@ type Resource struct {
 	Lock     string `json:"lock"`   // fresh
 	Pool     string `json:"pool"`
 	Template Bool   `json:"template"`
-	HAState  string `json:"hastate"`
+	HAState  string `json:"hastate"` // of a node: "maintenance" while it is to be left alone
 	Uptime   Int    `json:"uptime"` // seconds
 	CPU      Float  `json:"cpu"`
 	MaxCPU   Float  `json:"maxcpu"` // fractional with cpulimit

@@ -126,6 +126,28 @@ type StorageDefinition struct {
 	Shared  Bool   `json:"shared"`
 	Disable Bool   `json:"disable"`
 	Prune   string `json:"prune-backups"`
+	// VGName and ThinPool are of type lvmthin.
+	VGName   string `json:"vgname"`
+	ThinPool string `json:"thinpool"`
+}
+
+// ThinPool is an LVM thin pool of a node. Sizes are in bytes. One whose data or metadata is
+// full makes all that is on it fail.
+type ThinPool struct {
+	VG           string `json:"vg"`
+	LV           string `json:"lv"`
+	Size         Int    `json:"lv_size"`
+	Used         Int    `json:"used"`
+	MetadataSize Int    `json:"metadata_size"`
+	MetadataUsed Int    `json:"metadata_used"`
+}
+
+// ThinPools lists the thin pools of a node; it needs Sys.Audit on /.
+func (c *Client) ThinPools(ctx context.Context, node string) ([]ThinPool, error) {
+	if err := checkNode(node); err != nil {
+		return nil, err
+	}
+	return fetch[[]ThinPool](ctx, c, route(http.MethodGet, "/nodes/{node}/disks/lvmthin", node))
 }
 
 // StorageDefinitions lists the storages that the caller may audit.

@@ -126,6 +126,7 @@ type Inspector interface {
 	ClusterOptions(ctx context.Context) (ClusterOptions, error)
 	StorageStatus(ctx context.Context, node, storage string) (Storage, error)
 	StorageDefinitions(ctx context.Context) ([]StorageDefinition, error)
+	ThinPools(ctx context.Context, node string) ([]ThinPool, error)
 }
 
 // ImageFetcher has a node fetch templates from anywhere.

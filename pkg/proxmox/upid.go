@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// TaskDownload is the Type of a task that fetches a template; its ID is the file's name.
+const TaskDownload = "download"
+
 // UPID is the identity of a Proxmox VE task: unique in the cluster and stable, so it
 // can be stored and followed after a restart. The zero value is no task.
 //

@@ -110,7 +110,8 @@ type AppSpec struct {
 	State *string `protobuf:"bytes,3,opt,name=state" json:"state,omitempty"`
 	// VMID; default: the next free one of the cluster's range.
 	Vmid *int32 `protobuf:"varint,4,opt,name=vmid" json:"vmid,omitempty"`
-	// Node; default: the appliance's.
+	// Node; default: one that fits (see placement), which is the appliance's where its Bridge
+	// leads to no other node. A guest that exists stays where it is.
 	Node *string `protobuf:"bytes,5,opt,name=node" json:"node,omitempty"`
 	// Limits of the guest.
 	Resources *Resources `protobuf:"bytes,6,opt,name=resources" json:"resources,omitempty"`
@@ -145,7 +146,9 @@ type AppSpec struct {
 	// True takes over the guest that has spec.vmid and that nothing marks as managed. It is only
 	// looked at until readOnly is set to false; then it is marked and made what the spec says.
 	// With it no guest is ever made, and deletionPolicy is Orphan by default.
-	Adopt         *bool `protobuf:"varint,19,opt,name=adopt" json:"adopt,omitempty"`
+	Adopt *bool `protobuf:"varint,19,opt,name=adopt" json:"adopt,omitempty"`
+	// How a node is chosen for a guest that does not exist yet, when node is not set.
+	Placement     *AppPlacement `protobuf:"bytes,20,opt,name=placement" json:"placement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -313,6 +316,80 @@ func (x *AppSpec) GetAdopt() bool {
 	return false
 }
 
+func (x *AppSpec) GetPlacement() *AppPlacement {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
+// AppPlacement says on which node a guest is made. The choice is made once, stored in the
+// status before anything is made, and never changes by itself afterwards. With it, memory and
+// disk must have room for all that the guest may take.
+type AppPlacement struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Strategy: memory takes the node with the most free memory, spread the one with the fewest
+	// Apps. Default: memory.
+	Strategy *string `protobuf:"bytes,1,opt,name=strategy" json:"strategy,omitempty"`
+	// Nodes that may be taken; empty: all.
+	Nodes []string `protobuf:"bytes,2,rep,name=nodes" json:"nodes,omitempty"`
+	// Nodes that may not be taken.
+	Avoid         []string `protobuf:"bytes,3,rep,name=avoid" json:"avoid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppPlacement) Reset() {
+	*x = AppPlacement{}
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppPlacement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppPlacement) ProtoMessage() {}
+
+func (x *AppPlacement) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppPlacement.ProtoReflect.Descriptor instead.
+func (*AppPlacement) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AppPlacement) GetStrategy() string {
+	if x != nil && x.Strategy != nil {
+		return *x.Strategy
+	}
+	return ""
+}
+
+func (x *AppPlacement) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *AppPlacement) GetAvoid() []string {
+	if x != nil {
+		return x.Avoid
+	}
+	return nil
+}
+
 // AppSource is either a template or an image.
 type AppSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -326,7 +403,7 @@ type AppSource struct {
 
 func (x *AppSource) Reset() {
 	*x = AppSource{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[2]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -338,7 +415,7 @@ func (x *AppSource) String() string {
 func (*AppSource) ProtoMessage() {}
 
 func (x *AppSource) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[2]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -351,7 +428,7 @@ func (x *AppSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppSource.ProtoReflect.Descriptor instead.
 func (*AppSource) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{2}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *AppSource) GetTemplate() string {
@@ -383,7 +460,7 @@ type AppNetwork struct {
 
 func (x *AppNetwork) Reset() {
 	*x = AppNetwork{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[3]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +472,7 @@ func (x *AppNetwork) String() string {
 func (*AppNetwork) ProtoMessage() {}
 
 func (x *AppNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[3]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +485,7 @@ func (x *AppNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppNetwork.ProtoReflect.Descriptor instead.
 func (*AppNetwork) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{3}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AppNetwork) GetApplianceRef() *LocalReference {
@@ -447,7 +524,7 @@ type AppPort struct {
 
 func (x *AppPort) Reset() {
 	*x = AppPort{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[4]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +536,7 @@ func (x *AppPort) String() string {
 func (*AppPort) ProtoMessage() {}
 
 func (x *AppPort) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[4]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +549,7 @@ func (x *AppPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppPort.ProtoReflect.Descriptor instead.
 func (*AppPort) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{4}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AppPort) GetName() string {
@@ -511,7 +588,7 @@ type EnvVar struct {
 
 func (x *EnvVar) Reset() {
 	*x = EnvVar{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[5]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -523,7 +600,7 @@ func (x *EnvVar) String() string {
 func (*EnvVar) ProtoMessage() {}
 
 func (x *EnvVar) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[5]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -536,7 +613,7 @@ func (x *EnvVar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvVar.ProtoReflect.Descriptor instead.
 func (*EnvVar) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{5}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *EnvVar) GetName() string {
@@ -572,7 +649,7 @@ type EnvVarSource struct {
 
 func (x *EnvVarSource) Reset() {
 	*x = EnvVarSource{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[6]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -584,7 +661,7 @@ func (x *EnvVarSource) String() string {
 func (*EnvVarSource) ProtoMessage() {}
 
 func (x *EnvVarSource) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[6]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -597,7 +674,7 @@ func (x *EnvVarSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvVarSource.ProtoReflect.Descriptor instead.
 func (*EnvVarSource) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{6}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EnvVarSource) GetSecretKeyRef() *SecretKeyRef {
@@ -624,7 +701,7 @@ type AppFile struct {
 
 func (x *AppFile) Reset() {
 	*x = AppFile{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[7]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +713,7 @@ func (x *AppFile) String() string {
 func (*AppFile) ProtoMessage() {}
 
 func (x *AppFile) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[7]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +726,7 @@ func (x *AppFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppFile.ProtoReflect.Descriptor instead.
 func (*AppFile) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{7}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AppFile) GetPath() string {
@@ -691,7 +768,7 @@ type AppCommand struct {
 
 func (x *AppCommand) Reset() {
 	*x = AppCommand{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[8]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -703,7 +780,7 @@ func (x *AppCommand) String() string {
 func (*AppCommand) ProtoMessage() {}
 
 func (x *AppCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[8]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -716,7 +793,7 @@ func (x *AppCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppCommand.ProtoReflect.Descriptor instead.
 func (*AppCommand) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{8}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AppCommand) GetArgv() []string {
@@ -739,7 +816,7 @@ type AppHealthCheck struct {
 
 func (x *AppHealthCheck) Reset() {
 	*x = AppHealthCheck{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[9]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +828,7 @@ func (x *AppHealthCheck) String() string {
 func (*AppHealthCheck) ProtoMessage() {}
 
 func (x *AppHealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[9]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +841,7 @@ func (x *AppHealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppHealthCheck.ProtoReflect.Descriptor instead.
 func (*AppHealthCheck) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{9}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AppHealthCheck) GetPort() string {
@@ -811,14 +888,16 @@ type AppStatus struct {
 	// Appliance that serves the App. It stays so when others are made, unless the spec names one.
 	Appliance *string `protobuf:"bytes,14,opt,name=appliance" json:"appliance,omitempty"`
 	// Settings of the guest as they were set last, kept while driftPolicy is warn or ignore.
-	Applied       map[string]string `protobuf:"bytes,15,rep,name=applied" json:"applied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Applied map[string]string `protobuf:"bytes,15,rep,name=applied" json:"applied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Node that was chosen for the guest before it was made, and why.
+	Placement     *PlacementStatus `protobuf:"bytes,16,opt,name=placement" json:"placement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AppStatus) Reset() {
 	*x = AppStatus{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[10]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +909,7 @@ func (x *AppStatus) String() string {
 func (*AppStatus) ProtoMessage() {}
 
 func (x *AppStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[10]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +922,7 @@ func (x *AppStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppStatus.ProtoReflect.Descriptor instead.
 func (*AppStatus) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{10}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AppStatus) GetObservedGeneration() int32 {
@@ -951,6 +1030,13 @@ func (x *AppStatus) GetApplied() map[string]string {
 	return nil
 }
 
+func (x *AppStatus) GetPlacement() *PlacementStatus {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
 var File_proximity_v1alpha1_app_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_app_proto_rawDesc = "" +
@@ -970,7 +1056,7 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04NODE\x12\vstatus.node\"\x19\n" +
 	"\aADDRESS\x12\x0estatus.address\"\x18\n" +
 	"\x04NAME\x12\x0estatus.dnsName\x18\x01\"\x1d\n" +
-	"\bTEMPLATE\x12\x0fstatus.template\x18\x01*\tspec.vmid*\x1espec.network.applianceRef.name2\x03allH(\"\xfe\b\n" +
+	"\bTEMPLATE\x12\x0fstatus.template\x18\x01*\tspec.vmid*\x1espec.network.applianceRef.name2\x03allH(\"\xbe\t\n" +
 	"\aAppSpec\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x125\n" +
 	"\x06source\x18\x02 \x01(\v2\x1d.proximity.v1alpha1.AppSourceR\x06source\x12)\n" +
@@ -992,7 +1078,12 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\asuspend\x18\x10 \x01(\bR\asuspend\x12:\n" +
 	"\fdrift_policy\x18\x11 \x01(\tB\x17\xda\xda\x18\x13correct,warn,ignoreR\vdriftPolicy\x12\x1b\n" +
 	"\tread_only\x18\x12 \x01(\bR\breadOnly\x12\x14\n" +
-	"\x05adopt\x18\x13 \x01(\bR\x05adopt\"\xd5\x01\n" +
+	"\x05adopt\x18\x13 \x01(\bR\x05adopt\x12>\n" +
+	"\tplacement\x18\x14 \x01(\v2 .proximity.v1alpha1.AppPlacementR\tplacement\"\xcf\x02\n" +
+	"\fAppPlacement\x12-\n" +
+	"\bstrategy\x18\x01 \x01(\tB\x11\xda\xda\x18\rmemory,spreadR\bstrategy\x12\x86\x01\n" +
+	"\x05nodes\x18\x02 \x03(\tBp\xbaH8\x92\x015\x10 \"1r/2-^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$\xea\xda\x181the name of a node: 1 to 63 letters, digits and -R\x05nodes\x12\x86\x01\n" +
+	"\x05avoid\x18\x03 \x03(\tBp\xbaH8\x92\x015\x10 \"1r/2-^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$\xea\xda\x181the name of a node: 1 to 63 letters, digits and -R\x05avoid\"\xd5\x01\n" +
 	"\tAppSource\x12\xb1\x01\n" +
 	"\btemplate\x18\x01 \x01(\tB\x94\x01\xbaH/r-2&^[A-Za-z0-9][A-Za-z0-9._+:/~-]{0,254}$\xba\x01\x02..\xea\xda\x18^a volume id (local:vztmpl/NAME) or the beginning of a template's name, e.g. debian-12-standardR\btemplate\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\"\x99\x01\n" +
@@ -1022,7 +1113,7 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04argv\x18\x01 \x03(\tB7\xbaH\x03\xc8\x01\x01\xea\xda\x18)a list with the program and its arguments\xf0\xda\x18\x01R\x04argv\"\xa7\x01\n" +
 	"\x0eAppHealthCheck\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x80\x01\n" +
-	"\x04path\x18\x02 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\"\xc2\x04\n" +
+	"\x04path\x18\x02 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\"\x85\x05\n" +
 	"\tAppStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -1041,7 +1132,8 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\ftask_purpose\x18\f \x01(\tR\vtaskPurpose\x12\x18\n" +
 	"\acluster\x18\r \x01(\tR\acluster\x12\x1c\n" +
 	"\tappliance\x18\x0e \x01(\tR\tappliance\x12D\n" +
-	"\aapplied\x18\x0f \x03(\v2*.proximity.v1alpha1.AppStatus.AppliedEntryR\aapplied\x1a:\n" +
+	"\aapplied\x18\x0f \x03(\v2*.proximity.v1alpha1.AppStatus.AppliedEntryR\aapplied\x12A\n" +
+	"\tplacement\x18\x10 \x01(\v2#.proximity.v1alpha1.PlacementStatusR\tplacement\x1a:\n" +
 	"\fAppliedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01BDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
@@ -1058,48 +1150,52 @@ func file_proximity_v1alpha1_app_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_app_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_proximity_v1alpha1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_proximity_v1alpha1_app_proto_goTypes = []any{
-	(*App)(nil),            // 0: proximity.v1alpha1.App
-	(*AppSpec)(nil),        // 1: proximity.v1alpha1.AppSpec
-	(*AppSource)(nil),      // 2: proximity.v1alpha1.AppSource
-	(*AppNetwork)(nil),     // 3: proximity.v1alpha1.AppNetwork
-	(*AppPort)(nil),        // 4: proximity.v1alpha1.AppPort
-	(*EnvVar)(nil),         // 5: proximity.v1alpha1.EnvVar
-	(*EnvVarSource)(nil),   // 6: proximity.v1alpha1.EnvVarSource
-	(*AppFile)(nil),        // 7: proximity.v1alpha1.AppFile
-	(*AppCommand)(nil),     // 8: proximity.v1alpha1.AppCommand
-	(*AppHealthCheck)(nil), // 9: proximity.v1alpha1.AppHealthCheck
-	(*AppStatus)(nil),      // 10: proximity.v1alpha1.AppStatus
-	nil,                    // 11: proximity.v1alpha1.AppStatus.AppliedEntry
-	(*ObjectMeta)(nil),     // 12: proximity.v1alpha1.ObjectMeta
-	(*Resources)(nil),      // 13: proximity.v1alpha1.Resources
-	(*LocalReference)(nil), // 14: proximity.v1alpha1.LocalReference
-	(*SecretKeyRef)(nil),   // 15: proximity.v1alpha1.SecretKeyRef
-	(*Condition)(nil),      // 16: proximity.v1alpha1.Condition
+	(*App)(nil),             // 0: proximity.v1alpha1.App
+	(*AppSpec)(nil),         // 1: proximity.v1alpha1.AppSpec
+	(*AppPlacement)(nil),    // 2: proximity.v1alpha1.AppPlacement
+	(*AppSource)(nil),       // 3: proximity.v1alpha1.AppSource
+	(*AppNetwork)(nil),      // 4: proximity.v1alpha1.AppNetwork
+	(*AppPort)(nil),         // 5: proximity.v1alpha1.AppPort
+	(*EnvVar)(nil),          // 6: proximity.v1alpha1.EnvVar
+	(*EnvVarSource)(nil),    // 7: proximity.v1alpha1.EnvVarSource
+	(*AppFile)(nil),         // 8: proximity.v1alpha1.AppFile
+	(*AppCommand)(nil),      // 9: proximity.v1alpha1.AppCommand
+	(*AppHealthCheck)(nil),  // 10: proximity.v1alpha1.AppHealthCheck
+	(*AppStatus)(nil),       // 11: proximity.v1alpha1.AppStatus
+	nil,                     // 12: proximity.v1alpha1.AppStatus.AppliedEntry
+	(*ObjectMeta)(nil),      // 13: proximity.v1alpha1.ObjectMeta
+	(*Resources)(nil),       // 14: proximity.v1alpha1.Resources
+	(*LocalReference)(nil),  // 15: proximity.v1alpha1.LocalReference
+	(*SecretKeyRef)(nil),    // 16: proximity.v1alpha1.SecretKeyRef
+	(*Condition)(nil),       // 17: proximity.v1alpha1.Condition
+	(*PlacementStatus)(nil), // 18: proximity.v1alpha1.PlacementStatus
 }
 var file_proximity_v1alpha1_app_proto_depIdxs = []int32{
-	12, // 0: proximity.v1alpha1.App.metadata:type_name -> proximity.v1alpha1.ObjectMeta
+	13, // 0: proximity.v1alpha1.App.metadata:type_name -> proximity.v1alpha1.ObjectMeta
 	1,  // 1: proximity.v1alpha1.App.spec:type_name -> proximity.v1alpha1.AppSpec
-	10, // 2: proximity.v1alpha1.App.status:type_name -> proximity.v1alpha1.AppStatus
-	2,  // 3: proximity.v1alpha1.AppSpec.source:type_name -> proximity.v1alpha1.AppSource
-	13, // 4: proximity.v1alpha1.AppSpec.resources:type_name -> proximity.v1alpha1.Resources
-	3,  // 5: proximity.v1alpha1.AppSpec.network:type_name -> proximity.v1alpha1.AppNetwork
-	4,  // 6: proximity.v1alpha1.AppSpec.ports:type_name -> proximity.v1alpha1.AppPort
-	5,  // 7: proximity.v1alpha1.AppSpec.env:type_name -> proximity.v1alpha1.EnvVar
-	7,  // 8: proximity.v1alpha1.AppSpec.files:type_name -> proximity.v1alpha1.AppFile
-	8,  // 9: proximity.v1alpha1.AppSpec.commands:type_name -> proximity.v1alpha1.AppCommand
-	9,  // 10: proximity.v1alpha1.AppSpec.health_check:type_name -> proximity.v1alpha1.AppHealthCheck
-	14, // 11: proximity.v1alpha1.AppNetwork.appliance_ref:type_name -> proximity.v1alpha1.LocalReference
-	6,  // 12: proximity.v1alpha1.EnvVar.value_from:type_name -> proximity.v1alpha1.EnvVarSource
-	15, // 13: proximity.v1alpha1.EnvVarSource.secret_key_ref:type_name -> proximity.v1alpha1.SecretKeyRef
-	16, // 14: proximity.v1alpha1.AppStatus.conditions:type_name -> proximity.v1alpha1.Condition
-	11, // 15: proximity.v1alpha1.AppStatus.applied:type_name -> proximity.v1alpha1.AppStatus.AppliedEntry
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	11, // 2: proximity.v1alpha1.App.status:type_name -> proximity.v1alpha1.AppStatus
+	3,  // 3: proximity.v1alpha1.AppSpec.source:type_name -> proximity.v1alpha1.AppSource
+	14, // 4: proximity.v1alpha1.AppSpec.resources:type_name -> proximity.v1alpha1.Resources
+	4,  // 5: proximity.v1alpha1.AppSpec.network:type_name -> proximity.v1alpha1.AppNetwork
+	5,  // 6: proximity.v1alpha1.AppSpec.ports:type_name -> proximity.v1alpha1.AppPort
+	6,  // 7: proximity.v1alpha1.AppSpec.env:type_name -> proximity.v1alpha1.EnvVar
+	8,  // 8: proximity.v1alpha1.AppSpec.files:type_name -> proximity.v1alpha1.AppFile
+	9,  // 9: proximity.v1alpha1.AppSpec.commands:type_name -> proximity.v1alpha1.AppCommand
+	10, // 10: proximity.v1alpha1.AppSpec.health_check:type_name -> proximity.v1alpha1.AppHealthCheck
+	2,  // 11: proximity.v1alpha1.AppSpec.placement:type_name -> proximity.v1alpha1.AppPlacement
+	15, // 12: proximity.v1alpha1.AppNetwork.appliance_ref:type_name -> proximity.v1alpha1.LocalReference
+	7,  // 13: proximity.v1alpha1.EnvVar.value_from:type_name -> proximity.v1alpha1.EnvVarSource
+	16, // 14: proximity.v1alpha1.EnvVarSource.secret_key_ref:type_name -> proximity.v1alpha1.SecretKeyRef
+	17, // 15: proximity.v1alpha1.AppStatus.conditions:type_name -> proximity.v1alpha1.Condition
+	12, // 16: proximity.v1alpha1.AppStatus.applied:type_name -> proximity.v1alpha1.AppStatus.AppliedEntry
+	18, // 17: proximity.v1alpha1.AppStatus.placement:type_name -> proximity.v1alpha1.PlacementStatus
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_app_proto_init() }
@@ -1115,7 +1211,7 @@ func file_proximity_v1alpha1_app_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_app_proto_rawDesc), len(file_proximity_v1alpha1_app_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

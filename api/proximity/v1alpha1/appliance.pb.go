@@ -685,7 +685,9 @@ type ApplianceStatus struct {
 	// What the awaited task is for: Create, Start, ...
 	TaskPurpose *string `protobuf:"bytes,13,opt,name=task_purpose,json=taskPurpose" json:"task_purpose,omitempty"`
 	// Settings of the guest as they were set last, kept while driftPolicy is warn or ignore.
-	Applied       map[string]string `protobuf:"bytes,14,rep,name=applied" json:"applied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Applied map[string]string `protobuf:"bytes,14,rep,name=applied" json:"applied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Node that was chosen for the guest before it was made, and why.
+	Placement     *PlacementStatus `protobuf:"bytes,15,opt,name=placement" json:"placement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -814,6 +816,13 @@ func (x *ApplianceStatus) GetTaskPurpose() string {
 func (x *ApplianceStatus) GetApplied() map[string]string {
 	if x != nil {
 		return x.Applied
+	}
+	return nil
+}
+
+func (x *ApplianceStatus) GetPlacement() *PlacementStatus {
+	if x != nil {
+		return x.Placement
 	}
 	return nil
 }
@@ -949,7 +958,7 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\tupstreams\x18\x02 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10\bR\tupstreams\"f\n" +
 	"\fApplianceNAT\x12\x18\n" +
 	"\aenabled\x18\x01 \x01(\bR\aenabled\x12<\n" +
-	"\x14allowed_destinations\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x13allowedDestinations\"\xf1\x04\n" +
+	"\x14allowed_destinations\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x13allowedDestinations\"\xb4\x05\n" +
 	"\x0fApplianceStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -971,7 +980,8 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\bservices\x18\v \x03(\v2!.proximity.v1alpha1.ServiceStatusB\b\xd2\xda\x18\x04nameR\bservices\x12\x12\n" +
 	"\x04task\x18\f \x01(\tR\x04task\x12!\n" +
 	"\ftask_purpose\x18\r \x01(\tR\vtaskPurpose\x12J\n" +
-	"\aapplied\x18\x0e \x03(\v20.proximity.v1alpha1.ApplianceStatus.AppliedEntryR\aapplied\x1a:\n" +
+	"\aapplied\x18\x0e \x03(\v20.proximity.v1alpha1.ApplianceStatus.AppliedEntryR\aapplied\x12A\n" +
+	"\tplacement\x18\x0f \x01(\v2#.proximity.v1alpha1.PlacementStatusR\tplacement\x1a:\n" +
 	"\fAppliedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +
@@ -1008,6 +1018,7 @@ var file_proximity_v1alpha1_appliance_proto_goTypes = []any{
 	(*ObjectMeta)(nil),      // 11: proximity.v1alpha1.ObjectMeta
 	(*LocalReference)(nil),  // 12: proximity.v1alpha1.LocalReference
 	(*Condition)(nil),       // 13: proximity.v1alpha1.Condition
+	(*PlacementStatus)(nil), // 14: proximity.v1alpha1.PlacementStatus
 }
 var file_proximity_v1alpha1_appliance_proto_depIdxs = []int32{
 	11, // 0: proximity.v1alpha1.Appliance.metadata:type_name -> proximity.v1alpha1.ObjectMeta
@@ -1024,11 +1035,12 @@ var file_proximity_v1alpha1_appliance_proto_depIdxs = []int32{
 	13, // 11: proximity.v1alpha1.ApplianceStatus.conditions:type_name -> proximity.v1alpha1.Condition
 	9,  // 12: proximity.v1alpha1.ApplianceStatus.services:type_name -> proximity.v1alpha1.ServiceStatus
 	10, // 13: proximity.v1alpha1.ApplianceStatus.applied:type_name -> proximity.v1alpha1.ApplianceStatus.AppliedEntry
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	14, // 14: proximity.v1alpha1.ApplianceStatus.placement:type_name -> proximity.v1alpha1.PlacementStatus
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_appliance_proto_init() }

@@ -117,7 +117,7 @@ type ClusterSpec struct {
 	VmidEnd *int32 `protobuf:"varint,5,opt,name=vmid_end,json=vmidEnd" json:"vmid_end,omitempty"`
 	// Storage for root file systems.
 	Storage *string `protobuf:"bytes,6,opt,name=storage" json:"storage,omitempty"`
-	// Node for guests that name none; empty: the first online node.
+	// Node for guests that name none; empty: one that fits.
 	Node *string `protobuf:"bytes,7,opt,name=node" json:"node,omitempty"`
 	// Template for Apps that name none: a package name prefix or a volume id.
 	AppTemplate *string `protobuf:"bytes,8,opt,name=app_template,json=appTemplate" json:"app_template,omitempty"`

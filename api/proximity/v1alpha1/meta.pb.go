@@ -741,6 +741,125 @@ func (x *ObjectReference) GetUid() string {
 	return ""
 }
 
+// PlacementStatus is the choice of a node for a guest, as it was made.
+type PlacementStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Node that was chosen.
+	Node *string `protobuf:"bytes,1,opt,name=node" json:"node,omitempty"`
+	// Reason says why.
+	Reason *string `protobuf:"bytes,2,opt,name=reason" json:"reason,omitempty"`
+	// Others are the nodes that were not chosen.
+	Others        []*NodeRejection `protobuf:"bytes,3,rep,name=others" json:"others,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementStatus) Reset() {
+	*x = PlacementStatus{}
+	mi := &file_proximity_v1alpha1_meta_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementStatus) ProtoMessage() {}
+
+func (x *PlacementStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_meta_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementStatus.ProtoReflect.Descriptor instead.
+func (*PlacementStatus) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_meta_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PlacementStatus) GetNode() string {
+	if x != nil && x.Node != nil {
+		return *x.Node
+	}
+	return ""
+}
+
+func (x *PlacementStatus) GetReason() string {
+	if x != nil && x.Reason != nil {
+		return *x.Reason
+	}
+	return ""
+}
+
+func (x *PlacementStatus) GetOthers() []*NodeRejection {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
+// NodeRejection says why a node was not chosen.
+type NodeRejection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Node by its name.
+	Node *string `protobuf:"bytes,1,opt,name=node" json:"node,omitempty"`
+	// Reason says what it lacks, or what the chosen one has more of.
+	Reason        *string `protobuf:"bytes,2,opt,name=reason" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeRejection) Reset() {
+	*x = NodeRejection{}
+	mi := &file_proximity_v1alpha1_meta_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeRejection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeRejection) ProtoMessage() {}
+
+func (x *NodeRejection) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_meta_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeRejection.ProtoReflect.Descriptor instead.
+func (*NodeRejection) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_meta_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *NodeRejection) GetNode() string {
+	if x != nil && x.Node != nil {
+		return *x.Node
+	}
+	return ""
+}
+
+func (x *NodeRejection) GetReason() string {
+	if x != nil && x.Reason != nil {
+		return *x.Reason
+	}
+	return ""
+}
+
 // SecretKeyRef names one value of a Secret. It is opened at the last moment, by the
 // controller that needs it.
 type SecretKeyRef struct {
@@ -758,7 +877,7 @@ type SecretKeyRef struct {
 
 func (x *SecretKeyRef) Reset() {
 	*x = SecretKeyRef{}
-	mi := &file_proximity_v1alpha1_meta_proto_msgTypes[8]
+	mi := &file_proximity_v1alpha1_meta_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +889,7 @@ func (x *SecretKeyRef) String() string {
 func (*SecretKeyRef) ProtoMessage() {}
 
 func (x *SecretKeyRef) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_meta_proto_msgTypes[8]
+	mi := &file_proximity_v1alpha1_meta_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +902,7 @@ func (x *SecretKeyRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretKeyRef.ProtoReflect.Descriptor instead.
 func (*SecretKeyRef) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_meta_proto_rawDescGZIP(), []int{8}
+	return file_proximity_v1alpha1_meta_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SecretKeyRef) GetName() string {
@@ -976,7 +1095,14 @@ const file_proximity_v1alpha1_meta_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tB\x05\xaa\x01\x02\b\x01R\x04kind\x12#\n" +
 	"\tnamespace\x18\x02 \x01(\tB\x05\xaa\x01\x02\b\x01R\tnamespace\x12\x19\n" +
 	"\x04name\x18\x03 \x01(\tB\x05\xaa\x01\x02\b\x01R\x04name\x12\x17\n" +
-	"\x03uid\x18\x04 \x01(\tB\x05\xaa\x01\x02\b\x01R\x03uid\"g\n" +
+	"\x03uid\x18\x04 \x01(\tB\x05\xaa\x01\x02\b\x01R\x03uid\"\x90\x01\n" +
+	"\x0fPlacementStatus\x12\x19\n" +
+	"\x04node\x18\x01 \x01(\tB\x05\xaa\x01\x02\b\x01R\x04node\x12\x1d\n" +
+	"\x06reason\x18\x02 \x01(\tB\x05\xaa\x01\x02\b\x01R\x06reason\x12C\n" +
+	"\x06others\x18\x03 \x03(\v2!.proximity.v1alpha1.NodeRejectionB\b\xd2\xda\x18\x04nodeR\x06others\"I\n" +
+	"\rNodeRejection\x12\x19\n" +
+	"\x04node\x18\x01 \x01(\tB\x05\xaa\x01\x02\b\x01R\x04node\x12\x1d\n" +
+	"\x06reason\x18\x02 \x01(\tB\x05\xaa\x01\x02\b\x01R\x06reason\"g\n" +
 	"\fSecretKeyRef\x12\x19\n" +
 	"\x04name\x18\x01 \x01(\tB\x05\xaa\x01\x02\b\x01R\x04name\x12\x17\n" +
 	"\x03key\x18\x02 \x01(\tB\x05\xaa\x01\x02\b\x01R\x03key\x12#\n" +
@@ -1000,7 +1126,7 @@ func file_proximity_v1alpha1_meta_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_meta_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_proximity_v1alpha1_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_proximity_v1alpha1_meta_proto_goTypes = []any{
 	(*KindOptions)(nil),                 // 0: proximity.v1alpha1.KindOptions
 	(*PrinterColumn)(nil),               // 1: proximity.v1alpha1.PrinterColumn
@@ -1010,30 +1136,33 @@ var file_proximity_v1alpha1_meta_proto_goTypes = []any{
 	(*Condition)(nil),                   // 5: proximity.v1alpha1.Condition
 	(*LocalReference)(nil),              // 6: proximity.v1alpha1.LocalReference
 	(*ObjectReference)(nil),             // 7: proximity.v1alpha1.ObjectReference
-	(*SecretKeyRef)(nil),                // 8: proximity.v1alpha1.SecretKeyRef
-	nil,                                 // 9: proximity.v1alpha1.ObjectMeta.LabelsEntry
-	nil,                                 // 10: proximity.v1alpha1.ObjectMeta.AnnotationsEntry
-	(*descriptorpb.MessageOptions)(nil), // 11: google.protobuf.MessageOptions
-	(*descriptorpb.FieldOptions)(nil),   // 12: google.protobuf.FieldOptions
+	(*PlacementStatus)(nil),             // 8: proximity.v1alpha1.PlacementStatus
+	(*NodeRejection)(nil),               // 9: proximity.v1alpha1.NodeRejection
+	(*SecretKeyRef)(nil),                // 10: proximity.v1alpha1.SecretKeyRef
+	nil,                                 // 11: proximity.v1alpha1.ObjectMeta.LabelsEntry
+	nil,                                 // 12: proximity.v1alpha1.ObjectMeta.AnnotationsEntry
+	(*descriptorpb.MessageOptions)(nil), // 13: google.protobuf.MessageOptions
+	(*descriptorpb.FieldOptions)(nil),   // 14: google.protobuf.FieldOptions
 }
 var file_proximity_v1alpha1_meta_proto_depIdxs = []int32{
 	1,  // 0: proximity.v1alpha1.KindOptions.columns:type_name -> proximity.v1alpha1.PrinterColumn
-	9,  // 1: proximity.v1alpha1.ObjectMeta.labels:type_name -> proximity.v1alpha1.ObjectMeta.LabelsEntry
-	10, // 2: proximity.v1alpha1.ObjectMeta.annotations:type_name -> proximity.v1alpha1.ObjectMeta.AnnotationsEntry
+	11, // 1: proximity.v1alpha1.ObjectMeta.labels:type_name -> proximity.v1alpha1.ObjectMeta.LabelsEntry
+	12, // 2: proximity.v1alpha1.ObjectMeta.annotations:type_name -> proximity.v1alpha1.ObjectMeta.AnnotationsEntry
 	3,  // 3: proximity.v1alpha1.ObjectMeta.owner_references:type_name -> proximity.v1alpha1.OwnerReference
 	4,  // 4: proximity.v1alpha1.ObjectMeta.managed_fields:type_name -> proximity.v1alpha1.ManagedFieldsEntry
-	11, // 5: proximity.v1alpha1.kind:extendee -> google.protobuf.MessageOptions
-	12, // 6: proximity.v1alpha1.list_keys:extendee -> google.protobuf.FieldOptions
-	12, // 7: proximity.v1alpha1.allowed:extendee -> google.protobuf.FieldOptions
-	12, // 8: proximity.v1alpha1.sensitive:extendee -> google.protobuf.FieldOptions
-	12, // 9: proximity.v1alpha1.rule:extendee -> google.protobuf.FieldOptions
-	12, // 10: proximity.v1alpha1.multiline:extendee -> google.protobuf.FieldOptions
-	0,  // 11: proximity.v1alpha1.kind:type_name -> proximity.v1alpha1.KindOptions
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	11, // [11:12] is the sub-list for extension type_name
-	5,  // [5:11] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	9,  // 5: proximity.v1alpha1.PlacementStatus.others:type_name -> proximity.v1alpha1.NodeRejection
+	13, // 6: proximity.v1alpha1.kind:extendee -> google.protobuf.MessageOptions
+	14, // 7: proximity.v1alpha1.list_keys:extendee -> google.protobuf.FieldOptions
+	14, // 8: proximity.v1alpha1.allowed:extendee -> google.protobuf.FieldOptions
+	14, // 9: proximity.v1alpha1.sensitive:extendee -> google.protobuf.FieldOptions
+	14, // 10: proximity.v1alpha1.rule:extendee -> google.protobuf.FieldOptions
+	14, // 11: proximity.v1alpha1.multiline:extendee -> google.protobuf.FieldOptions
+	0,  // 12: proximity.v1alpha1.kind:type_name -> proximity.v1alpha1.KindOptions
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	12, // [12:13] is the sub-list for extension type_name
+	6,  // [6:12] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_meta_proto_init() }
@@ -1047,7 +1176,7 @@ func file_proximity_v1alpha1_meta_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_meta_proto_rawDesc), len(file_proximity_v1alpha1_meta_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 6,
 			NumServices:   0,
 		},

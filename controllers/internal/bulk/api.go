@@ -24,6 +24,9 @@ func (v *View) WaitTask(ctx context.Context, node string, upid proxmox.UPID) (pr
 	if vmid, ok := upid.VMID(); ok {
 		v.touch(vmid)
 	}
+	if upid.Type == proxmox.TaskDownload {
+		v.fetched(upid.Node)
+	}
 	if err == nil {
 		v.mu.Lock()
 		defer v.mu.Unlock()

@@ -32,6 +32,7 @@ type View struct {
 	lists        shared
 	turns        *turns // for tasks on guests
 	inside       *turns // for work in guests
+	inventories  inventories
 
 	mu      sync.Mutex
 	looking bool

@@ -178,7 +178,7 @@ func it(vmid int) string {
 
 func nodeName(node string) string {
 	if node == "" {
-		return "the first node that is online"
+		return "a node that fits"
 	}
 	return "node " + node
 }

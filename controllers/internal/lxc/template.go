@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/proximity-pve/proximity/controllers/internal/placement"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 )
 
@@ -52,6 +53,28 @@ func (t Templates) find(want string) (*TemplateSource, func(file string) bool) {
 		}
 	}
 	return nil, func(file string) bool { return strings.HasPrefix(file, want) }
+}
+
+// On tells whether a node has the template that a spec wants, or could fetch it.
+func (t Templates) On(n placement.NodeFacts, want string) placement.Template {
+	source, matches := t.find(want)
+	read := true
+	for _, s := range n.Storages {
+		if s.Active && s.Holds(proxmox.ContentTemplate) && s.Templates == nil {
+			read = false
+		}
+	}
+	switch {
+	case n.HasTemplate(func(v proxmox.Volid) bool { return v.Volid == want || matches(v.Name()) }):
+		return placement.TemplatePresent
+	case !read:
+		return placement.TemplateUnknown
+	case strings.Contains(want, ":"), !n.HasTemplateStorage():
+		return placement.TemplateMissing
+	case source != nil:
+		return placement.TemplateFetchable
+	}
+	return placement.TemplateUnknown
 }
 
 // Template looks for what a spec calls a template, a volume id or a name prefix such as
