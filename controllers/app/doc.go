@@ -10,7 +10,7 @@
 // and DNS records go with the next configuration of the appliance.
 //
 // Conditions, in order, the steps of a deployment: Reserved (VMID, MAC and IP address),
-// TemplateReady, GuestCreated, GuestRunning, NetworkReady (the guest has its address by DHCP),
+// Placed (a node was chosen), TemplateReady, GuestCreated, GuestRunning, NetworkReady (the guest has its address by DHCP),
 // DNSReady (the appliance serves its names), Provisioned (packages, files, commands),
 // ProxyReady (its Vhosts, if any, are served), Healthy.
 //
@@ -22,7 +22,8 @@
 // AddressOutsideSubnet, AddressTaken, VMIDsExhausted, VMIDTaken, VMIDIsCopy, UIDElsewhere, UIDUnknown,
 // NotReserved, GuestsNotVisible, CopyFound, Unique, ReadOnly, GuestToAdoptMissing, Drifted, InSync, PendingChanges, NothingPending,
 // DiskCannotShrink, TemplateMissing, NoTemplateStorage, Fetching, Reserved, Present, Missing, Created, Running, Starting, Stopping, Stopped, NotRunning, Locked,
-// Protected, NodeOffline, BridgeNotOnNode, ApplianceOnOtherNode, Addressed,
+// Protected, NodeOffline, Placed, Moved, and when no node fits NoNodeFits or, where all lack the same, NodeNotFound,
+// NodeInMaintenance, NodeNotAsked, NodeExcluded, StorageMissing, StorageInactive, StorageFull, MemoryShort, ApplianceNotPlaced, BridgeNotOnNode, ApplianceOnOtherNode, Addressed,
 // NoAddress, WrongAddress, Served, NotServed, Provisioned, Installing, ProvisionFailed,
 // NotRequested, NotReady, Healthy, NoCheck, Unhealthy, GuestUnreachable, Queued.
 //
