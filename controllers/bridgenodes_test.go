@@ -119,7 +119,7 @@ func TestBridgeTakenOnOneNode(t *testing.T) {
 		w.must(w.admin.DeleteNetwork(w.Context(), "pve2", "proxlan"))
 		w.doneOn("pve2", w.admin.ReloadNetwork)
 		w.until("the Bridge is ready everywhere", w.ready(bridgeKey))
-		w.until("the other App says where its appliance is", w.has(appKeyOf("other"), "NetworkReady", "False", "ApplianceOnOtherNode"))
+		w.until("the other App says where its appliance is", w.has(appKeyOf("other"), "Placed", "False", "ApplianceOnOtherNode"))
 	})
 }
 

@@ -66,6 +66,11 @@ func (r *reconciler) choose(ctx context.Context, s *session, conn *cluster.Conne
 	if err != nil {
 		return choice{}, lxc.Classify(fmt.Errorf("look at nodes and storages: %w", err))
 	}
+	if common.BridgeSpans(n.of) && requestOf(s.Object, cl, n).Named == "" {
+		if err := common.BridgeSettled(n.of, inv); err != nil {
+			return choice{}, err
+		}
+	}
 	apps, err := s.Client.List(ctx, kind, "")
 	if err != nil {
 		return choice{}, err

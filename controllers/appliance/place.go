@@ -42,6 +42,11 @@ func (r *reconciler) decide(ctx context.Context, a *v1alpha1.Appliance, conn *cl
 	if req.Named == "" {
 		req.Named, req.NamedBy = cl.GetSpec().GetNode(), "Cluster "+cl.GetMetadata().GetName()
 	}
+	if req.Named == "" {
+		if err := common.BridgeSettled(n.of, inv); err != nil {
+			return placement.Decision{}, err
+		}
+	}
 	nodes, _ := common.Candidates(cl, inv, nil, resource.KeyOf(a), g.Template)
 	for i := range nodes {
 		if ready, why := common.BridgeOn(n.of, nodes[i].Name); !ready {

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -117,4 +119,24 @@ func Unplaced(reason, text string) error {
 		return runtime.Stalled(reason, "no node fits: %s", text)
 	}
 	return runtime.Waiting(DependencyRecheck, reason, "no node fits: %s", text)
+}
+
+// bridgeRecheck is the pause while a Bridge is being made on a node that might be chosen.
+const bridgeRecheck = time.Second
+
+// BridgeSettled waits until a Bridge that has just been declared was tried on every node that
+// is online: otherwise the first one would always be chosen. A node that it cannot be made on
+// holds up nobody.
+func BridgeSettled(b *v1alpha1.Bridge, inv *placement.Inventory) error {
+	tried := map[string]bool{}
+	for _, n := range b.GetStatus().GetNodes() {
+		tried[n.GetName()] = n.GetReady() || n.GetReason() != ""
+	}
+	for _, n := range inv.Nodes {
+		wanted := len(b.GetSpec().GetNodes()) == 0 || slices.Contains(b.GetSpec().GetNodes(), n.Name)
+		if n.Online && wanted && !tried[n.Name] {
+			return runtime.Waiting(bridgeRecheck, "BridgeNotReady", "Bridge %s is being made on node %s; then a node is chosen", b.GetMetadata().GetName(), n.Name)
+		}
+	}
+	return nil
 }
