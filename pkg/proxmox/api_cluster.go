@@ -103,7 +103,7 @@ type Resource struct {
 	Pool     string `json:"pool"`
 	Template Bool   `json:"template"`
 	HAState  string `json:"hastate"` // of a node: "maintenance" while it is to be left alone
-	Uptime   Int    `json:"uptime"` // seconds
+	Uptime   Int    `json:"uptime"`  // seconds
 	CPU      Float  `json:"cpu"`
 	MaxCPU   Float  `json:"maxcpu"` // fractional with cpulimit
 	Mem      Int    `json:"mem"`    // bytes, as the others below
