@@ -90,3 +90,13 @@ func Sync(namespace, name string) Identity {
 type Authenticator interface {
 	Authenticate(ctx context.Context, authorization string) (Identity, error)
 }
+
+// Revalidator is an Authenticator that can be asked later about an identity it has given.
+type Revalidator interface {
+	// Revalidate returns the identity as it is now; ErrUnauthenticated when what it was
+	// shown with is no longer valid.
+	Revalidate(ctx context.Context, id Identity) (Identity, error)
+}
+
+// IsLimited tells whether a limit was set.
+func (id Identity) IsLimited() bool { return id.limit != nil }

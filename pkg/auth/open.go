@@ -26,6 +26,12 @@ var openRoutes = []OpenRoute{
 	{REST, "GET /healthz", "supervisors ask whether the process serves"},
 	{REST, "GET /readyz", "supervisors ask whether the daemon is ready"},
 	{GRPC, "/grpc.health.v1.Health/Check", "the same for gRPC clients and load balancers"},
+	{REST, "POST /api/v1/auth/login", "who logs in has no credential yet"},
+	{GRPC, "/proximity.v1alpha1.AuthService/Login", "who logs in has no credential yet"},
+	{REST, "POST /api/v1/auth/refresh", "the refresh token is the credential"},
+	{GRPC, "/proximity.v1alpha1.AuthService/Refresh", "the refresh token is the credential"},
+	{REST, "POST /api/v1/auth/register", "the setup token is the credential, or registration is on"},
+	{GRPC, "/proximity.v1alpha1.AuthService/Register", "the setup token is the credential, or registration is on"},
 }
 
 // OpenRoutes returns a copy of the table.

@@ -29,6 +29,8 @@ type Config struct {
 	GRPCListen string `yaml:"grpcListen"`
 	// Hosts are further names and addresses that the server's certificate is for.
 	Hosts []string `yaml:"hosts"`
+	// Registration lets anybody who reaches the API make a user, without any right. Off.
+	Registration bool `yaml:"registration"`
 	// LogLevel is debug, info, warn or error.
 	LogLevel string        `yaml:"logLevel"`
 	Proxmox  ProxmoxConfig `yaml:"proxmox"`

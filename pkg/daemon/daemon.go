@@ -17,7 +17,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -103,7 +102,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := policy.Refresh(ctx); err != nil {
 		return fmt.Errorf("read who may do what: %w", err)
 	}
-	applier := apply.New(st, registry).WithKeys(keys).WithGuard(access.NewGuard(registry, policy))
+	applier := apply.New(st, registry).WithKeys(keys)
+	accounts, err := users(ctx, cfg, log, st, applier.System(), registry, keys, policy)
+	if err != nil {
+		return err
+	}
+	applier = applier.WithGuard(access.NewGuard(registry, policy, accounts.Follower()))
 	if err := applier.EnsureNamespaces(ctx); err != nil {
 		return fmt.Errorf("make the first namespaces: %w", err)
 	}
@@ -114,13 +118,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		Clusters: clusters, Dial: dialer.Dial, Configured: configured, Secrets: secretref.New(keys), Log: log,
 	})...)
 
-	return serve(ctx, cfg, log, st, metrics, node, applier, manager, authorizer, policy)
+	return serve(ctx, cfg, log, st, metrics, node, applier, manager, identities{authorizer, policy, accounts})
 }
 
 // serve runs the servers, the controllers and the forwarder's target until ctx ends.
-func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database, metrics *prometheus.Registry, node *embedded.Handle, applier *apply.Applier, manager *runtime.Manager,
-	authorizer *auth.Authorizer, policy *access.Follower) error {
-	endpoint, certs, authenticator, err := identity(cfg)
+func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database, metrics *prometheus.Registry, node *embedded.Handle, applier *apply.Applier, manager *runtime.Manager, who identities) error {
+	endpoint, certs, err := certificates(cfg)
 	if err != nil {
 		return err
 	}
@@ -135,7 +138,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database
 	}
 	defer grpc.Close()
 	srv, err := server.New(server.Config{
-		Store: st, Applier: applier, Registry: kinds.Registry(), Auth: authenticator, Access: authorizer, TLS: certs.TLS, Log: log,
+		Store: st, Applier: applier, Registry: kinds.Registry(), Auth: who.accounts, Access: who.authorizer, Accounts: who.accounts, OnAccessChange: who.onChange, TLS: certs.TLS, Log: log,
 		Metrics: metrics, Version: version.String(), Ready: func() error { return ready(st) },
 		Planner: planner{manager}, Database: databaseFile{st, cfg.DataDir},
 	})
@@ -154,7 +157,8 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database
 	})
 	wg.Go(func() { manager.Run(ctx) })
 	wg.Go(func() { collector.Run(ctx) })
-	wg.Go(func() { policy.Run(ctx, log) })
+	wg.Go(func() { who.policy.Run(ctx, log) })
+	wg.Go(func() { who.accounts.Run(ctx) })
 	if node != nil {
 		wg.Go(func() { followAppliance(ctx, st, node, log) })
 		endpoint.fromNode(node.Info())
@@ -170,6 +174,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database
 			lcancel()
 		}
 		log.Info("serving", "rest", endpoint.REST, "grpc", endpoint.GRPC, "data", cfg.DataDir, "version", version.String())
+		who.welcome(cfg, endpoint)
 		fmt.Fprintln(cfg.Stdout, "ready")
 	}
 	<-ctx.Done()
@@ -204,21 +209,6 @@ func dialable(a net.Addr) string {
 		return a.String()
 	}
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
-}
-
-// identity makes or finds the certificates and the local administrator's token.
-func identity(cfg Config) (Endpoint, *auth.Certificates, auth.Authenticator, error) {
-	e := Endpoint{TokenFile: filepath.Join(cfg.DataDir, "admin.token")}
-	certs, err := auth.EnsureCA(filepath.Join(cfg.DataDir, "pki"), cfg.Hosts)
-	if err != nil {
-		return e, nil, nil, err
-	}
-	e.CA = certs.CAFile
-	token, err := auth.EnsureToken(e.TokenFile)
-	if err != nil {
-		return e, nil, nil, err
-	}
-	return e, certs, auth.NewTokenAuthenticator(token), nil
 }
 
 func (e *Endpoint) fromNode(i embedded.Info) {

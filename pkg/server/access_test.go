@@ -20,6 +20,7 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/auth"
+	"github.com/proximity-pve/proximity/pkg/server/openapi"
 )
 
 var allMethods = []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions}
@@ -93,6 +94,9 @@ func TestEveryRouteNeedsACredential(t *testing.T) {
 			}
 			if auth.IsOpen(auth.REST, name) {
 				want, open = 200, open+1
+				if strings.HasPrefix(r.path, openapi.AuthPath) {
+					want = 405 // this server has no users
+				}
 			}
 			path := r.path
 			if want == 401 {
@@ -228,6 +232,9 @@ func TestEveryRPCNeedsACredential(t *testing.T) {
 		wrong, right := codes.Unauthenticated, codes.PermissionDenied
 		if auth.IsOpen(auth.GRPC, full) {
 			wrong, right = codes.OK, codes.OK
+			if strings.Contains(full, "AuthService") {
+				wrong, right = codes.Unimplemented, codes.Unimplemented // this server has no users
+			}
 		}
 		for name, tt := range map[string]struct {
 			ctx  context.Context

@@ -26,6 +26,7 @@ type gate struct {
 	buffer *buffer // bodies in memory
 	// stopping ends when the server shuts down: watches and waits end with it.
 	stopping context.Context
+	lasting  longRequests
 }
 
 func newGate(cfg Config, stopping context.Context) *gate {
@@ -79,9 +80,10 @@ func (g *gate) admit(ctx context.Context, long bool, timeout time.Duration) (_ c
 	if !long {
 		return ctx, func() { cancel(); release() }, nil
 	}
-	ctx, stop := context.WithCancel(ctx)
-	forget := context.AfterFunc(g.stopping, stop)
-	return ctx, func() { forget(); stop(); cancel(); release() }, nil
+	ctx, stop := context.WithCancelCause(ctx)
+	forget := context.AfterFunc(g.stopping, func() { stop(nil) })
+	ctx, leave := g.lasting.enter(ctx, stop)
+	return ctx, func() { leave(); forget(); stop(nil); cancel(); release() }, nil
 }
 
 // isStopping tells whether the server is shutting down.
@@ -89,7 +91,11 @@ func (g *gate) isStopping() bool { return g.stopping.Err() != nil }
 
 // authorize is the only caller of auth.Authorize in this package.
 func authorize(ctx context.Context, verb auth.Verb, kind, namespace string) error {
-	return auth.Authorize(ctx, verb, kind, namespace)
+	err := auth.Authorize(ctx, verb, kind, namespace)
+	if err == nil {
+		remember(ctx, verb, kind, namespace)
+	}
+	return err
 }
 
 // status maps a handler's error to what the caller sees. An error that nobody foresaw is

@@ -28,6 +28,7 @@ var grpcSubjects = map[string]string{
 	v1alpha1.ResourceService_ServiceDesc.ServiceName: "",
 	v1alpha1.SystemService_ServiceDesc.ServiceName:   "",
 	v1alpha1.AdminService_ServiceDesc.ServiceName:    auth.Database,
+	v1alpha1.AuthService_ServiceDesc.ServiceName:     "",
 	healthpb.Health_ServiceDesc.ServiceName:          auth.Health,
 	"grpc.reflection.v1.ServerReflection":            auth.Discovery,
 	"grpc.reflection.v1alpha.ServerReflection":       auth.Discovery,
@@ -79,6 +80,7 @@ func (s *Server) newGRPC(tlsConfig *tls.Config) *grpc.Server {
 	v1alpha1.RegisterResourceServiceServer(g, &resourceService{core: s.core, gate: s.gate, metrics: s.metrics})
 	v1alpha1.RegisterSystemServiceServer(g, s.system)
 	v1alpha1.RegisterAdminServiceServer(g, s.admin)
+	v1alpha1.RegisterAuthServiceServer(g, s.auth)
 	healthpb.RegisterHealthServer(g, s.health)
 	reflection.Register(g)
 	return g

@@ -15,6 +15,7 @@ import (
 type rest struct {
 	core    *core
 	gate    *gate
+	auth    *authService
 	metrics *metrics
 	gateway http.Handler
 	scrape  http.Handler
@@ -34,8 +35,7 @@ func (s *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out := &recorder{ResponseWriter: w}
 	header := out.Header()
 	header.Set("X-Request-Id", requestID(ctx))
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Cache-Control", "no-store")
+	secureHeaders(header)
 
 	pattern, ctx, err := s.serve(out, r.WithContext(ctx))
 	reason, begun := "OK", out.code != 0
@@ -57,6 +57,9 @@ func (s *rest) serve(w http.ResponseWriter, r *http.Request) (pattern string, ct
 	method := r.Method
 	if method == http.MethodHead { // net/http leaves the body of the answer out
 		method = http.MethodGet
+	}
+	if err := sameSite(r); err != nil {
+		return "cross-site", r.Context(), err
 	}
 	ctx, err = s.gate.authenticate(r.Context(), auth.REST, method+" "+r.URL.Path, r.RemoteAddr, r.Header.Values("Authorization"))
 	if err != nil {

@@ -80,6 +80,9 @@ func (s *rest) fixedRoutes() map[string]*route {
 			routes[r.Path].long = waits
 		}
 	}
+	for _, r := range openapi.AuthRoutes {
+		routes[r.Path] = &route{methods: only(r.Method, s.authRoute(r))}
+	}
 	for path, r := range routes {
 		r.pattern = path
 		if r.long == nil {

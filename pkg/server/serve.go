@@ -40,6 +40,7 @@ func (s *Server) Serve(ctx context.Context, restListener, grpcListener net.Liste
 		}
 	})
 	wg.Go(func() { s.health.run(ctx) })
+	wg.Go(func() { s.gate.watchTime(ctx) })
 
 	var err error
 	select {

@@ -10,13 +10,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/proximity-pve/proximity/pkg/auth"
+	"github.com/proximity-pve/proximity/pkg/auth/account"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/server/openapi"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
 
 // Config is what a server is made of. Planner and Streams may be nil: then what needs
-// them is not offered. Without Access only the local administrator may do anything.
+// them is not offered. Without Access only the local administrator may do anything; without
+// Accounts there are no users.
 // Everything else is needed.
 type Config struct {
 	Store    store.Store
@@ -24,7 +26,11 @@ type Config struct {
 	Registry *resource.Registry
 	Auth     auth.Authenticator
 	// Access decides who may do what.
-	Access *auth.Authorizer
+	Access   *auth.Authorizer
+	Accounts *account.Service
+	// OnAccessChange calls a function whenever rights or credentials may have changed; nil:
+	// they never do.
+	OnAccessChange func(func())
 	// TLS has the server's certificate; there is no way to serve without.
 	TLS     *tls.Config
 	Log     *slog.Logger
@@ -61,6 +67,7 @@ type Server struct {
 	gate    *gate
 	system  *systemService
 	admin   *adminService
+	auth    *authService
 	metrics *metrics
 	health  *health
 	rest    *rest
@@ -91,6 +98,10 @@ func New(cfg Config) (*Server, error) {
 		tls: cfg.TLS.Clone(), log: cfg.Log, stop: stop,
 	}
 	s.system = &systemService{core: s.core}
+	s.auth = &authService{accounts: cfg.Accounts, access: cfg.Access}
+	if cfg.OnAccessChange != nil {
+		cfg.OnAccessChange(s.gate.recheck)
+	}
 	s.admin = newAdminService(cfg.Database, cfg.Store, cfg.Log)
 	s.tls.MinVersion = max(s.tls.MinVersion, tls.VersionTLS13)
 	var err error
@@ -116,7 +127,7 @@ func (s *Server) newREST(cfg Config) (*rest, error) {
 		return nil, err
 	}
 	r := &rest{
-		core: s.core, gate: s.gate, gateway: gateway, openapi: document, ready: cfg.Ready, version: cfg.Version,
+		core: s.core, gate: s.gate, auth: s.auth, gateway: gateway, openapi: document, ready: cfg.Ready, version: cfg.Version,
 		scrape: promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{
 			MaxRequestsInFlight: maxScrapes, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 		}),

@@ -22,6 +22,9 @@ func Document(registry *resource.Registry, version string) ([]byte, error) {
 	for _, r := range SystemRoutes {
 		d.system(r)
 	}
+	for _, r := range AuthRoutes {
+		d.auth(r)
+	}
 	d.fixed()
 	raw, err := json.MarshalIndent(object{
 		"openapi": "3.0.3",
