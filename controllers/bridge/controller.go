@@ -75,9 +75,6 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err != nil {
 		return runtime.Result{}, err
 	}
-	if methodOf(s.Object) == methodSDN {
-		return runtime.Result{}, runtime.Stalled("BackendMissing", "the backend sdn is not there yet; use linux")
-	}
 	iface := s.Object.GetSpec().GetInterfaceName()
 	st := status(s)
 	st.InterfaceName, st.Method = proto.String(iface), proto.String(methodOf(s.Object))
@@ -85,11 +82,19 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err := s.SaveStatus(ctx); err != nil {
 		return runtime.Result{}, err
 	}
+	return runtime.Result{}, r.everywhere(ctx, s, conn, true)
+}
+
+// everywhere makes the bridge be where it should be, or nowhere unless wanted.
+func (r *reconciler) everywhere(ctx context.Context, s *session, conn *cluster.Connection, wanted bool) error {
+	if methodOf(s.Object) == methodSDN {
+		return r.convergeSDN(ctx, s, conn, wanted)
+	}
 	members, err := membersOf(ctx, conn)
 	if err != nil {
-		return runtime.Result{}, err
+		return err
 	}
-	return runtime.Result{}, r.converge(ctx, s, conn, members, true)
+	return r.converge(ctx, s, conn, members, wanted)
 }
 
 // legalName proposes a name that the API takes: the same letters and digits, at most ten

@@ -3,9 +3,12 @@
 //
 // Reads: Bridge, Cluster, Appliance (for deletion).
 //
-// Owns outside: one Linux bridge per node. A name that the Proxmox network API takes (2 to 15
-// of [a-z0-9_]) goes through the API, marked by its comment. Others, with a hyphen for
-// instance, are a marked block of /etc/network/interfaces, written over the host seam.
+// Owns outside, with the backend linux: one Linux bridge per node. A name that the Proxmox
+// network API takes (2 to 15 of [a-z0-9_]) goes through the API, marked by its comment. Others,
+// with a hyphen for instance, are a marked block of /etc/network/interfaces, written over the
+// host seam. With the backend sdn: a zone of the cluster's software-defined network, and in it
+// one vnet, marked by its alias. A zone has no room for a mark: it is ours when our vnet is in
+// it, or when status.zone says that we made it and nobody else's vnet is in it.
 //
 // Finalizer: proximity/bridge. Deletion waits until no Appliance uses the bridge.
 //
@@ -15,11 +18,18 @@
 // that of their own node only. A node that is offline is named, and no reason not to be Ready.
 //
 // Reasons: InterfaceTaken, UIDUnknown, HostAccessMissing, ForeignPendingChanges, Written, NotWritten,
-// Active, NotActive, NotSeen, InUse, GuestsAttached, NodeOffline, NodeNotFound, ReloadFailed, Drifted.
+// Active, NotActive, NotSeen, InUse, GuestsAttached, NodeOffline, NodeNotFound, ReloadFailed, Drifted;
+// of the backend sdn also ZoneTaken, VNetTaken, TagTaken, SDNLocked, NoPeers, NotSettling.
 //
-// Steps (plan.go), on each node: Write, Remove, Reload.
+// Steps (plan.go), on each node: Write, Remove, Reload. Of the backend sdn (sdnplan.go):
+// WriteZone, WriteVNet, RemoveVNet, RemoveZone, Apply, and Reload on a node that did not take
+// over what was applied, because it was away or its reload failed.
 //
 // The staging area of a node's network configuration is shared with every administrator:
 // when somebody else's changes are pending nothing is written, because applying ours would
-// apply theirs too.
+// apply theirs too. Applying the software-defined network makes everything live that
+// anybody staged in the cluster, and lets every node reload its own network: all of that is
+// looked at right before. Between that look and the request somebody may still stage a change;
+// the lock of Proxmox VE 9 would close that gap, but one that a crash leaves behind would keep
+// everybody from changing anything.
 package bridge

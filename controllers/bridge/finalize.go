@@ -37,11 +37,7 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 	if err := r.attached(ctx, s, conn, ""); err != nil {
 		return runtime.Result{}, err
 	}
-	members, err := membersOf(ctx, conn)
-	if err != nil {
-		return runtime.Result{}, err
-	}
-	if err := r.converge(ctx, s, conn, members, false); err != nil {
+	if err := r.everywhere(ctx, s, conn, false); err != nil {
 		return runtime.Result{}, err
 	}
 	if away := common.BridgeWritten(s.Object); len(away) > 0 {

@@ -14,6 +14,9 @@ import (
 // Plan implements runtime's Options.Plan.
 func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Bridge]) (runtime.Plan, error) {
 	spec := p.Object.GetSpec()
+	if methodOf(p.Object) == methodSDN {
+		return r.planSDN(ctx, p)
+	}
 	o, _ := p.Seen.(observed)
 	if p.Deleted {
 		user, err := userOf(ctx, p.Client, p.Object)
@@ -60,6 +63,58 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Brid
 	}
 	if len(o.nodes) == 0 {
 		made.Notes = []string{"which nodes there are is not known yet: the bridge will be defined on every node that is online"}
+	}
+	return made, nil
+}
+
+// planSDN is Plan for the backend sdn.
+func (r *reconciler) planSDN(ctx context.Context, p runtime.Planning[*v1alpha1.Bridge]) (runtime.Plan, error) {
+	spec := p.Object.GetSpec()
+	o, looked := p.Seen.(sdnSeen)
+	names := sdnNames{zone: spec.GetSdn().GetZone(), vnet: spec.GetInterfaceName()}
+	if p.Deleted {
+		user, err := userOf(ctx, p.Client, p.Object)
+		switch {
+		case err != nil:
+			return runtime.Plan{}, err
+		case user != "":
+			return runtime.Plan{}, inUse(user)
+		case spec.GetDeletionPolicy() == "Orphan":
+			return common.Orphaned("SDN vnet " + names.vnet), nil
+		}
+		o.nodes = slices.Clone(o.nodes)
+		for i := range o.nodes {
+			o.nodes[i].wanted = false
+		}
+		steps, blocked := planSDN(nil, o, names)
+		made := runtime.Plan{Steps: public(steps), Blocked: blocked}
+		if len(o.tenants) > 0 {
+			made.Notes = []string{fmt.Sprintf("SDN zone %s stays: somebody else's vnets are in it (%s)", names.zone, strings.Join(o.tenants, ", "))}
+		}
+		return made, nil
+	}
+	conn, cl, err := common.Connect(ctx, p.Client, r.Clusters, spec.GetClusterRef().GetName())
+	if err != nil {
+		return runtime.Plan{}, err
+	}
+	wanted := func(node string) bool { return len(spec.GetNodes()) == 0 || slices.Contains(spec.GetNodes(), node) }
+	o.nodes = slices.Clone(o.nodes)
+	for i, n := range o.nodes {
+		o.nodes[i].wanted = wanted(n.name)
+	}
+	for _, n := range cl.GetStatus().GetNodes() {
+		if wanted(n.GetName()) && !looked {
+			o.nodes = append(o.nodes, sdnNode{name: n.GetName(), online: n.GetOnline(), wanted: true})
+		}
+	}
+	d := sdnDesire(p.Object, markOf(p.Object, conn), o.nodes)
+	steps, blocked := planSDN(d, o, names)
+	made := runtime.Plan{Steps: public(steps), Blocked: blocked}
+	for _, key := range d.drifted(o) {
+		made.Notes = append(made.Notes, fmt.Sprintf("%s of SDN zone %s was changed by hand; spec.driftPolicy is %s, so it stays so", inWords([]string{key}), names.zone, spec.GetDriftPolicy()))
+	}
+	if !looked && common.BridgeSpans(p.Object) && len(spec.GetSdn().GetPeers()) == 0 {
+		made.Notes = append(made.Notes, "the tunnels' peers will be the addresses that Proxmox lists for the nodes")
 	}
 	return made, nil
 }
