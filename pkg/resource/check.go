@@ -14,10 +14,13 @@ import (
 // that the proto's options declare (allowed values, list keys, the annotations of
 // buf.validate), then the kind's own. What the options said of a field is said once.
 func (k *Kind) Check(obj Object) FieldErrors {
-	errs := append(k.CheckMetadata(obj), k.CheckShape(obj)...)
-	for _, e := range k.CheckRules(obj) {
-		if !slices.ContainsFunc(errs, func(said *FieldError) bool { return said.Path == e.Path }) {
-			errs = append(errs, e)
+	errs := k.CheckMetadata(obj)
+	if !k.isFine(obj) {
+		errs = append(errs, k.CheckShape(obj)...)
+		for _, e := range k.CheckRules(obj) {
+			if !slices.ContainsFunc(errs, func(said *FieldError) bool { return said.Path == e.Path }) {
+				errs = append(errs, e)
+			}
 		}
 	}
 	if k.Validate != nil {
@@ -50,7 +53,13 @@ func (k *Kind) CheckStatus(obj Object) FieldErrors {
 
 // CheckMetadata returns the field errors of what users may set in an object's metadata.
 func (k *Kind) CheckMetadata(obj Object) FieldErrors {
-	m := obj.GetMetadata()
+	if m := obj.GetMetadata(); !k.isFineMetadata(m) {
+		return k.checkMetadata(m)
+	}
+	return nil
+}
+
+func (k *Kind) checkMetadata(m *v1alpha1.ObjectMeta) FieldErrors {
 	var errs FieldErrors
 	switch {
 	case m.GetName() == "":

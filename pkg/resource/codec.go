@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -18,17 +19,50 @@ type Document struct {
 	Index  int    // position in the set, from 0
 	Line   int    // first line of the document, from 1
 
-	lines lineTree
+	lines *lines // nil: made without a text
+}
+
+// lines are where the fields of a document stand. Where it was not needed to read the
+// document, the tree is made when it is first asked for: mostly it never is.
+type lines struct {
+	tree lineTree
+	once sync.Once
+	// text is what the tree is still to be made of, with reg; nil: it is made. A document that
+	// has one has no empty lists or mappings.
+	text []byte
+	reg  *Registry
+}
+
+func (l *lines) whole() *lineTree {
+	l.once.Do(func() {
+		if l.text == nil {
+			return
+		}
+		d := &decoder{reg: l.reg, nameOptional: true}
+		if d.documents(l.text) == nil && len(d.docs) == 1 {
+			l.tree = d.docs[0].lines.tree
+		}
+		l.text = nil
+	})
+	return &l.tree
+}
+
+// written are the lines of a document that may have empty lists or mappings; nil: it has none.
+func (d Document) written() *lineTree {
+	if d.lines == nil || d.lines.reg != nil {
+		return nil
+	}
+	return d.lines.whole()
 }
 
 // Locate returns the line of the field at path (spec.rules[0].path) or, when the document
 // does not have it, of the nearest field around it. Errors that are found after decoding
 // (validation, checks across documents) get their line this way.
 func (d Document) Locate(path string) int {
-	if d.lines.line == 0 { // made without a text
+	if d.lines == nil {
 		return d.Line
 	}
-	return d.lines.locate(path)
+	return d.lines.whole().locate(path)
 }
 
 // Place fills in where the errors' fields stand, and returns the errors.
@@ -50,14 +84,43 @@ func (d Document) Place(errs FieldErrors) FieldErrors {
 // metadata set by the server are decoded and checked like the rest, so that what `get -o
 // yaml` prints can be read again; whoever applies the document ignores them.
 //
+// The text must not be changed as long as a document is in use.
+//
 // The error is FieldErrors over all documents, at most MaxFieldErrors. A null value is a
 // field that was not written. YAML merge keys are refused, aliases are bounded.
 func DecodeDocuments(reg *Registry, source string, data []byte) ([]Document, error) {
+	if doc, ok := plainDocument(reg, source, data); ok {
+		return []Document{doc}, nil
+	}
 	d := &decoder{reg: reg, source: source}
 	if err := d.documents(data); err != nil {
 		return nil, err
 	}
 	return d.docs, nil
+}
+
+// DecodeDocument is DecodeDocuments for a text that must have exactly one document.
+func DecodeDocument(reg *Registry, source string, data []byte) (Document, error) {
+	if doc, ok := plainDocument(reg, source, data); ok {
+		return doc, nil
+	}
+	docs, err := DecodeDocuments(reg, source, data)
+	if err != nil {
+		return Document{}, err
+	}
+	if len(docs) > 1 { // none is an error of the decoder
+		return Document{}, FieldErrors{sourceError(source, docs[1].Line, ReasonSyntax, "%d documents; allowed is one", len(docs))}
+	}
+	return docs[0], nil
+}
+
+// plainDocument is plainObject with where it was written.
+func plainDocument(reg *Registry, source string, data []byte) (Document, bool) {
+	obj, ok := plainObject(reg, data)
+	if !ok {
+		return Document{}, false
+	}
+	return Document{Object: obj, Source: source, Line: 1, lines: &lines{text: data, reg: reg}}, true
 }
 
 // DecodeEach is DecodeDocuments for a caller who goes on without the documents that are
@@ -107,6 +170,9 @@ func (d *decoder) documents(data []byte) error {
 // DecodeJSON reads one object from JSON (or YAML), as strict as DecodeDocuments except
 // that the name may be missing: a request can carry it elsewhere.
 func DecodeJSON(reg *Registry, data []byte) (Object, error) {
+	if obj, ok := plainObject(reg, data); ok {
+		return obj, nil
+	}
 	if err := checkText("", data); err != nil {
 		return nil, FieldErrors{err}
 	}
@@ -256,16 +322,16 @@ func (d *decoder) object(n *yaml.Node) {
 		return
 	}
 	obj := kind.New()
-	lines := d.message(obj.ProtoReflect(), n, "", 0)
+	tree := d.message(obj.ProtoReflect(), n, "", 0)
 	kind.Hide(d.errs[before:])
-	lines.line = n.Line
+	tree.line = n.Line
 	if obj.GetMetadata().GetName() == "" && !d.nameOptional {
-		d.fail(&yaml.Node{Line: lines.locate("metadata.name")}, Required("metadata.name", nameRule))
+		d.fail(&yaml.Node{Line: tree.locate("metadata.name")}, Required("metadata.name", nameRule))
 	}
 	if len(d.errs) > before {
 		return
 	}
-	d.docs = append(d.docs, Document{Object: obj, Source: d.source, Index: d.index, Line: n.Line, lines: lines})
+	d.docs = append(d.docs, Document{Object: obj, Source: d.source, Index: d.index, Line: n.Line, lines: &lines{tree: tree}})
 }
 
 // kindOf finds the kind that a document names, or records why it cannot.

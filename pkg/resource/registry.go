@@ -39,6 +39,7 @@ type Kind struct {
 
 	typ       protoreflect.MessageType
 	rules     *program                       // of the annotations
+	shape     []shapeField                   // of all but metadata and status
 	sensitive map[protoreflect.FullName]bool // messages that hold sensitive fields; nil: none
 }
 
@@ -95,8 +96,9 @@ func (k *Kind) HasField(path string) bool {
 
 // Registry is an immutable list of kinds. It is passed explicitly; there is no global one.
 type Registry struct {
-	kinds  []*Kind
-	byName map[string]*Kind // lower-case name, plural, short names
+	kinds   []*Kind
+	byName  map[string]*Kind // lower-case name, plural, short names
+	byExact map[string]*Kind // name
 }
 
 // Definition registers one kind: a message and, if it has any, its functions.
@@ -112,7 +114,7 @@ type Definition struct {
 // option or without the fields every kind has, with fields of a type that the codec does
 // not know, and for names used twice.
 func NewRegistry(defs ...Definition) (*Registry, error) {
-	r := &Registry{byName: map[string]*Kind{}}
+	r := &Registry{byName: map[string]*Kind{}, byExact: map[string]*Kind{}}
 	annotations := compiler{}
 	for _, d := range defs {
 		k, err := kindOf(d, annotations)
@@ -120,6 +122,7 @@ func NewRegistry(defs ...Definition) (*Registry, error) {
 			return nil, err
 		}
 		r.kinds = append(r.kinds, k)
+		r.byExact[k.Name] = k
 		for _, n := range append([]string{k.Name, k.Plural}, k.ShortNames...) {
 			n = strings.ToLower(n)
 			if other := r.byName[n]; other != nil && other != k {
@@ -154,9 +157,10 @@ func kindOf(d Definition, annotations compiler) (*Kind, error) {
 	if err != nil {
 		return nil, err
 	}
+	shape := slices.DeleteFunc(shapeFields(md), func(f shapeField) bool { return f.fd.Name() == "metadata" || f.fd.Name() == "status" })
 	return &Kind{
-		rules: rules,
-		Name:  string(md.Name()), Plural: opts.GetPlural(), ShortNames: opts.GetShortNames(),
+		rules: rules, shape: shape,
+		Name: string(md.Name()), Plural: opts.GetPlural(), ShortNames: opts.GetShortNames(),
 		Namespaced: opts.GetNamespaced(), Columns: opts.GetColumns(), Immutable: opts.GetImmutable(),
 		ImmutableSpec: opts.GetImmutableSpec(), Categories: opts.GetCategories(), System: opts.GetSystem(),
 		ApplyOrder: int(opts.GetApplyOrder()), Default: d.Default, Validate: d.Validate,
@@ -216,8 +220,8 @@ func (r *Registry) Lookup(name string) (*Kind, error) {
 
 // Get finds a kind by its exact name.
 func (r *Registry) Get(name string) (*Kind, bool) {
-	k := r.byName[strings.ToLower(name)]
-	return k, k != nil && k.Name == name
+	k, ok := r.byExact[name]
+	return k, ok
 }
 
 // ByPlural finds a kind by its exact plural, as REST paths name it.

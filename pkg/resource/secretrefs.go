@@ -1,6 +1,8 @@
 package resource
 
 import (
+	"sync"
+
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
@@ -36,7 +38,7 @@ func MayUseSecret(obj Object, secret Key) bool {
 // SecretReferences returns all SecretKeyRefs in the spec of an object, of any kind.
 func SecretReferences(obj Object) []SecretReference {
 	spec, ok := Field(obj, "spec")
-	if !ok {
+	if !ok || !refersToSecret(spec) {
 		return nil
 	}
 	var found []SecretReference
@@ -46,6 +48,68 @@ func SecretReferences(obj Object) []SecretReference {
 		}
 	})
 	return found
+}
+
+// refersToSecret tells whether there is a SecretKeyRef in a message. It writes no paths, and
+// looks only where there can be one.
+func refersToSecret(m protoreflect.Message) bool {
+	for _, fd := range waysToSecret(m.Descriptor()) {
+		if !m.Has(fd) {
+			continue
+		}
+		is := fd.Message() == secretKeyRef
+		if !fd.IsList() {
+			if is || refersToSecret(m.Get(fd).Message()) {
+				return true
+			}
+			continue
+		}
+		list := m.Get(fd).List()
+		for i := range list.Len() {
+			if is || refersToSecret(list.Get(i).Message()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var (
+	secretKeyRef = (&v1alpha1.SecretKeyRef{}).ProtoReflect().Descriptor()
+	// secretWays has the fields of a message that are or may hold a SecretKeyRef, by its
+	// descriptor: as many as the protos have.
+	secretWays sync.Map
+)
+
+func waysToSecret(md protoreflect.MessageDescriptor) []protoreflect.FieldDescriptor {
+	if known, ok := secretWays.Load(md); ok {
+		return known.([]protoreflect.FieldDescriptor)
+	}
+	var ways []protoreflect.FieldDescriptor
+	for i := range md.Fields().Len() {
+		if fd := md.Fields().Get(i); fd.Message() != nil && !fd.IsMap() && mayHold(fd.Message(), secretKeyRef, map[protoreflect.FullName]bool{}) {
+			ways = append(ways, fd)
+		}
+	}
+	secretWays.Store(md, ways)
+	return ways
+}
+
+// mayHold tells whether a message is of a type or can have one in it.
+func mayHold(md, wanted protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool) bool {
+	if md == wanted {
+		return true
+	}
+	if seen[md.FullName()] {
+		return false
+	}
+	seen[md.FullName()] = true
+	for i := range md.Fields().Len() {
+		if fd := md.Fields().Get(i); fd.Message() != nil && !fd.IsMap() && mayHold(fd.Message(), wanted, seen) {
+			return true
+		}
+	}
+	return false
 }
 
 // walkMessages calls visit for a message and all messages in it.

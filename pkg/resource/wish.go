@@ -33,12 +33,15 @@ func WishOf(obj Object) Wish { return wishBuilder{}.object(obj.ProtoReflect(), n
 // mappings too, no defaults. The one exception are list keys: where the document leaves
 // one out, it is taken from defaulted, the same object with its defaults.
 func (d Document) Wish(defaulted Object) Wish {
-	return wishBuilder{}.object(d.Object.ProtoReflect(), defaulted.ProtoReflect(), &d.lines)
+	return wishBuilder{}.object(d.Object.ProtoReflect(), defaulted.ProtoReflect(), d.written())
 }
 
 // HasEmpty tells whether the document has empty lists or mappings, which its object cannot
 // tell from unset ones.
-func (d Document) HasEmpty() bool { return hasEmpty(d.Object.ProtoReflect(), &d.lines) }
+func (d Document) HasEmpty() bool {
+	written := d.written()
+	return written != nil && hasEmpty(d.Object.ProtoReflect(), written)
+}
 
 // EncodeJSON returns the document as one line of JSON, with the empty lists and mappings
 // that were written and that the object itself cannot tell from unset ones.
@@ -47,7 +50,7 @@ func (d Document) EncodeJSON() ([]byte, error) {
 		return EncodeJSON(d.Object)
 	}
 	b := wishBuilder{whole: true}
-	data, err := json.Marshal(b.message(d.Object.ProtoReflect(), nil, &d.lines))
+	data, err := json.Marshal(b.message(d.Object.ProtoReflect(), nil, d.written()))
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", KeyOf(d.Object), err)
 	}

@@ -173,7 +173,7 @@ func TestShortWay(t *testing.T) {
 				}
 				if live != nil {
 					before := resource.Clone(live)
-					if next := again(live, doc.Object, fields, manager); next != nil {
+					if next := short.Again(live, doc, manager); next != nil {
 						agains++
 						if kind.Default != nil {
 							kind.Default(next)

@@ -16,30 +16,35 @@ import (
 // lists, mappings or messages, with finalizers, with list keys that are left out or are not
 // one plain text, or with text that JSON has to escape.
 func fieldSet(doc resource.Document) (string, bool) {
+	fields, ok := appendFieldSet(make([]byte, 0, 1024), doc)
+	return string(fields), ok
+}
+
+// appendFieldSet is fieldSet into a buffer that begins empty.
+func appendFieldSet(buf []byte, doc resource.Document) ([]byte, bool) {
 	if doc.HasEmpty() {
-		return "", false
+		return nil, false
 	}
-	w := setWriter{buf: make([]byte, 0, 1024), ok: true}
+	w := setWriter{buf: buf, ok: true}
 	m := doc.Object.ProtoReflect()
 	w.buf = append(w.buf, '{')
 	first := true
-	for _, f := range fieldsIn(m.Descriptor()) {
-		if !m.Has(f.fd) || !resource.IsWish(f.name, false) || f.name == "metadata" && !hasWish(m.Get(f.fd).Message()) {
+	fields := fieldsIn(m.Descriptor())
+	for i := range fields {
+		f := &fields[i]
+		if !m.Has(f.fd) || !f.wish || f.name == "metadata" && !hasWish(m.Get(f.fd).Message()) {
 			continue
 		}
 		w.field(&first, f, m.Get(f.fd), f.name == "metadata")
 	}
 	w.buf = append(w.buf, '}')
-	if first { // the library has another form for an empty set
-		return "", false
-	}
-	return string(w.buf), w.ok
+	return w.buf, w.ok && !first // the library has another form for an empty set
 }
 
 // hasWish tells whether metadata has a field that is owned.
 func hasWish(meta protoreflect.Message) bool {
 	return slices.ContainsFunc(fieldsIn(meta.Descriptor()), func(f fieldInfo) bool {
-		return resource.IsWish(f.name, true) && meta.Has(f.fd)
+		return f.wishInMetadata && meta.Has(f.fd)
 	})
 }
 
@@ -63,7 +68,7 @@ func (w *setWriter) step(first *bool, prefix, name, suffix string) {
 	w.buf = append(w.buf, `":`...)
 }
 
-func (w *setWriter) field(first *bool, f fieldInfo, v protoreflect.Value, metadata bool) {
+func (w *setWriter) field(first *bool, f *fieldInfo, v protoreflect.Value, metadata bool) {
 	w.step(first, "f:", f.name, "")
 	switch {
 	case f.fd.IsMap():
@@ -87,8 +92,9 @@ func (w *setWriter) field(first *bool, f fieldInfo, v protoreflect.Value, metada
 // its own to the library.
 func (w *setWriter) members(m protoreflect.Message, first, metadata bool) {
 	some := false
-	for _, f := range fieldsIn(m.Descriptor()) {
-		if m.Has(f.fd) && (!metadata || resource.IsWish(f.name, true)) {
+	fields := fieldsIn(m.Descriptor())
+	for i := range fields {
+		if f := &fields[i]; m.Has(f.fd) && (!metadata || f.wishInMetadata) {
 			w.field(&first, f, m.Get(f.fd), false)
 			some = true
 		}
@@ -97,7 +103,8 @@ func (w *setWriter) members(m protoreflect.Message, first, metadata bool) {
 }
 
 func (w *setWriter) entries(m protoreflect.Map) {
-	names := make([]string, 0, m.Len())
+	var few [8]string
+	names := few[:0]
 	m.Range(func(k protoreflect.MapKey, _ protoreflect.Value) bool {
 		names = append(names, k.String())
 		return true
@@ -113,16 +120,18 @@ func (w *setWriter) entries(m protoreflect.Map) {
 }
 
 // items writes the items of a list that is merged by one key, in the order of that.
-func (w *setWriter) items(f fieldInfo, list protoreflect.List) {
-	key := f.key()
+func (w *setWriter) items(f *fieldInfo, list protoreflect.List) {
+	key := f.key
 	if key == nil {
 		w.ok = false
 		return
 	}
-	items := make([]protoreflect.Message, list.Len())
-	for i := range items {
-		items[i] = list.Get(i).Message()
-		w.ok = w.ok && items[i].Has(key)
+	var few [8]protoreflect.Message
+	items := few[:0]
+	for i := range list.Len() {
+		item := list.Get(i).Message()
+		items = append(items, item)
+		w.ok = w.ok && item.Has(key)
 	}
 	slices.SortFunc(items, func(a, b protoreflect.Message) int {
 		return strings.Compare(a.Get(key).String(), b.Get(key).String())
@@ -130,7 +139,7 @@ func (w *setWriter) items(f fieldInfo, list protoreflect.List) {
 	w.buf = append(w.buf, '{')
 	first := true
 	for _, item := range items {
-		w.step(&first, `k:{\"`+f.keys[0]+`\":\"`, item.Get(key).String(), `\"}`)
+		w.step(&first, f.keyStep, item.Get(key).String(), `\"}`)
 		w.buf = append(w.buf, `{".":{}`...)
 		w.members(item, false, false)
 		w.buf = append(w.buf, '}')
@@ -153,18 +162,22 @@ type fieldInfo struct {
 	fd   protoreflect.FieldDescriptor
 	name string
 	keys []string // of a list that is merged by them
+	// key is the field that tells items apart, nil when that takes more than one text.
+	key     protoreflect.FieldDescriptor
+	keyStep string // what names of items begin with
+	// wish and wishInMetadata tell whether the field is part of a wish: of an object, and of
+	// its metadata.
+	wish, wishInMetadata bool
 }
 
-// key is the field that tells items apart, nil when that takes more than one text.
-func (f fieldInfo) key() protoreflect.FieldDescriptor {
+func (f *fieldInfo) setKey() {
 	if len(f.keys) != 1 {
-		return nil
+		return
 	}
 	key := f.fd.Message().Fields().ByJSONName(f.keys[0])
-	if key.Kind() != protoreflect.StringKind || key.IsList() {
-		return nil
+	if key.Kind() == protoreflect.StringKind && !key.IsList() {
+		f.key, f.keyStep = key, `k:{\"`+f.keys[0]+`\":\"`
 	}
-	return key
 }
 
 // infos has the fields of each message, by its descriptor: as many as the protos have.
@@ -179,8 +192,10 @@ func fieldsIn(md protoreflect.MessageDescriptor) []fieldInfo {
 	for i := range md.Fields().Len() {
 		fd := md.Fields().Get(i)
 		f := fieldInfo{fd: fd, name: fd.JSONName()}
+		f.wish, f.wishInMetadata = resource.IsWish(f.name, false), resource.IsWish(f.name, true)
 		if fd.IsList() {
 			f.keys = resource.ListKeys(fd)
+			f.setKey()
 		}
 		fields = append(fields, f)
 	}

@@ -9,39 +9,40 @@ import (
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
-// again is the short way for the common case: the manager is the only one recorded for the
-// object, and applies other values, or the same ones, to exactly the fields it applied
-// before (fields, see fieldSet). Then nothing can conflict, nothing is pruned, nobody's
-// ownership changes, and the merge is to put the values in. It answers nil when the case
-// is another one.
+// The short way for the common case: the manager is the only one recorded for the object,
+// and applies other values, or the same ones, to exactly the fields it applied before (see
+// fieldSet). Then nothing can conflict, nothing is pruned, nobody's ownership changes, and
+// the merge is to put the values in.
 //
 // A test holds it, with fieldSet, against the library along random histories.
-func again(live resource.Object, doc resource.Object, fields, manager string) resource.Object {
-	if !mayBeAgain(live, manager) || live.GetMetadata().GetManagedFields()[0].GetFieldsV1() != fields {
-		return nil
+
+// soleApplier tells whether the manager is the only one that is recorded, by applying, and
+// with which fields.
+func soleApplier(live resource.Object, manager string) (fields string, is bool) {
+	entries := live.GetMetadata().GetManagedFields()
+	if len(entries) != 1 {
+		return "", false
 	}
+	e := entries[0]
+	return e.GetFieldsV1(), e.GetManager() == manager && e.GetOperation() == operationApply &&
+		e.GetApiVersion() == resource.APIVersion && e.GetFieldsType() == fieldsType && e.GetSubresource() == ""
+}
+
+// again returns the object with the values of a document whose fields are those of its only
+// manager; nil when that takes the library.
+func again(live, doc resource.Object) resource.Object {
 	if f := live.GetMetadata().GetFinalizers(); len(f) > 1 && hasTwice(f) {
 		return nil // the library makes a set of them
 	}
 	next := resource.CloneWish(live)
 	n, d := next.ProtoReflect(), doc.ProtoReflect()
-	for _, f := range fieldsIn(d.Descriptor()) {
-		if d.Has(f.fd) && resource.IsWish(f.name, false) && !overlay(n, d, f, f.name == "metadata") {
+	fields := fieldsIn(d.Descriptor())
+	for i := range fields {
+		if f := &fields[i]; f.wish && d.Has(f.fd) && !overlay(n, d, f, f.name == "metadata") {
 			return nil
 		}
 	}
 	return next
-}
-
-// mayBeAgain tells whether the manager is the only one that is recorded, whatever it owns.
-func mayBeAgain(live resource.Object, manager string) bool {
-	entries := live.GetMetadata().GetManagedFields()
-	if len(entries) != 1 {
-		return false
-	}
-	e := entries[0]
-	return e.GetManager() == manager && e.GetOperation() == operationApply &&
-		e.GetApiVersion() == resource.APIVersion && e.GetFieldsType() == fieldsType && e.GetSubresource() == ""
 }
 
 func hasTwice(list []string) bool {
@@ -53,32 +54,42 @@ func hasTwice(list []string) bool {
 	return false
 }
 
-// overlay puts what doc has in a field over what n has there. It answers false where a list
-// that is merged has other items, or others first: their order is the library's business.
-func overlay(n, doc protoreflect.Message, f fieldInfo, metadata bool) bool {
+// overlay puts what doc has in a field over what n has there. What is equal it leaves, for
+// setting takes longer than comparing. It answers false where a list that is merged has other
+// items, or others first: their order is the library's business.
+func overlay(n, doc protoreflect.Message, f *fieldInfo, metadata bool) bool {
+	v := doc.Get(f.fd)
 	switch {
 	case f.fd.IsMap():
+		if n.Has(f.fd) && n.Get(f.fd).Equal(v) {
+			return true
+		}
 		entries := n.Mutable(f.fd).Map()
-		doc.Get(f.fd).Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+		v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
 			entries.Set(k, v)
 			return true
 		})
 		return true
 	case f.fd.IsList() && f.keys != nil:
-		return overlayItems(n.Get(f.fd).List(), doc.Get(f.fd).List(), f.key())
+		return overlayItems(n.Get(f.fd).List(), v.List(), f.key)
 	case f.fd.IsList():
-		replaceList(n.Mutable(f.fd).List(), doc.Get(f.fd).List(), f.fd)
+		if !n.Has(f.fd) || !n.Get(f.fd).Equal(v) {
+			replaceList(n.Mutable(f.fd).List(), v.List(), f.fd)
+		}
 		return true
 	case f.fd.Message() != nil:
-		return overlayMessage(n.Mutable(f.fd).Message(), doc.Get(f.fd).Message(), metadata)
+		return overlayMessage(n.Mutable(f.fd).Message(), v.Message(), metadata)
 	}
-	n.Set(f.fd, doc.Get(f.fd))
+	if !n.Has(f.fd) || !n.Get(f.fd).Equal(v) {
+		n.Set(f.fd, v)
+	}
 	return true
 }
 
 func overlayMessage(n, doc protoreflect.Message, metadata bool) bool {
-	for _, f := range fieldsIn(doc.Descriptor()) {
-		if doc.Has(f.fd) && (!metadata || resource.IsWish(f.name, true)) && !overlay(n, doc, f, false) {
+	fields := fieldsIn(doc.Descriptor())
+	for i := range fields {
+		if f := &fields[i]; (!metadata || f.wishInMetadata) && doc.Has(f.fd) && !overlay(n, doc, f, false) {
 			return false
 		}
 	}

@@ -24,6 +24,7 @@ package ownership
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -87,8 +88,10 @@ func (t *Tracker) Apply(kind *resource.Kind, live resource.Object, doc resource.
 			defaulted.GetMetadata().ManagedFields = []*v1alpha1.ManagedFieldsEntry{entryOf(manager, operationApply, fields, time.Now())}
 			return defaulted, nil, nil
 		}
-		if next := again(live, doc.Object, fields, manager); next != nil {
-			return next, nil, nil
+		if owned, sole := soleApplier(live, manager); sole && owned == fields {
+			if next := again(live, doc.Object); next != nil {
+				return next, nil, nil
+			}
 		}
 	}
 	wish := doc.Wish(defaulted)
@@ -139,15 +142,29 @@ func (t *Tracker) Apply(kind *resource.Kind, live resource.Object, doc resource.
 // document needs no shape: what is wrong with it is wrong with the outcome. What the outcome
 // has beside its wish, it shares with live, and it must not be changed.
 func (t *Tracker) Again(live resource.Object, doc resource.Document, manager string) resource.Object {
-	if t.slow || !mayBeAgain(live, manager) {
+	owned, sole := soleApplier(live, manager)
+	if t.slow || !sole {
 		return nil
 	}
-	fields, simple := fieldSet(doc)
+	buf := setBuffers.Get().(*[]byte)
+	defer setBuffers.Put(buf)
+	fields, simple := appendFieldSet((*buf)[:0], doc)
 	if !simple {
 		return nil
 	}
-	return again(live, doc.Object, fields, manager)
+	if cap(fields) <= maxSetBuffer {
+		*buf = fields
+	}
+	if owned != string(fields) {
+		return nil
+	}
+	return again(live, doc.Object)
 }
+
+var setBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxSetBuffer is the size up to which a buffer is kept for the next set.
+const maxSetBuffer = 64 << 10
 
 // nothingNew is the short way for the common case: the manager has applied exactly these
 // fields before, and all of them are as the document wants them. Then nothing is pruned,

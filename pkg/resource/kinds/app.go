@@ -72,18 +72,21 @@ func validateSource(source *v1alpha1.AppSource, p *problems) {
 }
 
 func validatePorts(spec *v1alpha1.AppSpec, p *problems) {
-	taken := map[string]int{}
+	type number struct {
+		port     int32
+		protocol string
+	}
+	taken := make(map[number]int, len(spec.GetPorts()))
 	for i, port := range spec.GetPorts() {
-		at := resource.IndexPath("spec.ports", i)
-		if port.GetName() != "" { // else said by the list's keys
-			p.label(at+".name", port.GetName())
+		if name := port.GetName(); name != "" && !resource.IsDNSLabel(name) { // none: said by the list's keys
+			p.label(resource.IndexPath("spec.ports", i)+".name", name)
 		}
 		if port.Port == nil {
 			continue // said by the proto's rules
 		}
-		id := fmt.Sprintf("%d/%s", port.GetPort(), port.GetProtocol())
+		id := number{port.GetPort(), port.GetProtocol()}
 		if first, dup := taken[id]; dup {
-			p.add(resource.Duplicate(at+".port", id, resource.IndexPath("spec.ports", first)))
+			p.add(resource.Duplicate(resource.IndexPath("spec.ports", i)+".port", fmt.Sprintf("%d/%s", id.port, id.protocol), resource.IndexPath("spec.ports", first)))
 		} else {
 			taken[id] = i
 		}
@@ -132,31 +135,29 @@ func PortNamed(spec *v1alpha1.AppSpec, name string) *v1alpha1.AppPort {
 
 func validateEnv(env []*v1alpha1.EnvVar, p *problems) {
 	for i, v := range env {
-		switch at := resource.IndexPath("spec.env", i); {
+		switch {
 		case v.ValueFrom != nil && v.Value != nil:
-			p.unsupported(at+".valueFrom", "", "a variable has either a value or valueFrom; leave one out")
+			p.unsupported(resource.IndexPath("spec.env", i)+".valueFrom", "", "a variable has either a value or valueFrom; leave one out")
 		case v.ValueFrom != nil && v.ValueFrom.SecretKeyRef == nil:
-			p.required(at+".valueFrom.secretKeyRef", "the name of a Secret and a key")
+			p.required(resource.IndexPath("spec.env", i)+".valueFrom.secretKeyRef", "the name of a Secret and a key")
 		}
 	}
 }
 
 func validateFiles(files []*v1alpha1.AppFile, p *problems) {
 	for i, f := range files {
-		at := resource.IndexPath("spec.files", i)
 		if name := f.GetPath(); name != "" && (!path.IsAbs(name) || path.Clean(name) != name || name == "/" || len(name) > maxFilePath) {
-			p.invalid(at+".path", name, "an absolute path of a file, without . or .. or doubled slashes in it")
+			p.invalid(resource.IndexPath("spec.files", i)+".path", name, "an absolute path of a file, without . or .. or doubled slashes in it")
 		}
 	}
 }
 
 func validatePackages(packages []string, p *problems) {
-	first := map[string]int{}
+	first := make(map[string]int, len(packages))
 	for i, name := range packages {
-		at := resource.IndexPath("spec.packages", i)
 		bare, _, _ := strings.Cut(name, "=")
 		if j, dup := first[bare]; dup {
-			p.add(resource.Duplicate(at, bare, resource.IndexPath("spec.packages", j)))
+			p.add(resource.Duplicate(resource.IndexPath("spec.packages", i), bare, resource.IndexPath("spec.packages", j)))
 		} else {
 			first[bare] = i
 		}

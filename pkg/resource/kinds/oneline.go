@@ -3,6 +3,7 @@ package kinds
 import (
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -15,7 +16,7 @@ import (
 func withCommonRules(validate func(resource.Object) resource.FieldErrors) func(resource.Object) resource.FieldErrors {
 	return func(o resource.Object) resource.FieldErrors {
 		var p problems
-		if spec, ok := resource.Field(o, "spec"); ok {
+		if spec, ok := resource.Field(o, "spec"); ok && !isOneLine(spec) {
 			oneLineMessage(&p, spec, "spec")
 		}
 		validateSecretRefs(o, &p)
@@ -24,6 +25,73 @@ func withCommonRules(validate func(resource.Object) resource.FieldErrors) func(r
 		}
 		return append(p.errs, validate(o)...)
 	}
+}
+
+// isOneLine tells, without writing paths, whether oneLineMessage finds nothing.
+func isOneLine(m protoreflect.Message) bool {
+	for _, f := range textsIn(m.Descriptor()) {
+		if !m.Has(f.fd) {
+			continue
+		}
+		fine, v := true, m.Get(f.fd)
+		switch {
+		case f.fd.IsList():
+			for i := 0; fine && i < v.List().Len(); i++ {
+				fine = f.isOneLine(v.List().Get(i))
+			}
+		case f.fd.IsMap():
+			v.Map().Range(func(key protoreflect.MapKey, value protoreflect.Value) bool {
+				fine = isLine(key.String(), false) && f.isOneLine(value)
+				return fine
+			})
+		default:
+			fine = f.isOneLine(v)
+		}
+		if !fine {
+			return false
+		}
+	}
+	return true
+}
+
+// textField is a field that is text or has text in it.
+type textField struct {
+	fd            protoreflect.FieldDescriptor
+	text, message bool // what its values, items or entries are; neither: the keys of the map are text
+	multi         bool
+}
+
+func (f *textField) isOneLine(v protoreflect.Value) bool {
+	switch {
+	case f.text:
+		return isLine(v.String(), f.multi)
+	case f.message:
+		return isOneLine(v.Message())
+	}
+	return true
+}
+
+// texts has the textFields of each message that was asked for: as many as the protos have.
+var texts sync.Map
+
+func textsIn(md protoreflect.MessageDescriptor) []textField {
+	if known, ok := texts.Load(md); ok {
+		return known.([]textField)
+	}
+	var fields []textField
+	for i := range md.Fields().Len() {
+		fd := md.Fields().Get(i)
+		value := fd
+		if fd.IsMap() {
+			value = fd.MapValue()
+		}
+		f := textField{fd: fd, text: value.Kind() == protoreflect.StringKind, message: value.Message() != nil, multi: resource.Multiline(fd)}
+		if f.text || f.message || fd.IsMap() {
+			fields = append(fields, f)
+		}
+	}
+	texts.Store(md, fields)
+	return fields
 }
 
 func oneLineMessage(p *problems, m protoreflect.Message, path string) {
@@ -73,13 +141,24 @@ func oneLineValue(p *problems, v protoreflect.Value, multi bool, path string) {
 // checkLine: fields with the option (multiline) may hold several lines, but still no NUL.
 func checkLine(p *problems, s string, multi bool, path string) {
 	switch {
+	case isLine(s, multi):
 	case multi:
-		if strings.ContainsRune(s, 0) {
-			p.invalid(path, s, "text without NUL characters")
-		}
-	case strings.ContainsFunc(s, endsLine):
+		p.invalid(path, s, "text without NUL characters")
+	default:
 		p.invalid(path, s, "one line without control characters")
 	}
+}
+
+func isLine(s string, multi bool) bool {
+	if multi {
+		return strings.IndexByte(s, 0) < 0
+	}
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' { // not plainly one
+			return !strings.ContainsFunc(s[i:], endsLine)
+		}
+	}
+	return true
 }
 
 // endsLine tells whether some reader of files takes the character for the end of a line or

@@ -143,14 +143,14 @@ func short(d time.Duration) string {
 	return s
 }
 
-// quantity checks a size that Proxmox counts in MiB.
-func (p *problems) quantity(path string, s *string, lowMiB, highMiB int64) {
+// quantity checks the size in a field of the message at path that Proxmox counts in MiB.
+func (p *problems) quantity(path, field string, s *string, lowMiB, highMiB int64) {
 	if s == nil {
 		return
 	}
 	n, err := resource.ParseQuantity(*s)
 	if err != nil || n%resource.MebiByte != 0 || n < lowMiB<<20 || n > highMiB<<20 {
-		p.invalid(path, *s, fmt.Sprintf("%s, in whole Mi from %s to %s", resource.QuantityRule, inMiB(lowMiB), inMiB(highMiB)))
+		p.invalid(resource.JoinPath(path, field), *s, fmt.Sprintf("%s, in whole Mi from %s to %s", resource.QuantityRule, inMiB(lowMiB), inMiB(highMiB)))
 	}
 }
 
@@ -168,9 +168,9 @@ func (p *problems) resources(path string, r *v1alpha1.Resources) {
 	if r == nil {
 		return
 	}
-	p.quantity(path+".memory", r.Memory, minMemoryMiB, maxMemoryMiB)
-	p.quantity(path+".disk", r.Disk, minDiskMiB, maxDiskMiB)
-	p.quantity(path+".swap", r.Swap, 0, maxMemoryMiB)
+	p.quantity(path, "memory", r.Memory, minMemoryMiB, maxMemoryMiB)
+	p.quantity(path, "disk", r.Disk, minDiskMiB, maxDiskMiB)
+	p.quantity(path, "swap", r.Swap, 0, maxMemoryMiB)
 }
 
 // hostName tells whether s is a DNS name that a browser or resolver cannot take for an
