@@ -13,6 +13,7 @@ import (
 	"github.com/proximity-pve/proximity/controllers/bridge"
 	clustercontroller "github.com/proximity-pve/proximity/controllers/cluster"
 	"github.com/proximity-pve/proximity/controllers/internal/bulk"
+	"github.com/proximity-pve/proximity/controllers/internal/credentials"
 	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/controllers/namespace"
 	"github.com/proximity-pve/proximity/controllers/operation"
@@ -37,14 +38,15 @@ type Deps struct {
 
 // All makes the controllers of every kind.
 func All(d Deps) []*runtime.Controller {
+	opened := credentials.New(d.Secrets)
 	board, guests := live.NewBoard(), bulk.New(d.Clusters, d.Log, d.Probe)
 	return []*runtime.Controller{
 		namespace.New(),
 		clustercontroller.New(clustercontroller.Deps{Clusters: d.Clusters, Dial: d.Dial, Configured: d.Configured, Secrets: d.Secrets}),
 		bridge.New(bridge.Deps{Clusters: d.Clusters, Log: d.Log, Probe: d.Probe}),
-		appliance.New(appliance.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Log: d.Log, Probe: d.Probe}),
+		appliance.New(appliance.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Credentials: opened, Log: d.Log, Probe: d.Probe}),
 		app.New(app.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Secrets: d.Secrets, Log: d.Log, Probe: d.Probe}),
-		vhost.New(vhost.Deps{Clusters: d.Clusters, Board: board, Log: d.Log, Probe: d.Probe}),
+		vhost.New(vhost.Deps{Clusters: d.Clusters, Board: board, Credentials: opened, Log: d.Log, Probe: d.Probe}),
 		operation.New(operation.Deps{Clusters: d.Clusters, Board: board, Log: d.Log}),
 	}
 }

@@ -1,5 +1,6 @@
 // Command proximity-caddy is the reverse proxy of the appliance: Caddy with its standard
-// modules and one of ours, the table of virtual hosts, at the version that go.mod pins.
+// modules and two of ours, the table of virtual hosts and DNS challenges by RFC 2136, at the
+// version that go.mod pins.
 //
 // It is a module of its own so that Caddy's dependencies stay out of Proximity's.
 // hack/setup.sh builds it and packs it as the Debian package "caddy" of the
@@ -14,6 +15,7 @@ import (
 	// The standard modules register themselves: HTTP server, TLS, internal CA, admin API.
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
+	_ "github.com/proximity-pve/proximity/cmd/proximity-caddy/rfc2136"
 	_ "github.com/proximity-pve/proximity/cmd/proximity-caddy/vhosts"
 )
 

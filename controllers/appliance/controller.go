@@ -12,6 +12,7 @@ import (
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/controllers/internal/bulk"
 	"github.com/proximity-pve/proximity/controllers/internal/common"
+	"github.com/proximity-pve/proximity/controllers/internal/credentials"
 	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
 	"github.com/proximity-pve/proximity/controllers/internal/marks"
@@ -20,6 +21,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
+	"github.com/proximity-pve/proximity/pkg/secretref"
 )
 
 const (
@@ -55,8 +57,10 @@ type Deps struct {
 	Clusters *cluster.Set
 	Board    *live.Board
 	Guests   *bulk.Observer
-	Log      *slog.Logger
-	Probe    time.Duration // 0: DefaultProbe
+	// Credentials opens the Secrets of Appliances and Vhosts.
+	Credentials *credentials.Reader
+	Log         *slog.Logger
+	Probe       time.Duration // 0: DefaultProbe
 }
 
 type session = runtime.Session[*v1alpha1.Appliance]
@@ -78,6 +82,7 @@ func New(d Deps) *runtime.Controller {
 			{Kind: "Bridge", Map: everyAppliance},
 			{Kind: "App", Map: everyAppliance},
 			{Kind: "Vhost", Map: everyAppliance},
+			{Kind: "Secret", Map: appliancesOfSecret},
 		},
 	})
 }
@@ -94,6 +99,17 @@ func everyAppliance(ctx context.Context, c runtime.Client, _ resource.Object) []
 		keys[i] = resource.KeyOf(o)
 	}
 	return keys
+}
+
+// appliancesOfSecret triggers all appliances when a Secret changes that one of them or a Vhost
+// refers to.
+func appliancesOfSecret(ctx context.Context, c runtime.Client, secret resource.Object) []resource.Key {
+	for _, kind := range []string{kind, "Vhost"} {
+		if len(secretref.Watch(kind).Map(ctx, c, secret)) > 0 {
+			return everyAppliance(ctx, c, nil)
+		}
+	}
+	return nil
 }
 
 // Reconcile brings guest and services to what the spec says.
@@ -283,7 +299,7 @@ func (r *reconciler) reportGuest(s *session, o lxc.Observed, err error) {
 
 // user names an App or Vhost that still uses the appliance, "" for none.
 func (r *reconciler) user(ctx context.Context, s *session) (string, error) {
-	w, err := readWorld(ctx, s.Client)
+	w, err := r.readWorld(ctx, s.Client)
 	if err != nil {
 		return "", err
 	}

@@ -15,7 +15,7 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 	spec, last := s.Object.GetSpec().GetNode(), s.Object.GetStatus().GetNode()
 	m := mark(s.Object, conn)
 	ask := func() (*desired, error) {
-		w, err := readWorld(ctx, s.Client)
+		w, err := r.readWorld(ctx, s.Client)
 		if err != nil {
 			return nil, err
 		}

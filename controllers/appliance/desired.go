@@ -11,6 +11,8 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/controllers/internal/common"
+	"github.com/proximity-pve/proximity/controllers/internal/credentials"
+	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
 	"github.com/proximity-pve/proximity/controllers/internal/routing"
 	"github.com/proximity-pve/proximity/pkg/appliance"
@@ -108,13 +110,30 @@ func desiredGuest(a *v1alpha1.Appliance, cl *v1alpha1.Cluster, m ownership.Mark,
 
 // world is everything that an appliance's configuration is made from beside itself.
 type world struct {
+	opener
 	appliances []*v1alpha1.Appliance
 	apps       []*v1alpha1.App
 	vhosts     []*v1alpha1.Vhost
 	appIndex   map[string]*v1alpha1.App
 }
 
-func readWorld(ctx context.Context, c runtime.Client) (w world, err error) {
+// opener opens what the objects of a world refer to.
+type opener struct {
+	ctx  context.Context // of the reconcile or plan that the world is of
+	c    runtime.Client
+	with *credentials.Reader
+}
+
+func (o opener) open(v *v1alpha1.Vhost) (routing.Credentials, error) {
+	return o.with.Vhost(o.ctx, o.c, v)
+}
+
+func (o opener) acme(a *v1alpha1.Appliance) (string, *appliance.DNSUpdate, error) {
+	return o.with.ACME(o.ctx, o.c, a)
+}
+
+func (r *reconciler) readWorld(ctx context.Context, c runtime.Client) (w world, err error) {
+	w.opener = opener{ctx, c, r.Credentials}
 	if w.appliances, err = runtime.List[*v1alpha1.Appliance](ctx, c, "Appliance", ""); err != nil {
 		return w, err
 	}
@@ -169,8 +188,7 @@ func (w world) input(a *v1alpha1.Appliance, n network, installation string) (app
 		in.Allowed = append(in.Allowed, prefix)
 	}
 	w.addHosts(&in, name)
-	w.addVhosts(&in, name)
-	return in, nil
+	return in, w.addVhosts(&in, a)
 }
 
 func (w world) addHosts(in *appliance.Input, name string) {
@@ -205,19 +223,35 @@ func appProbe(app *v1alpha1.App) (appliance.Probe, bool) {
 	return p, true
 }
 
-func (w world) addVhosts(in *appliance.Input, name string) {
+func (w world) addVhosts(in *appliance.Input, a *v1alpha1.Appliance) error {
+	name := a.GetMetadata().GetName()
 	var mine []*v1alpha1.Vhost
 	for _, v := range sortedByAge(w.vhosts) {
 		if w.vhostAppliance(v) == name && v.GetMetadata().GetDeletionTimestamp() == "" && !v.GetSpec().GetSuspend() {
 			mine = append(mine, v)
 		}
 	}
+	var lacking error // what ACME needs and is not there
+	var err error
+	if in.ACMERoot, in.ACMEDNS, err = w.acme(a); err != nil {
+		if _, missing := credentials.IsMissing(err); !missing {
+			return err
+		}
+		lacking = err
+	}
 	for _, v := range mine {
 		if _, lost := routing.Conflict(v, mine); lost {
 			continue
 		}
-		in.Vhosts = append(in.Vhosts, routing.Render(v, w.appIndex))
-		if v.GetSpec().GetTls().GetRedirect() {
+		opened, err := w.open(v)
+		if err != nil {
+			return err
+		}
+		if lacking != nil && v.GetSpec().GetTls().GetMode() == appliance.TLSACME && opened.Missing == "" {
+			opened.Missing = "ACME: " + lacking.Error()
+		}
+		in.Vhosts = append(in.Vhosts, routing.Render(v, w.appIndex, a, opened))
+		if routing.Redirects(v) {
 			continue // plain HTTP would only tell of the redirect
 		}
 		in.Probes = append(in.Probes, appliance.Probe{
@@ -225,4 +259,31 @@ func (w world) addVhosts(in *appliance.Input, name string) {
 			Host: strings.Replace(v.GetSpec().GetHosts()[0], "*", "any", 1),
 		})
 	}
+	in.Probes = append(in.Probes, backendProbes(in.Vhosts, appliance.MaxProbes-len(in.Probes))...)
+	return nil
+}
+
+// backendProbes ask the backends of Vhosts themselves, as many as may be: a request through the
+// proxy tells nothing of the one that it did not go to.
+func backendProbes(vhosts []appliance.Vhost, room int) (probes []appliance.Probe) {
+	known := map[string]bool{}
+	for _, v := range vhosts {
+		for _, rule := range v.Rules {
+			for _, b := range rule.Backends {
+				if len(probes) >= room {
+					return probes
+				}
+				if known[b.Address] {
+					continue
+				}
+				known[b.Address] = true
+				p := appliance.Probe{Key: live.BackendKey(b.Address), Kind: appliance.ProbeTCP, Address: b.Address}
+				if rule.Health != nil && rule.Health.Path != "" && rule.TLS == nil {
+					p.Kind, p.Path = appliance.ProbeHTTP, rule.Health.Path
+				}
+				probes = append(probes, p)
+			}
+		}
+	}
+	return probes
 }

@@ -126,7 +126,7 @@ func listed(b appliance.Bundle, o appliance.Observation, last any) *appliance.Ob
 // Plan implements runtime's Options.Plan.
 func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Appliance]) (runtime.Plan, error) {
 	o, _ := p.Seen.(observed)
-	made, err := p.Once("world", func() (any, error) { return readWorld(ctx, p.Client) })
+	made, err := p.Once("world", func() (any, error) { return r.readWorld(ctx, p.Client) })
 	if err != nil {
 		return runtime.Plan{}, err
 	}

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/credentials"
 	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/controllers/internal/probe"
 	"github.com/proximity-pve/proximity/controllers/internal/routing"
@@ -33,6 +34,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/guest"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
+	"github.com/proximity-pve/proximity/pkg/secretref"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -59,8 +61,10 @@ const (
 type Deps struct {
 	Clusters *cluster.Set
 	Board    *live.Board
-	Log      *slog.Logger
-	Probe    time.Duration // 0: DefaultProbe
+	// Credentials opens the Secrets of Vhosts.
+	Credentials *credentials.Reader
+	Log         *slog.Logger
+	Probe       time.Duration // 0: DefaultProbe
 }
 
 type session = runtime.Session[*v1alpha1.Vhost]
@@ -80,6 +84,7 @@ func New(d Deps) *runtime.Controller {
 			{Kind: "App", Map: vhostsOfApp},
 			{Kind: "Appliance", Map: allVhosts},
 			{Kind: kind, Map: vhostsInDispute},
+			secretref.Watch(kind),
 		},
 		Sources: []runtime.Source{d.Board.Source(func(ctx context.Context, c runtime.Client, _ string) []resource.Key {
 			return allVhosts(ctx, c, nil)
@@ -137,8 +142,13 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err := r.accept(ctx, s, index, appliances); err != nil {
 		return runtime.Result{}, err
 	}
-	r.resolve(s, index)
-	if err := r.programmed(s, a, index); err != nil {
+	opened, err := r.Credentials.Vhost(ctx, s.Client, s.Object)
+	if err != nil {
+		return runtime.Result{}, err
+	}
+	r.resolve(s, index, opened)
+	r.reportHealth(s, a.GetMetadata().GetName())
+	if err := r.programmed(s, a, routing.Render(s.Object, index, a, opened)); err != nil {
 		return runtime.Result{}, err
 	}
 	return runtime.Result{}, r.serving(ctx, s, a, index)
@@ -182,7 +192,7 @@ func (r *reconciler) accept(ctx context.Context, s *session, index map[string]*v
 	return nil
 }
 
-func (r *reconciler) resolve(s *session, index map[string]*v1alpha1.App) {
+func (r *reconciler) resolve(s *session, index map[string]*v1alpha1.App, opened routing.Credentials) {
 	rules, unresolved := routing.Backends(s.Object, index)
 	var addrs []string
 	for _, rule := range rules {
@@ -193,15 +203,19 @@ func (r *reconciler) resolve(s *session, index map[string]*v1alpha1.App) {
 		}
 	}
 	status(s).Backends = addrs
+	if opened.Missing != "" {
+		s.False(CondResolved, opened.Reason, "%s", opened.Missing)
+		return
+	}
 	if len(unresolved) > 0 {
 		s.False(CondResolved, "BackendsNotFound", "%s", strings.Join(unresolved, "; "))
 		return
 	}
-	s.True(CondResolved, "Resolved", "every backend has an address")
+	s.True(CondResolved, "Resolved", "every backend has an address, and what is referred to is there")
 }
 
 // programmed compares what the proxy serves with what the Vhost asks for now.
-func (r *reconciler) programmed(s *session, a *v1alpha1.Appliance, index map[string]*v1alpha1.App) error {
+func (r *reconciler) programmed(s *session, a *v1alpha1.Appliance, want appliance.Vhost) error {
 	name, key := a.GetMetadata().GetName(), routing.Key(s.Object.GetMetadata())
 	if !r.Board.Looked(name) {
 		return runtime.Hold(recheck, "ApplianceNotObserved", "appliance %s has not been looked at yet", name)
@@ -212,7 +226,7 @@ func (r *reconciler) programmed(s *session, a *v1alpha1.Appliance, index map[str
 	}
 	o := see(st, name, key)
 	s.Remember(o)
-	steps, blocked := plan(&desired{appliance: name, vhost: routing.Render(s.Object, index)}, o)
+	steps, blocked := plan(&desired{appliance: name, vhost: want}, o)
 	if blocked != nil {
 		s.False(CondAccepted, blocked.Reason, "%s", o.refused)
 		return runtime.Stalled(blocked.Reason, "%s", blocked.Text)
@@ -229,10 +243,13 @@ func (r *reconciler) programmed(s *session, a *v1alpha1.Appliance, index map[str
 func urls(v *v1alpha1.Vhost) []string {
 	var out []string
 	for _, h := range v.GetSpec().GetHosts() {
+		if strings.HasPrefix(h, "*.") {
+			continue
+		}
 		if v.GetSpec().GetTls().GetMode() != "off" {
 			out = append(out, "https://"+h+"/")
 		}
-		if !v.GetSpec().GetTls().GetRedirect() {
+		if !routing.Redirects(v) {
 			out = append(out, "http://"+h+"/")
 		}
 	}
@@ -262,21 +279,23 @@ func (r *reconciler) serving(ctx context.Context, s *session, a *v1alpha1.Applia
 		return runtime.Waiting(recheck, "ApplianceNotReady", "appliance %s is not ready", a.GetMetadata().GetName())
 	}
 	host := strings.Replace(s.Object.GetSpec().GetHosts()[0], "*", "any", 1)
-	if p := st.Observation.Probes["vhost/"+routing.Key(s.Object.GetMetadata())]; p.State == appliance.ProbeOK {
-		s.True(CondServing, "Serving", "a request for %s reaches a backend", host)
+	if s.Object.GetSpec().GetMaintenance().GetEnabled() {
+		s.True(CondServing, "Maintenance", "requests for %s get the maintenance page", host)
+		return nil
+	}
+	if p := st.Observation.Probes["vhost/"+routing.Key(s.Object.GetMetadata())]; p.State == appliance.ProbeOK || answers(p.Code) {
+		s.True(CondServing, "Serving", "%s", reached(host, p.Code))
 		return nil
 	}
 	conn, err := r.Clusters.Get(a.GetSpec().GetClusterRef().GetName())
 	if err != nil {
 		return runtime.Stalled("NotConnected", "%v", err)
 	}
-	v, err := probe.Through(ctx, conn.Guests, guest.Target{Node: st.Node, VMID: st.VMID}, host, s.Object.GetSpec().GetTls().GetRedirect())
+	v, err := probe.Through(ctx, conn.Guests, guest.Target{Node: st.Node, VMID: st.VMID}, host, routing.Redirects(s.Object))
 	if err != nil {
 		return runtime.Waiting(recheck, "GuestUnreachable", "the proxy cannot be asked: %v", err)
 	}
-	// The proxy itself answers 502 to 504 for a backend that does not answer it; what else a
-	// backend says is its own affair.
-	if v.Code == 0 || v.Code >= 502 && v.Code <= 504 {
+	if !answers(v.Code) {
 		why := v.Why
 		if v.Code != 0 {
 			why = fmt.Sprintf("no backend answers the proxy (%s)", v.Why)
@@ -287,6 +306,39 @@ func (r *reconciler) serving(ctx context.Context, s *session, a *v1alpha1.Applia
 		s.False(CondServing, "BackendFailed", "a request for %s fails: %s", host, why)
 		return runtime.Waiting(time.Second, "BackendFailed", "a request for %s fails: %s", host, why)
 	}
-	s.True(CondServing, "Serving", "a request for %s reaches a backend", host)
+	s.True(CondServing, "Serving", "%s", reached(host, v.Code))
 	return nil
+}
+
+// answers: the proxy itself answers 502 to 504 for a backend that does not answer it; what else
+// a backend says is its own affair.
+func answers(code int) bool { return code != 0 && (code < 502 || code > 504) }
+
+// reached says how far a request came.
+func reached(host string, code int) string {
+	if code == 401 {
+		return "a request for " + host + " is asked who it is"
+	}
+	return "a request for " + host + " reaches a backend"
+}
+
+// reportHealth puts into the status how the backends answer the appliance, which asks them all
+// the time.
+func (r *reconciler) reportHealth(s *session, served string) {
+	st := r.Board.Get(served)
+	if st == nil {
+		return
+	}
+	var all []*v1alpha1.BackendHealth
+	for _, address := range status(s).GetBackends() {
+		state := "Unknown"
+		switch st.Observation.Probe(live.BackendKey(strings.ToLower(address))).State {
+		case appliance.ProbeOK:
+			state = "Healthy"
+		case appliance.ProbeFail:
+			state = "Unhealthy"
+		}
+		all = append(all, &v1alpha1.BackendHealth{Address: proto.String(address), State: proto.String(state)})
+	}
+	status(s).BackendHealth = all
 }

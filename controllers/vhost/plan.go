@@ -174,11 +174,18 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Vhos
 	if err != nil {
 		return runtime.Plan{}, err
 	}
+	opened, err := r.Credentials.Vhost(ctx, p.Client, p.Object)
+	if err != nil {
+		return runtime.Plan{}, err
+	}
 	steps, blocked := plan(&desired{
-		appliance: a.GetMetadata().GetName(), vhost: routing.Render(p.Object, w.apps),
+		appliance: a.GetMetadata().GetName(), vhost: routing.Render(p.Object, w.apps, a, opened),
 		conflict: conflict(p.Object, w.rivals(p.Object), w.apps, w.appliances),
 	}, o)
 	_, notes := routing.Backends(p.Object, w.apps)
+	if opened.Missing != "" {
+		notes = append(notes, opened.Missing)
+	}
 	return runtime.Plan{Steps: steps, Blocked: blocked, Notes: notes}, nil
 }
 

@@ -58,7 +58,7 @@ index_repository() {
 # version ends in a number that grows with what is built into it: apt keeps a package
 # whose version it has, and nobody looks inside.
 build_caddy_package() {
-	local version=2.11.9-1~proximity2 root=$WORK/caddy
+	local version=2.11.9-1~proximity3 root=$WORK/caddy
 	install -D -m 0755 -- "$CACHE/bin/caddy" "$root/usr/bin/caddy"
 	install -D -m 0644 -- "$SETUP_DIR/caddy/caddy.service" "$root/lib/systemd/system/caddy.service"
 	install -D -m 0644 -- "$SETUP_DIR/caddy/Caddyfile" "$root/etc/caddy/Caddyfile"

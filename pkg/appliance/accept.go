@@ -20,6 +20,8 @@ type accepted struct {
 	upstreams                      []netip.Addr
 	nat                            bool
 	forbidden, allowed             []netip.Prefix
+	acmeRoot                       string
+	acmeDNS                        *DNSUpdate
 
 	hosts    []acceptedHost
 	vhosts   []acceptedVhost
@@ -30,13 +32,6 @@ type accepted struct {
 type acceptedHost struct {
 	fileName, hostname, mac string
 	address                 netip.Addr
-}
-
-type acceptedVhost struct {
-	key, fileName, uid string
-	hosts              []string // sorted
-	rules              []Rule   // longest path first; paths without trailing slash, "" = all
-	tls                TLS
 }
 
 // lanZone is the zone in which a name is always the guest's.
@@ -69,6 +64,9 @@ func accept(in Input) (*accepted, error) {
 		if !slices.Contains(a.upstreams, u) {
 			a.upstreams = append(a.upstreams, u) // dnsmasq tries them in this order
 		}
+	}
+	if err := a.acceptACME(in); err != nil {
+		return nil, err
 	}
 	a.acceptHosts(in.Hosts)
 	a.acceptVhosts(in.Vhosts)

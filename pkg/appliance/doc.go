@@ -45,7 +45,9 @@
 //
 // With the Caddy of cmd/proximity-caddy a change of Vhosts is a rename of the table: nothing is
 // loaded, no connection closes, and a line that cannot be served is that Vhost's matter alone
-// ([Observation.Vhosts]). Only a Vhost with ACME changes the configuration too. Any other Caddy
+// ([Observation.Vhosts]). Only a Vhost with ACME or a provided certificate, and the first one
+// whose requests are logged, change the configuration too. Files with hashes of passwords or
+// keys have mode 0640 and Caddy's group. Any other Caddy
 // gets vhosts.json, and loads all of it after each change. Both are part of every set; the
 // agent asks the guest's Caddy what it is. A Vhost with one backend is about 2 KB in all, so
 // that MaxVhosts of them are half of MaxBundleBytes.

@@ -17,6 +17,15 @@ import (
 // without anyone thinking of it.
 func stringFields(v reflect.Value, path string, found map[string]reflect.Value) {
 	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			stringFields(v.Elem(), path, found)
+		}
+	case reflect.Map:
+		for _, k := range v.MapKeys() { // headers: the key and the value of a map of text
+			found[path+"{key}"] = reflect.ValueOf(mapEntry{v, k, true})
+			found[path+"{value}"] = reflect.ValueOf(mapEntry{v, k, false})
+		}
 	case reflect.String:
 		found[path] = v
 	case reflect.Struct:
@@ -39,8 +48,28 @@ func spoil(in *Input, n int, value string) (field string) {
 	stringFields(reflect.ValueOf(in).Elem(), "Input", found)
 	names := slices.Sorted(maps.Keys(found))
 	field = names[n%len(names)]
+	if e, ok := found[field].Interface().(mapEntry); ok {
+		e.set(value)
+		return field
+	}
 	found[field].SetString(value)
 	return field
+}
+
+// mapEntry is a key or a value of a map of text.
+type mapEntry struct {
+	in, at reflect.Value
+	key    bool
+}
+
+func (e mapEntry) set(text string) {
+	value := e.in.MapIndex(e.at)
+	if !e.key {
+		e.in.SetMapIndex(e.at, reflect.ValueOf(text))
+		return
+	}
+	e.in.SetMapIndex(e.at, reflect.Value{})
+	e.in.SetMapIndex(reflect.ValueOf(text), value)
 }
 
 // hostile are the pieces that mean something in one of the languages.
@@ -103,10 +132,10 @@ func checkStatements(in Input) error {
 		}
 		paths[f.Path] = true
 		switch {
-		case f.Path == AgentPath, f.Path == DNSQueryPath, strings.HasSuffix(f.Path, ".service"):
+		case f.Path == AgentPath, f.Path == DNSQueryPath, f.Path == ACMERootPath && isPEM(f.Content), strings.HasSuffix(f.Path, ".service"):
 			continue // constant, or held elsewhere
 		case f.Path == VhostsPath:
-			err = checkCaddy(f.Content, vhostsOf(b)+2)
+			err = checkCaddy(f.Content, routesOf(b))
 		case f.Path == ProxyPath:
 			err = checkCaddy(f.Content, 3)
 		case f.Path == TablePath:
@@ -146,7 +175,7 @@ var grammars = map[string]map[string]int{
 		`dhcp-option=option:(router|dns-server),` + gIP:         2, `dhcp-option=option:domain-search,` + gName: 1,
 		`dhcp-hostsdir=/etc/proximity/dhcp-hosts.d`: 1, `dhcp-leasefile=/var/lib/proximity/dnsmasq.leases`: 1,
 		`dhcp-lease-max=[0-9]+`: 1, `dhcp-ignore-names`: 1, `domain=` + gName: 1,
-		`local=/` + gName + `/`: 5, `no-hosts`: 1, `hostsdir=/etc/proximity/hosts.d`: 1,
+		`local=/` + gName + `/`: 6, `address=/` + gName + `/` + gIP: 1, `no-hosts`: 1, `hostsdir=/etc/proximity/hosts.d`: 1,
 		`host-record=` + gName + `,` + gIP: 1, `domain-needed`: 1, `bogus-priv`: 1, `dns-loop-detect`: 1, `cache-size=2000`: 1,
 		`dns-forward-max=300`: 1, `no-resolv`: 1, `server=[0-9a-f.:]+`: 2, `txt-record=_config\.` + gName + `,[0-9a-f]{32}`: 1,
 	},
@@ -156,7 +185,7 @@ var grammars = map[string]map[string]int{
 	ProbesPath:         {`(http|tcp) ` + gIP + `:[0-9]+ /[!-~]* [a-z0-9.:-]+ [A-Za-z0-9][A-Za-z0-9./_:-]*`: 3},
 	ManifestPath: {
 		`protocol 1`: 1, `hash ` + gHash: 1, `address ` + gIP: 1, `dns-proof [0-9a-f]{64}`: 1, `(stock|proxy)-proof [0-9a-f]{32}`: 2, `table [0-9a-f]{32}`: 1,
-		`file ` + gHash + ` 0(644|755) (dnsmasq|hosts|caddy|proxy|table|nat|unit|data) [/a-z0-9.-]+`: 0,
+		`file ` + gHash + ` 0(640|644|755) (dnsmasq|hosts|caddy|proxy|table|nat|unit|data) [/a-z0-9.-]+`: 0,
 	},
 	NATPath: {
 		`# wan=` + gIf: 1, `table inet proximity`: 1, `delete table inet proximity`: 1, `table inet proximity {`: 1, `}`: 1, `\t}`: 0,
@@ -240,16 +269,48 @@ func match(line string, grammar map[string]int) (pattern string, limit int) {
 	return "", 0
 }
 
-// vhostsOf counts by what dnsmasq gets.
-func vhostsOf(b Bundle) int {
-	vhosts := 0
+// tableLines are the Vhosts of a bundle as the table has them.
+func tableLines(b Bundle) (lines []tableLine) {
 	for _, f := range b.Files {
-		if strings.HasPrefix(f.Path, HostsDir+"/vhost.") {
-			vhosts++
+		if f.Path != TablePath {
+			continue
+		}
+		for i, text := range strings.Split(strings.TrimSuffix(string(f.Content), "\n"), "\n") {
+			var line tableLine
+			if i > 0 && json.Unmarshal([]byte(text), &line) == nil {
+				lines = append(lines, line)
+			}
 		}
 	}
-	return vhosts
+	return lines
 }
+
+func vhostsOf(b Bundle) int { return len(tableLines(b)) }
+
+// routesOf counts the routes of a stock Caddy: one for the whole names of a Vhost and one for
+// its wildcards, and our two.
+func routesOf(b Bundle) int {
+	n := 2
+	for _, line := range tableLines(b) {
+		whole, wild := 0, 0
+		for _, h := range line.Hosts {
+			if strings.HasPrefix(h, "*.") {
+				wild = 1
+			} else {
+				whole = 1
+			}
+		}
+		n += whole + wild
+	}
+	return n
+}
+
+// isPEM: nothing but certificates.
+func isPEM(content []byte) bool {
+	return pemRE.Match(content)
+}
+
+var pemRE = regexp.MustCompile(`\A(-----BEGIN (CERTIFICATE|[A-Z ]*PRIVATE KEY)-----\n([A-Za-z0-9+/=]+\n)+-----END (CERTIFICATE|[A-Z ]*PRIVATE KEY)-----\n)+\z`)
 
 // checkCaddy walks the JSON: the shape must be that of the renderer.
 func checkCaddy(content []byte, routes int) error {
@@ -290,15 +351,20 @@ func checkTable(content []byte, vhosts int) error {
 }
 
 var (
-	placeholders = regexp.MustCompile(`\{http\.(error\.status_(code|text)|request\.(host|uri))\}`)
-	harmless     = regexp.MustCompile(`\A[A-Za-z0-9 _.,:;@/~+=&*-]*\n?\z`)
+	placeholders = regexp.MustCompile(`\{http\.(error\.status_(code|text)|request\.(host|uri|method)|reverse_proxy\.header\.[A-Za-z0-9-]+)\}`)
+	// Text of a header or page may hold anything but the braces of a placeholder.
+	harmless = regexp.MustCompile(`\A([^{}\x00-\x08\x0b\x0c\x0e-\x1f\\]|\\[{}]|\\)*\z`)
 )
 
 // checkJSON: the keys must be ours, the strings harmless, and placeholders only those of our
 // own texts.
 func checkJSON(v any) error {
 	known := map[string]bool{}
-	for _, k := range strings.Fields(`@id acme admin apps automate automatic_https automation backend body ca certificate_authorities
+	for _, k := range strings.Fields(`accounts active algorithm authentication basic certificate deferred delete expect_status
+		expect_statuses handle_response hash hash_cache http_basic insecure_skip_verify interval key key_name least_conn load_pem log_skip logs max_size
+		method not password propagation_delay propagation_timeout provider providers realm request resolvers response response_header_timeout rewrite
+		server server_name set skip_log status strip_path_prefix timeout trusted_roots_pem_files uri username vars weights dns
+		X-Forwarded-Method X-Forwarded-Uri Retry-After Cache-Control @id acme admin apps automate automatic_https automation backend body ca certificate_authorities
 		certificates challenges config dial dial_timeout disable disabled email errors fail_duration file file_system grace_period group
 		handle handler headers health_checks host hosts http https id idle_timeout install_trust internal issuers listen load_balancing local
 		Location Content-Type match max_fails module name on_demand origins passive path permission persist pki policies policy protocol protocols
@@ -306,8 +372,9 @@ func checkJSON(v any) error {
 		tls_connection_policies transport try_duration try_interval upstreams`) {
 		known[k] = true
 	}
-	return walk(v, func(key bool, s string) error {
+	return walk(v, "", func(in string, key bool, s string) error {
 		switch {
+		case key && in == "set" && headerNameRE.MatchString(s), key && in == "vars" && placeholders.MatchString(s):
 		case key && !known[s]:
 			return fmt.Errorf("unknown key %q", s)
 		case !key && !harmless.MatchString(placeholders.ReplaceAllString(s, "")):
@@ -324,22 +391,23 @@ func dig(v any, path ...string) any {
 	return v
 }
 
-func walk(v any, visit func(key bool, s string) error) error {
+// walk visits all strings and keys of a value, with the key that what they are in has.
+func walk(v any, in string, visit func(in string, key bool, s string) error) error {
 	switch v := v.(type) {
 	case string:
-		return visit(false, v)
+		return visit(in, false, v)
 	case []any:
 		for _, e := range v {
-			if err := walk(e, visit); err != nil {
+			if err := walk(e, in, visit); err != nil {
 				return err
 			}
 		}
 	case map[string]any:
 		for k, e := range v {
-			if err := visit(true, k); err != nil {
+			if err := visit(in, true, k); err != nil {
 				return err
 			}
-			if err := walk(e, visit); err != nil {
+			if err := walk(e, k, visit); err != nil {
 				return err
 			}
 		}
@@ -365,12 +433,12 @@ func TestTheGrammarNotices(t *testing.T) {
 	}
 	caddy := contentOf(t, b, VhostsPath)
 	for _, change := range [][2]string{{`"install_trust"`, `"install_trusts"`}, {`"dial": "10.40.0.10:80"`, `"dial": "{env.HOME}"`}} {
-		if spoiled := strings.Replace(caddy, change[0], change[1], 1); spoiled == caddy || checkCaddy([]byte(spoiled), vhostsOf(b)+2) == nil {
+		if spoiled := strings.Replace(caddy, change[0], change[1], 1); spoiled == caddy || checkCaddy([]byte(spoiled), routesOf(b)) == nil {
 			t.Errorf("%s was not noticed", change[1])
 		}
 	}
 	table := contentOf(t, b, TablePath)
-	for _, change := range [][2]string{{`"entries":3`, `"entries":2`}, {`"tls"`, `"env"`}, {`"dial":"10.40.0.10:80"`, `"dial":"{env.HOME}"`}, {`"id":"shop/`, `"id":"shop `}} {
+	for _, change := range [][2]string{{`"entries":6`, `"entries":5`}, {`"tls":true`, `"env":true`}, {`"dial":"10.40.0.10:80"`, `"dial":"{env.HOME}"`}, {`"id":"shop/`, `"id":"shop `}} {
 		if spoiled := strings.Replace(table, change[0], change[1], 1); spoiled == table || checkTable([]byte(spoiled), vhostsOf(b)) == nil {
 			t.Errorf("%s was not noticed", change[1])
 		}

@@ -32,6 +32,12 @@ type Input struct {
 	// Allowed opens destinations inside the ranges that are closed by default.
 	Allowed []netip.Prefix
 
+	// ACMERoot is the root in PEM that ACME directories are trusted by beside the guest's own;
+	// "" = none.
+	ACMERoot string
+	// ACMEDNS takes the records of DNS-01 challenges; without it there are none.
+	ACMEDNS *DNSUpdate
+
 	Hosts  []Host
 	Vhosts []Vhost
 	Probes []Probe
@@ -45,42 +51,6 @@ type Host struct {
 	Address  netip.Addr
 }
 
-// Vhost is a set of host names on the reverse proxy.
-type Vhost struct {
-	Key   string // "namespace/name"
-	UID   string
-	Hosts []string // full names, no wildcard
-	Rules []Rule   // the longest matching Path wins; none = 503
-	TLS   TLS
-}
-
-// Rule sends the requests below a path to backends.
-type Rule struct {
-	Path     string    // prefix on segment borders: "/api" matches /api and /api/x, not /apix; "" = "/"
-	Backends []Backend // none = 503: a Vhost whose App is not up yet still answers
-}
-
-// Backend is one server behind a Rule.
-type Backend struct {
-	Address string // "ip:port" or "name:port"
-	Weight  int    // 1..MaxWeight; 0 = 1
-}
-
-// TLS modes of a Vhost.
-const (
-	TLSInternal = "internal" // a certificate of the appliance's own CA (see the agent's ca-root)
-	TLSACME     = "acme"     // a certificate by ACME, HTTP-01
-	TLSOff      = "off"      // plain HTTP only
-)
-
-// TLS says how a Vhost is served over HTTPS.
-type TLS struct {
-	Mode          string // "" = TLSInternal
-	Redirect      bool   // HTTP answers 308 to HTTPS; otherwise both are served
-	ACMEDirectory string // https URL; "" = Caddy's default
-	ACMEEmail     string // contact, may be empty
-}
-
 // Probe kinds.
 const (
 	ProbeHTTP = "http" // GET, 200..399 is ok
@@ -92,7 +62,7 @@ const (
 type Probe struct {
 	Key     string // chosen by the caller, one word: "app/default/nginx-01"
 	Kind    string // ProbeHTTP or ProbeTCP
-	Address string // "ip:port"
+	Address string // "ip:port" or "name:port"
 	Path    string // of ProbeHTTP; "" = "/"
 	Host    string // Host header of ProbeHTTP; "" = Address. With 127.0.0.1:80 it asks through the proxy
 }
@@ -112,7 +82,7 @@ const (
 	MaxWeight        = 1000 // of one Backend
 	MaxProbes        = 1024 // 200 at a time, 2 s each, within one observe
 	MaxUpstreams     = 8
-	MaxPrefixes      = 256 // of Forbidden and of Allowed
+	MaxPrefixes      = 256 // of Forbidden and of Allowed, and of a Vhost's lists
 	MaxBundleBytes   = 64 << 20
 )
 

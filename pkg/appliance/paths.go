@@ -17,6 +17,7 @@ const (
 	SysctlPath   = EtcDir + "/sysctl.conf"
 	ProbesPath   = EtcDir + "/probes"
 	DNSQueryPath = EtcDir + "/dns-query.bin"
+	ACMERootPath = EtcDir + "/acme-root.pem"
 	ManifestPath = EtcDir + "/manifest"
 
 	LeasesPath   = StateDir + "/dnsmasq.leases"

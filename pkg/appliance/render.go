@@ -39,15 +39,19 @@ func Render(in Input) (Bundle, error) {
 	}
 	b := Bundle{Rejected: a.rejected, forward: a.nat, Files: []File{
 		{Path: DNSMasqPath, Mode: 0o644, Part: PartDNSMasq, Content: dnsmasq},
-		{Path: VhostsPath, Mode: 0o644, Part: PartCaddy, Content: stock},
-		{Path: ProxyPath, Mode: 0o644, Part: PartProxy, Content: proxy},
-		{Path: TablePath, Mode: 0o644, Part: PartTable, Content: table},
+		// Passwords' hashes and keys are in them: agent and Caddy read them, nobody else.
+		{Path: VhostsPath, Mode: 0o640, Part: PartCaddy, Content: stock},
+		{Path: ProxyPath, Mode: 0o640, Part: PartProxy, Content: proxy},
+		{Path: TablePath, Mode: 0o640, Part: PartTable, Content: table},
 		{Path: NATPath, Mode: 0o644, Part: PartNAT, Content: renderNAT(a)},
 		{Path: SysctlPath, Mode: 0o644, Part: PartNAT, Content: renderSysctl(a)},
 		{Path: ProbesPath, Mode: 0o644, Part: PartData, Content: renderProbes(a)},
 		{Path: DNSQueryPath, Mode: 0o644, Part: PartData, Content: dnsQuery(proofName(a))},
 		{Path: AgentPath, Mode: 0o755, Part: PartData, Content: []byte(agentScript)},
 	}}
+	if a.acmeRoot != "" {
+		b.Files = append(b.Files, File{Path: ACMERootPath, Mode: 0o644, Part: PartProxy, Content: []byte(a.acmeRoot)})
+	}
 	b.Files = append(b.Files, renderHosts(a)...)
 	b.Files = append(b.Files, renderUnits(a)...)
 	slices.SortFunc(b.Files, func(x, y File) int { return strings.Compare(x.Path, y.Path) })

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -41,6 +42,15 @@ func renderDNSMasq(a *accepted) (conf []byte, proof string) {
 	lines("local=/%s/", a.zone)
 	for _, zone := range reverseZones(a.lan) {
 		lines("local=/%s/", zone)
+	}
+	// What has no name of its own below a wildcard of a Vhost leads to the proxy.
+	for _, v := range a.vhosts {
+		for _, parent := range v.wild() {
+			lines("address=/%s/%s", parent, address)
+		}
+	}
+	if slices.ContainsFunc(a.vhosts, func(v acceptedVhost) bool { return len(v.wild()) > 0 }) {
+		lines("local=/%s/", a.lanZone()) // guests' own names are none of a wildcard's
 	}
 	lines("no-hosts")
 	lines("hostsdir=%s", HostsDir)
@@ -97,7 +107,7 @@ func reverseZones(lan netip.Prefix) []string {
 func renderHosts(a *accepted) []File {
 	proxied := map[string]bool{}
 	for _, v := range a.vhosts {
-		for _, h := range v.hosts {
+		for _, h := range v.Hosts {
 			proxied[h] = true
 		}
 	}
@@ -112,7 +122,9 @@ func renderHosts(a *accepted) []File {
 			hostFile(a, HostsDir+"/app."+h.fileName, h.address.String()+" "+names))
 	}
 	for _, v := range a.vhosts {
-		files = append(files, hostFile(a, HostsDir+"/vhost."+v.fileName, a.lan.Addr().String()+" "+strings.Join(v.hosts, " ")))
+		if names := v.exact(); len(names) > 0 {
+			files = append(files, hostFile(a, HostsDir+"/vhost."+v.fileName, a.lan.Addr().String()+" "+strings.Join(names, " ")))
+		}
 	}
 	return files
 }

@@ -37,15 +37,10 @@ func renderTable(a *accepted) (table []byte, version string, err error) {
 	var lines bytes.Buffer
 	to := json.NewEncoder(&lines) // ends each with a newline
 	for _, v := range a.vhosts {
-		line := tableLine{ID: v.key, Hosts: v.hosts, HTTP: ruleRoutes(v.rules), TLS: v.tls.Mode == TLSInternal}
-		if v.tls.Mode != TLSOff {
-			line.HTTPS = line.HTTP
-		}
-		if v.tls.Redirect {
-			line.HTTP = []object{{"handle": []object{redirect()}}}
-		}
+		line := tableLine{ID: v.Key, Hosts: v.Hosts, TLS: v.TLS.Mode == TLSInternal}
+		line.HTTP, line.HTTPS = a.schemes(v, dialectTable)
 		if err := to.Encode(line); err != nil {
-			return nil, "", fmt.Errorf("vhost %s: %w", v.key, err)
+			return nil, "", fmt.Errorf("vhost %s: %w", v.Key, err)
 		}
 	}
 	version = contentHash(lines.Bytes())[:2*proofBytes]
@@ -59,16 +54,17 @@ func renderTable(a *accepted) (table []byte, version string, err error) {
 // proxyConfig is the configuration of a Caddy that has the table.
 func proxyConfig(a *accepted, proof string) object {
 	vhosts := object{"handle": []object{{"handler": tableModule}}}
-	config := caddyBase(a, []object{proofRoute(proof), vhosts}, []object{vhosts}, tableTLS(a.vhosts))
+	config := caddyBase(a, []object{proofRoute(proof), vhosts}, []object{vhosts}, tableTLS(a))
 	config["apps"].(object)[tableModule] = object{"file": TablePath}
 	return config
 }
 
 // tableTLS: certificates by ACME are had for the names that say so, as in a stock Caddy, so
-// that a name that cannot have one is told before somebody asks for it. All others come from
-// the internal CA when they are first asked for, if the table has the name.
-func tableTLS(vhosts []acceptedVhost) object {
-	app := tlsApp(slices.DeleteFunc(slices.Clone(vhosts), func(v acceptedVhost) bool { return v.tls.Mode != TLSACME }))
+// that a name that cannot have one is told before somebody asks for it, and provided ones are
+// there. All others come from the internal CA when they are first asked for, if the table has
+// the name.
+func tableTLS(a *accepted) object {
+	app := tlsApp(a, slices.DeleteFunc(slices.Clone(a.vhosts), func(v acceptedVhost) bool { return v.TLS.Mode == TLSInternal }), dialectTable)
 	automation, ok := app["automation"].(object)
 	if !ok {
 		automation = object{"policies": []object(nil)}

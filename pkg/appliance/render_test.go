@@ -67,9 +67,51 @@ func everything() Input {
 			TLS:   TLS{Mode: TLSInternal, Redirect: true},
 		},
 		{Key: "default/plain", UID: "v3", Hosts: []string{"plain.apps.example.org"}, TLS: TLS{Mode: TLSOff}},
+		guarded(),
+		{
+			Key: "default/wild", UID: "v5", Hosts: []string{"*.dev.apps.example.org", "dev.apps.example.org"},
+			Rules:       []Rule{{Backends: []Backend{{Address: "10.40.0.10:80"}}}},
+			TLS:         TLS{Mode: TLSACME, ACMEDNS: true, ACMEDirectory: "https://acme.example/dir"},
+			ForwardAuth: &ForwardAuth{Address: "10.40.0.11:9091", Path: "/api/verify?rd=x", CopyHeaders: []string{"Remote-User", "Remote-Groups"}},
+		},
+		{
+			Key: "default/given", UID: "v6", Hosts: []string{"given.apps.example.org"},
+			Rules: []Rule{{Backends: []Backend{{Address: "10.40.0.10:80"}}}},
+			TLS:   TLS{Mode: TLSProvided, Redirect: true, Certificate: givenCertificate, PrivateKey: Hidden(givenKey)},
+		},
 	}
+	in.ACMERoot = givenCertificate
+	in.ACMEDNS = &DNSUpdate{Server: "192.168.50.53:53", KeyName: "acme.example.org.", Algorithm: "hmac-sha256", Key: "c2VjcmV0c2VjcmV0"}
 	in.Probes = append(in.Probes, Probe{Key: "app/shop/db", Kind: ProbeTCP, Address: "10.40.0.11:5432"})
 	return in
+}
+
+// guarded has everything that a Vhost may ask for.
+func guarded() Vhost {
+	return Vhost{
+		Key: "default/guarded", UID: "v4", Hosts: []string{"guarded.apps.example.org"},
+		Rules: []Rule{
+			{
+				Path: "/app", StripPath: true, Balance: BalanceRoundRobin, ConnectTimeout: time.Second, ResponseTimeout: time.Minute,
+				Backends: []Backend{{Address: "10.40.0.10:8443", Weight: 3}, {Address: "nas.example.org:8443", Weight: 1}},
+				TLS:      &BackendTLS{Insecure: true, ServerName: "nas.example.org"},
+				Request:  Headers{Set: map[string]string{"Host": "nas.example.org"}, Remove: []string{"Cookie"}},
+				Response: Headers{Set: map[string]string{"Cache-Control": "no-store, max-age=0"}, Remove: []string{"Server"}},
+				Health:   &Health{Path: "/healthz", Interval: 5 * time.Second, Timeout: time.Second, Status: 204, MaxFails: 3, FailDuration: 30 * time.Second},
+			},
+			{Path: "/old", Redirect: &Redirect{To: "https://new.example.org/x%20y", Code: 301, KeepPath: true}},
+			{Path: "/least", Balance: BalanceLeast, Backends: []Backend{{Address: "10.40.0.10:80"}, {Address: "10.40.0.11:80"}}, Health: &Health{}},
+			{Balance: BalanceClient, Backends: []Backend{{Address: "10.40.0.10:80"}, {Address: "10.40.0.11:80"}}},
+		},
+		TLS:         TLS{Mode: TLSInternal},
+		Request:     Headers{Set: map[string]string{"X-Site": "edge 1"}},
+		Response:    Headers{Set: map[string]string{"X-Frame-Options": "DENY"}},
+		MaxBody:     10 << 20,
+		AllowFrom:   []netip.Prefix{netip.MustParsePrefix("192.168.50.0/24"), netip.MustParsePrefix("fd00::/8")},
+		BasicAuth:   &BasicAuth{Realm: "Staff only", Users: []BasicUser{{Name: "ann@example.org", Hash: "$2a$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"}}},
+		AccessLog:   true,
+		Maintenance: &Maintenance{Message: "<style>p{color:red}</style><p>{env.HOME} Zurück um 5</p>", AllowFrom: []netip.Prefix{netip.MustParsePrefix("192.168.50.7/32")}},
+	}
 }
 
 // isolated has no NAT, no guests and no vhosts.
@@ -258,7 +300,7 @@ func TestUpstreamWeights(t *testing.T) {
 			backends = append(backends, Backend{Address: fmt.Sprint(i), Weight: w})
 		}
 		got := map[string]int{}
-		for _, u := range upstreams(backends) {
+		for _, u := range repeated(backends) {
 			got[u["dial"].(string)]++
 		}
 		if !maps.Equal(got, c.want) {

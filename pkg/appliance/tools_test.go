@@ -77,8 +77,9 @@ func checkWithCaddy(t *testing.T, b Bundle) {
 		cmd.Env = []string{"HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}
 		run(t, cmd)
 	}
+	root := writeFile(t, givenCertificate)
 	validate := func(path string) {
-		caddyRun("validate", "--config", writeFile(t, strings.ReplaceAll(contentOf(t, b, path), CaddyStorage, dir)))
+		caddyRun("validate", "--config", writeFile(t, strings.NewReplacer(CaddyStorage, dir, ACMERootPath, root).Replace(contentOf(t, b, path))))
 	}
 	validate(VhostsPath)
 	if !hasTable(t, caddy) {
@@ -96,7 +97,7 @@ func hasTable(t *testing.T, caddy string) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Contains(string(modules), "http.handlers."+tableModule)
+	return strings.Contains(string(modules), "http.handlers."+tableModule) && strings.Contains(string(modules), "dns.providers."+DNSProvider)
 }
 
 // The agent's own syntax, by the shell that will run it and by the linter.

@@ -103,13 +103,9 @@ func checkPath(s string) (string, error) {
 // Addresses that only mean something on the appliance itself are refused: they would
 // open its inner doors to whoever may write a Vhost.
 func checkBackend(s string, lan netip.Prefix, forbidden []netip.Prefix) (string, error) {
-	host, port, err := net.SplitHostPort(s)
-	if err != nil || len(s) > maxNameBytes+6 {
-		return "", fmt.Errorf("backend %s is not address:port", quoted(s))
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 || port[0] == '+' || port[0] == '0' {
-		return "", fmt.Errorf("backend %s has no port from 1 to 65535", quoted(s))
+	host, port, err := splitHostPort(s)
+	if err != nil {
+		return "", fmt.Errorf("backend %w", err)
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
@@ -126,6 +122,19 @@ func checkBackend(s string, lan netip.Prefix, forbidden []netip.Prefix) (string,
 		}
 	}
 	return net.JoinHostPort(ip.String(), port), nil
+}
+
+// splitHostPort splits "host:port" and checks the port.
+func splitHostPort(s string) (host, port string, err error) {
+	host, port, err = net.SplitHostPort(s)
+	if err != nil || len(s) > maxNameBytes+6 {
+		return "", "", fmt.Errorf("%s is not address:port", quoted(s))
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 || port[0] == '+' || port[0] == '0' {
+		return "", "", fmt.Errorf("%s has no port from 1 to 65535", quoted(s))
+	}
+	return host, port, nil
 }
 
 func checkNamedBackend(name, port string) (string, error) {

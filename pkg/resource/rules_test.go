@@ -104,9 +104,12 @@ func fillRandomly(t *rapid.T, m protoreflect.Message, depth int) {
 		case fd.IsList():
 			list := m.Mutable(fd).List()
 			for range count(t, b.MaxItems) {
-				if fd.Message() != nil {
+				switch {
+				case fd.Message() != nil:
 					fillRandomly(t, list.AppendMutable().Message(), depth+1)
-				} else {
+				case fd.Kind() == protoreflect.Int32Kind:
+					list.Append(protoreflect.ValueOfInt32(number(t, itemsOf(b))))
+				default:
 					list.Append(protoreflect.ValueOfString(text(t, itemsOf(b))))
 				}
 			}

@@ -148,7 +148,10 @@ type AppSpec struct {
 	// With it no guest is ever made, and deletionPolicy is Orphan by default.
 	Adopt *bool `protobuf:"varint,19,opt,name=adopt" json:"adopt,omitempty"`
 	// How a node is chosen for a guest that does not exist yet, when node is not set.
-	Placement     *AppPlacement `protobuf:"bytes,20,opt,name=placement" json:"placement,omitempty"`
+	Placement *AppPlacement `protobuf:"bytes,20,opt,name=placement" json:"placement,omitempty"`
+	// Auto makes a Vhost for an App with a web port that no other Vhost leads to, by the name
+	// HOSTNAME.ZONE; None makes none. Default: Auto.
+	Vhost         *string `protobuf:"bytes,30,opt,name=vhost" json:"vhost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -323,6 +326,13 @@ func (x *AppSpec) GetPlacement() *AppPlacement {
 	return nil
 }
 
+func (x *AppSpec) GetVhost() string {
+	if x != nil && x.Vhost != nil {
+		return *x.Vhost
+	}
+	return ""
+}
+
 // AppPlacement says on which node a guest is made. The choice is made once, stored in the
 // status before anything is made, and never changes by itself afterwards. With it, memory and
 // disk must have room for all that the guest may take.
@@ -453,7 +463,9 @@ type AppNetwork struct {
 	// What to do when the appliance is down: None, or WAN (move to the uplink's bridge).
 	Fallback *string `protobuf:"bytes,2,opt,name=fallback" json:"fallback,omitempty"`
 	// Fixed address inside the Bridge's subnet; default: one of the DHCP range.
-	Address       *string `protobuf:"bytes,3,opt,name=address" json:"address,omitempty"`
+	Address *string `protobuf:"bytes,3,opt,name=address" json:"address,omitempty"`
+	// Where the App may go through the appliance; default: everywhere that the appliance lets it.
+	Egress        *EgressPolicy `protobuf:"bytes,30,opt,name=egress" json:"egress,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -509,6 +521,142 @@ func (x *AppNetwork) GetAddress() string {
 	return ""
 }
 
+func (x *AppNetwork) GetEgress() *EgressPolicy {
+	if x != nil {
+		return x.Egress
+	}
+	return nil
+}
+
+// EgressPolicy says where an App may go. The appliance's own refusals stay: a rule cannot open
+// what spec.nat does not.
+type EgressPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What holds where no rule does: Allow or Deny; default Allow.
+	Default *string `protobuf:"bytes,1,opt,name=default" json:"default,omitempty"`
+	// Rules, the first that fits holds.
+	Rules         []*EgressRule `protobuf:"bytes,2,rep,name=rules" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EgressPolicy) Reset() {
+	*x = EgressPolicy{}
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EgressPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EgressPolicy) ProtoMessage() {}
+
+func (x *EgressPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EgressPolicy.ProtoReflect.Descriptor instead.
+func (*EgressPolicy) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *EgressPolicy) GetDefault() string {
+	if x != nil && x.Default != nil {
+		return *x.Default
+	}
+	return ""
+}
+
+func (x *EgressPolicy) GetRules() []*EgressRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// EgressRule is about one destination.
+type EgressRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Allow or Deny; default Allow.
+	Action *string `protobuf:"bytes,1,opt,name=action" json:"action,omitempty"`
+	// Destination in CIDR notation; default everywhere.
+	To *string `protobuf:"bytes,2,opt,name=to" json:"to,omitempty"`
+	// TCP, UDP or Any; default Any, with ports TCP.
+	Protocol *string `protobuf:"bytes,3,opt,name=protocol" json:"protocol,omitempty"`
+	// Ports of the destination; default all.
+	Ports         []int32 `protobuf:"varint,4,rep,packed,name=ports" json:"ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EgressRule) Reset() {
+	*x = EgressRule{}
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EgressRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EgressRule) ProtoMessage() {}
+
+func (x *EgressRule) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EgressRule.ProtoReflect.Descriptor instead.
+func (*EgressRule) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *EgressRule) GetAction() string {
+	if x != nil && x.Action != nil {
+		return *x.Action
+	}
+	return ""
+}
+
+func (x *EgressRule) GetTo() string {
+	if x != nil && x.To != nil {
+		return *x.To
+	}
+	return ""
+}
+
+func (x *EgressRule) GetProtocol() string {
+	if x != nil && x.Protocol != nil {
+		return *x.Protocol
+	}
+	return ""
+}
+
+func (x *EgressRule) GetPorts() []int32 {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
 // AppPort is a port that the application listens on.
 type AppPort struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -524,7 +672,7 @@ type AppPort struct {
 
 func (x *AppPort) Reset() {
 	*x = AppPort{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[5]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +684,7 @@ func (x *AppPort) String() string {
 func (*AppPort) ProtoMessage() {}
 
 func (x *AppPort) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[5]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +697,7 @@ func (x *AppPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppPort.ProtoReflect.Descriptor instead.
 func (*AppPort) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{5}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AppPort) GetName() string {
@@ -588,7 +736,7 @@ type EnvVar struct {
 
 func (x *EnvVar) Reset() {
 	*x = EnvVar{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[6]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -600,7 +748,7 @@ func (x *EnvVar) String() string {
 func (*EnvVar) ProtoMessage() {}
 
 func (x *EnvVar) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[6]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -613,7 +761,7 @@ func (x *EnvVar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvVar.ProtoReflect.Descriptor instead.
 func (*EnvVar) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{6}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EnvVar) GetName() string {
@@ -649,7 +797,7 @@ type EnvVarSource struct {
 
 func (x *EnvVarSource) Reset() {
 	*x = EnvVarSource{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[7]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +809,7 @@ func (x *EnvVarSource) String() string {
 func (*EnvVarSource) ProtoMessage() {}
 
 func (x *EnvVarSource) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[7]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +822,7 @@ func (x *EnvVarSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvVarSource.ProtoReflect.Descriptor instead.
 func (*EnvVarSource) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{7}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *EnvVarSource) GetSecretKeyRef() *SecretKeyRef {
@@ -701,7 +849,7 @@ type AppFile struct {
 
 func (x *AppFile) Reset() {
 	*x = AppFile{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[8]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -713,7 +861,7 @@ func (x *AppFile) String() string {
 func (*AppFile) ProtoMessage() {}
 
 func (x *AppFile) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[8]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -726,7 +874,7 @@ func (x *AppFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppFile.ProtoReflect.Descriptor instead.
 func (*AppFile) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{8}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AppFile) GetPath() string {
@@ -768,7 +916,7 @@ type AppCommand struct {
 
 func (x *AppCommand) Reset() {
 	*x = AppCommand{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[9]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +928,7 @@ func (x *AppCommand) String() string {
 func (*AppCommand) ProtoMessage() {}
 
 func (x *AppCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[9]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +941,7 @@ func (x *AppCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppCommand.ProtoReflect.Descriptor instead.
 func (*AppCommand) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{9}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AppCommand) GetArgv() []string {
@@ -816,7 +964,7 @@ type AppHealthCheck struct {
 
 func (x *AppHealthCheck) Reset() {
 	*x = AppHealthCheck{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[10]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +976,7 @@ func (x *AppHealthCheck) String() string {
 func (*AppHealthCheck) ProtoMessage() {}
 
 func (x *AppHealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[10]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +989,7 @@ func (x *AppHealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppHealthCheck.ProtoReflect.Descriptor instead.
 func (*AppHealthCheck) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{10}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AppHealthCheck) GetPort() string {
@@ -890,14 +1038,17 @@ type AppStatus struct {
 	// Settings of the guest as they were set last, kept while driftPolicy is warn or ignore.
 	Applied map[string]string `protobuf:"bytes,15,rep,name=applied" json:"applied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Node that was chosen for the guest before it was made, and why.
-	Placement     *PlacementStatus `protobuf:"bytes,16,opt,name=placement" json:"placement,omitempty"`
+	Placement *PlacementStatus `protobuf:"bytes,16,opt,name=placement" json:"placement,omitempty"`
+	// Since when the App is on the uplink because its appliance is down, RFC 3339, UTC; empty: it
+	// is not.
+	FallbackSince *string `protobuf:"bytes,30,opt,name=fallback_since,json=fallbackSince" json:"fallback_since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AppStatus) Reset() {
 	*x = AppStatus{}
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[11]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +1060,7 @@ func (x *AppStatus) String() string {
 func (*AppStatus) ProtoMessage() {}
 
 func (x *AppStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_app_proto_msgTypes[11]
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1073,7 @@ func (x *AppStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppStatus.ProtoReflect.Descriptor instead.
 func (*AppStatus) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{11}
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AppStatus) GetObservedGeneration() int32 {
@@ -1037,6 +1188,13 @@ func (x *AppStatus) GetPlacement() *PlacementStatus {
 	return nil
 }
 
+func (x *AppStatus) GetFallbackSince() string {
+	if x != nil && x.FallbackSince != nil {
+		return *x.FallbackSince
+	}
+	return ""
+}
+
 var File_proximity_v1alpha1_app_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_app_proto_rawDesc = "" +
@@ -1056,7 +1214,7 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04NODE\x12\vstatus.node\"\x19\n" +
 	"\aADDRESS\x12\x0estatus.address\"\x18\n" +
 	"\x04NAME\x12\x0estatus.dnsName\x18\x01\"\x1d\n" +
-	"\bTEMPLATE\x12\x0fstatus.template\x18\x01*\tspec.vmid*\x1espec.network.applianceRef.name2\x03allH(\"\xbe\t\n" +
+	"\bTEMPLATE\x12\x0fstatus.template\x18\x01*\tspec.vmid*\x1espec.network.applianceRef.name2\x03allH(\"\xe3\t\n" +
 	"\aAppSpec\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x125\n" +
 	"\x06source\x18\x02 \x01(\v2\x1d.proximity.v1alpha1.AppSourceR\x06source\x12)\n" +
@@ -1079,19 +1237,32 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\fdrift_policy\x18\x11 \x01(\tB\x17\xda\xda\x18\x13correct,warn,ignoreR\vdriftPolicy\x12\x1b\n" +
 	"\tread_only\x18\x12 \x01(\bR\breadOnly\x12\x14\n" +
 	"\x05adopt\x18\x13 \x01(\bR\x05adopt\x12>\n" +
-	"\tplacement\x18\x14 \x01(\v2 .proximity.v1alpha1.AppPlacementR\tplacement\"\xcf\x02\n" +
+	"\tplacement\x18\x14 \x01(\v2 .proximity.v1alpha1.AppPlacementR\tplacement\x12#\n" +
+	"\x05vhost\x18\x1e \x01(\tB\r\xda\xda\x18\tAuto,NoneR\x05vhost\"\xcf\x02\n" +
 	"\fAppPlacement\x12-\n" +
 	"\bstrategy\x18\x01 \x01(\tB\x11\xda\xda\x18\rmemory,spreadR\bstrategy\x12\x86\x01\n" +
 	"\x05nodes\x18\x02 \x03(\tBp\xbaH8\x92\x015\x10 \"1r/2-^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$\xea\xda\x181the name of a node: 1 to 63 letters, digits and -R\x05nodes\x12\x86\x01\n" +
 	"\x05avoid\x18\x03 \x03(\tBp\xbaH8\x92\x015\x10 \"1r/2-^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$\xea\xda\x181the name of a node: 1 to 63 letters, digits and -R\x05avoid\"\xd5\x01\n" +
 	"\tAppSource\x12\xb1\x01\n" +
 	"\btemplate\x18\x01 \x01(\tB\x94\x01\xbaH/r-2&^[A-Za-z0-9][A-Za-z0-9._+:/~-]{0,254}$\xba\x01\x02..\xea\xda\x18^a volume id (local:vztmpl/NAME) or the beginning of a template's name, e.g. debian-12-standardR\btemplate\x12\x14\n" +
-	"\x05image\x18\x02 \x01(\tR\x05image\"\x99\x01\n" +
+	"\x05image\x18\x02 \x01(\tR\x05image\"\xd3\x01\n" +
 	"\n" +
 	"AppNetwork\x12G\n" +
 	"\rappliance_ref\x18\x01 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\fapplianceRef\x12(\n" +
 	"\bfallback\x18\x02 \x01(\tB\f\xda\xda\x18\bNone,WANR\bfallback\x12\x18\n" +
-	"\aaddress\x18\x03 \x01(\tR\aaddress\"j\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x128\n" +
+	"\x06egress\x18\x1e \x01(\v2 .proximity.v1alpha1.EgressPolicyR\x06egress\"x\n" +
+	"\fEgressPolicy\x12(\n" +
+	"\adefault\x18\x01 \x01(\tB\x0e\xda\xda\x18\n" +
+	"Allow,DenyR\adefault\x12>\n" +
+	"\x05rules\x18\x02 \x03(\v2\x1e.proximity.v1alpha1.EgressRuleB\b\xbaH\x05\x92\x01\x02\x10@R\x05rules\"\x9b\x01\n" +
+	"\n" +
+	"EgressRule\x12&\n" +
+	"\x06action\x18\x01 \x01(\tB\x0e\xda\xda\x18\n" +
+	"Allow,DenyR\x06action\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12+\n" +
+	"\bprotocol\x18\x03 \x01(\tB\x0f\xda\xda\x18\vTCP,UDP,AnyR\bprotocol\x12(\n" +
+	"\x05ports\x18\x04 \x03(\x05B\x12\xbaH\x0f\x92\x01\f\x10@\"\b\x1a\x06\x18\xff\xff\x03(\x01R\x05ports\"j\n" +
 	"\aAppPort\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
 	"\x04port\x18\x02 \x01(\x05B\x0e\xbaH\v\xc8\x01\x01\x1a\x06\x18\xff\xff\x03(\x01R\x04port\x12'\n" +
@@ -1113,7 +1284,7 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04argv\x18\x01 \x03(\tB7\xbaH\x03\xc8\x01\x01\xea\xda\x18)a list with the program and its arguments\xf0\xda\x18\x01R\x04argv\"\xa7\x01\n" +
 	"\x0eAppHealthCheck\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x80\x01\n" +
-	"\x04path\x18\x02 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\"\x85\x05\n" +
+	"\x04path\x18\x02 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\"\xac\x05\n" +
 	"\tAppStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -1133,7 +1304,8 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\acluster\x18\r \x01(\tR\acluster\x12\x1c\n" +
 	"\tappliance\x18\x0e \x01(\tR\tappliance\x12D\n" +
 	"\aapplied\x18\x0f \x03(\v2*.proximity.v1alpha1.AppStatus.AppliedEntryR\aapplied\x12A\n" +
-	"\tplacement\x18\x10 \x01(\v2#.proximity.v1alpha1.PlacementStatusR\tplacement\x1a:\n" +
+	"\tplacement\x18\x10 \x01(\v2#.proximity.v1alpha1.PlacementStatusR\tplacement\x12%\n" +
+	"\x0efallback_since\x18\x1e \x01(\tR\rfallbackSince\x1a:\n" +
 	"\fAppliedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01BDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
@@ -1150,52 +1322,56 @@ func file_proximity_v1alpha1_app_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_app_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_proximity_v1alpha1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_proximity_v1alpha1_app_proto_goTypes = []any{
 	(*App)(nil),             // 0: proximity.v1alpha1.App
 	(*AppSpec)(nil),         // 1: proximity.v1alpha1.AppSpec
 	(*AppPlacement)(nil),    // 2: proximity.v1alpha1.AppPlacement
 	(*AppSource)(nil),       // 3: proximity.v1alpha1.AppSource
 	(*AppNetwork)(nil),      // 4: proximity.v1alpha1.AppNetwork
-	(*AppPort)(nil),         // 5: proximity.v1alpha1.AppPort
-	(*EnvVar)(nil),          // 6: proximity.v1alpha1.EnvVar
-	(*EnvVarSource)(nil),    // 7: proximity.v1alpha1.EnvVarSource
-	(*AppFile)(nil),         // 8: proximity.v1alpha1.AppFile
-	(*AppCommand)(nil),      // 9: proximity.v1alpha1.AppCommand
-	(*AppHealthCheck)(nil),  // 10: proximity.v1alpha1.AppHealthCheck
-	(*AppStatus)(nil),       // 11: proximity.v1alpha1.AppStatus
-	nil,                     // 12: proximity.v1alpha1.AppStatus.AppliedEntry
-	(*ObjectMeta)(nil),      // 13: proximity.v1alpha1.ObjectMeta
-	(*Resources)(nil),       // 14: proximity.v1alpha1.Resources
-	(*LocalReference)(nil),  // 15: proximity.v1alpha1.LocalReference
-	(*SecretKeyRef)(nil),    // 16: proximity.v1alpha1.SecretKeyRef
-	(*Condition)(nil),       // 17: proximity.v1alpha1.Condition
-	(*PlacementStatus)(nil), // 18: proximity.v1alpha1.PlacementStatus
+	(*EgressPolicy)(nil),    // 5: proximity.v1alpha1.EgressPolicy
+	(*EgressRule)(nil),      // 6: proximity.v1alpha1.EgressRule
+	(*AppPort)(nil),         // 7: proximity.v1alpha1.AppPort
+	(*EnvVar)(nil),          // 8: proximity.v1alpha1.EnvVar
+	(*EnvVarSource)(nil),    // 9: proximity.v1alpha1.EnvVarSource
+	(*AppFile)(nil),         // 10: proximity.v1alpha1.AppFile
+	(*AppCommand)(nil),      // 11: proximity.v1alpha1.AppCommand
+	(*AppHealthCheck)(nil),  // 12: proximity.v1alpha1.AppHealthCheck
+	(*AppStatus)(nil),       // 13: proximity.v1alpha1.AppStatus
+	nil,                     // 14: proximity.v1alpha1.AppStatus.AppliedEntry
+	(*ObjectMeta)(nil),      // 15: proximity.v1alpha1.ObjectMeta
+	(*Resources)(nil),       // 16: proximity.v1alpha1.Resources
+	(*LocalReference)(nil),  // 17: proximity.v1alpha1.LocalReference
+	(*SecretKeyRef)(nil),    // 18: proximity.v1alpha1.SecretKeyRef
+	(*Condition)(nil),       // 19: proximity.v1alpha1.Condition
+	(*PlacementStatus)(nil), // 20: proximity.v1alpha1.PlacementStatus
 }
 var file_proximity_v1alpha1_app_proto_depIdxs = []int32{
-	13, // 0: proximity.v1alpha1.App.metadata:type_name -> proximity.v1alpha1.ObjectMeta
+	15, // 0: proximity.v1alpha1.App.metadata:type_name -> proximity.v1alpha1.ObjectMeta
 	1,  // 1: proximity.v1alpha1.App.spec:type_name -> proximity.v1alpha1.AppSpec
-	11, // 2: proximity.v1alpha1.App.status:type_name -> proximity.v1alpha1.AppStatus
+	13, // 2: proximity.v1alpha1.App.status:type_name -> proximity.v1alpha1.AppStatus
 	3,  // 3: proximity.v1alpha1.AppSpec.source:type_name -> proximity.v1alpha1.AppSource
-	14, // 4: proximity.v1alpha1.AppSpec.resources:type_name -> proximity.v1alpha1.Resources
+	16, // 4: proximity.v1alpha1.AppSpec.resources:type_name -> proximity.v1alpha1.Resources
 	4,  // 5: proximity.v1alpha1.AppSpec.network:type_name -> proximity.v1alpha1.AppNetwork
-	5,  // 6: proximity.v1alpha1.AppSpec.ports:type_name -> proximity.v1alpha1.AppPort
-	6,  // 7: proximity.v1alpha1.AppSpec.env:type_name -> proximity.v1alpha1.EnvVar
-	8,  // 8: proximity.v1alpha1.AppSpec.files:type_name -> proximity.v1alpha1.AppFile
-	9,  // 9: proximity.v1alpha1.AppSpec.commands:type_name -> proximity.v1alpha1.AppCommand
-	10, // 10: proximity.v1alpha1.AppSpec.health_check:type_name -> proximity.v1alpha1.AppHealthCheck
+	7,  // 6: proximity.v1alpha1.AppSpec.ports:type_name -> proximity.v1alpha1.AppPort
+	8,  // 7: proximity.v1alpha1.AppSpec.env:type_name -> proximity.v1alpha1.EnvVar
+	10, // 8: proximity.v1alpha1.AppSpec.files:type_name -> proximity.v1alpha1.AppFile
+	11, // 9: proximity.v1alpha1.AppSpec.commands:type_name -> proximity.v1alpha1.AppCommand
+	12, // 10: proximity.v1alpha1.AppSpec.health_check:type_name -> proximity.v1alpha1.AppHealthCheck
 	2,  // 11: proximity.v1alpha1.AppSpec.placement:type_name -> proximity.v1alpha1.AppPlacement
-	15, // 12: proximity.v1alpha1.AppNetwork.appliance_ref:type_name -> proximity.v1alpha1.LocalReference
-	7,  // 13: proximity.v1alpha1.EnvVar.value_from:type_name -> proximity.v1alpha1.EnvVarSource
-	16, // 14: proximity.v1alpha1.EnvVarSource.secret_key_ref:type_name -> proximity.v1alpha1.SecretKeyRef
-	17, // 15: proximity.v1alpha1.AppStatus.conditions:type_name -> proximity.v1alpha1.Condition
-	12, // 16: proximity.v1alpha1.AppStatus.applied:type_name -> proximity.v1alpha1.AppStatus.AppliedEntry
-	18, // 17: proximity.v1alpha1.AppStatus.placement:type_name -> proximity.v1alpha1.PlacementStatus
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	17, // 12: proximity.v1alpha1.AppNetwork.appliance_ref:type_name -> proximity.v1alpha1.LocalReference
+	5,  // 13: proximity.v1alpha1.AppNetwork.egress:type_name -> proximity.v1alpha1.EgressPolicy
+	6,  // 14: proximity.v1alpha1.EgressPolicy.rules:type_name -> proximity.v1alpha1.EgressRule
+	9,  // 15: proximity.v1alpha1.EnvVar.value_from:type_name -> proximity.v1alpha1.EnvVarSource
+	18, // 16: proximity.v1alpha1.EnvVarSource.secret_key_ref:type_name -> proximity.v1alpha1.SecretKeyRef
+	19, // 17: proximity.v1alpha1.AppStatus.conditions:type_name -> proximity.v1alpha1.Condition
+	14, // 18: proximity.v1alpha1.AppStatus.applied:type_name -> proximity.v1alpha1.AppStatus.AppliedEntry
+	20, // 19: proximity.v1alpha1.AppStatus.placement:type_name -> proximity.v1alpha1.PlacementStatus
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_app_proto_init() }
@@ -1211,7 +1387,7 @@ func file_proximity_v1alpha1_app_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_app_proto_rawDesc), len(file_proximity_v1alpha1_app_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

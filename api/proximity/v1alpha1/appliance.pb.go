@@ -139,7 +139,18 @@ type ApplianceSpec struct {
 	// What is done about settings of the guest that this spec decides and that somebody changed
 	// in Proxmox: correct, warn or ignore, as for Apps. What is inside the guest is always put
 	// back. Default: correct.
-	DriftPolicy   *string `protobuf:"bytes,18,opt,name=drift_policy,json=driftPolicy" json:"drift_policy,omitempty"`
+	DriftPolicy *string `protobuf:"bytes,18,opt,name=drift_policy,json=driftPolicy" json:"drift_policy,omitempty"`
+	// Certificates by ACME for Vhosts that say nothing else.
+	Acme *ApplianceACME `protobuf:"bytes,19,opt,name=acme" json:"acme,omitempty"`
+	// How far the guest is repaired when its services do not come back by themselves: Services
+	// (they are started again), Guest (it is booted again too), or Rebuild (it is made anew at
+	// last, with what it kept). Default: Guest.
+	Repair *string `protobuf:"bytes,20,opt,name=repair" json:"repair,omitempty"`
+	// How long the appliance must be down before Apps fall back, and back before they return, as
+	// a Go duration, 30s to 24h; default 3m.
+	FallbackGrace *string `protobuf:"bytes,21,opt,name=fallback_grace,json=fallbackGrace" json:"fallback_grace,omitempty"`
+	// Room for the guest's logs as an IEC quantity, 16Mi to 16Gi; the oldest go first. Default: 200Mi.
+	LogSize       *string `protobuf:"bytes,22,opt,name=log_size,json=logSize" json:"log_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -300,6 +311,181 @@ func (x *ApplianceSpec) GetDriftPolicy() string {
 	return ""
 }
 
+func (x *ApplianceSpec) GetAcme() *ApplianceACME {
+	if x != nil {
+		return x.Acme
+	}
+	return nil
+}
+
+func (x *ApplianceSpec) GetRepair() string {
+	if x != nil && x.Repair != nil {
+		return *x.Repair
+	}
+	return ""
+}
+
+func (x *ApplianceSpec) GetFallbackGrace() string {
+	if x != nil && x.FallbackGrace != nil {
+		return *x.FallbackGrace
+	}
+	return ""
+}
+
+func (x *ApplianceSpec) GetLogSize() string {
+	if x != nil && x.LogSize != nil {
+		return *x.LogSize
+	}
+	return ""
+}
+
+// ApplianceACME is how certificates are had by ACME (RFC 8555).
+type ApplianceACME struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// URL of the directory; default: Let's Encrypt's.
+	Directory *string `protobuf:"bytes,1,opt,name=directory" json:"directory,omitempty"`
+	// Mail address that the authority may write to; default none.
+	Contact *string `protobuf:"bytes,2,opt,name=contact" json:"contact,omitempty"`
+	// Certificate in PEM of the root that the directory's own certificate comes from, for an
+	// authority of one's own; default: those of the guest.
+	Root *SecretKeyRef `protobuf:"bytes,3,opt,name=root" json:"root,omitempty"`
+	// Name server that takes records by RFC 2136, for the challenge DNS.
+	Dns           *ApplianceACMEDNS `protobuf:"bytes,4,opt,name=dns" json:"dns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplianceACME) Reset() {
+	*x = ApplianceACME{}
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplianceACME) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplianceACME) ProtoMessage() {}
+
+func (x *ApplianceACME) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplianceACME.ProtoReflect.Descriptor instead.
+func (*ApplianceACME) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ApplianceACME) GetDirectory() string {
+	if x != nil && x.Directory != nil {
+		return *x.Directory
+	}
+	return ""
+}
+
+func (x *ApplianceACME) GetContact() string {
+	if x != nil && x.Contact != nil {
+		return *x.Contact
+	}
+	return ""
+}
+
+func (x *ApplianceACME) GetRoot() *SecretKeyRef {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+func (x *ApplianceACME) GetDns() *ApplianceACMEDNS {
+	if x != nil {
+		return x.Dns
+	}
+	return nil
+}
+
+// ApplianceACMEDNS is a name server that takes signed changes (RFC 2136, RFC 8945).
+type ApplianceACMEDNS struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The server as an address, or address:port where the port is not 53.
+	Server *string `protobuf:"bytes,1,opt,name=server" json:"server,omitempty"`
+	// Name of the TSIG key.
+	KeyName *string `protobuf:"bytes,2,opt,name=key_name,json=keyName" json:"key_name,omitempty"`
+	// Its algorithm; default hmac-sha256.
+	Algorithm *string `protobuf:"bytes,3,opt,name=algorithm" json:"algorithm,omitempty"`
+	// The key itself in base64.
+	Key           *SecretKeyRef `protobuf:"bytes,4,opt,name=key" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplianceACMEDNS) Reset() {
+	*x = ApplianceACMEDNS{}
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplianceACMEDNS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplianceACMEDNS) ProtoMessage() {}
+
+func (x *ApplianceACMEDNS) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplianceACMEDNS.ProtoReflect.Descriptor instead.
+func (*ApplianceACMEDNS) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ApplianceACMEDNS) GetServer() string {
+	if x != nil && x.Server != nil {
+		return *x.Server
+	}
+	return ""
+}
+
+func (x *ApplianceACMEDNS) GetKeyName() string {
+	if x != nil && x.KeyName != nil {
+		return *x.KeyName
+	}
+	return ""
+}
+
+func (x *ApplianceACMEDNS) GetAlgorithm() string {
+	if x != nil && x.Algorithm != nil {
+		return *x.Algorithm
+	}
+	return ""
+}
+
+func (x *ApplianceACMEDNS) GetKey() *SecretKeyRef {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 // Resources are the limits of a guest.
 type Resources struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -317,7 +503,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[2]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +515,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[2]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,7 +528,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{2}
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Resources) GetCores() int32 {
@@ -388,7 +574,7 @@ type ApplianceWAN struct {
 
 func (x *ApplianceWAN) Reset() {
 	*x = ApplianceWAN{}
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[3]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +586,7 @@ func (x *ApplianceWAN) String() string {
 func (*ApplianceWAN) ProtoMessage() {}
 
 func (x *ApplianceWAN) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[3]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +599,7 @@ func (x *ApplianceWAN) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplianceWAN.ProtoReflect.Descriptor instead.
 func (*ApplianceWAN) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{3}
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ApplianceWAN) GetBridge() string {
@@ -448,7 +634,7 @@ type ApplianceLAN struct {
 
 func (x *ApplianceLAN) Reset() {
 	*x = ApplianceLAN{}
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[4]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +646,7 @@ func (x *ApplianceLAN) String() string {
 func (*ApplianceLAN) ProtoMessage() {}
 
 func (x *ApplianceLAN) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[4]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +659,7 @@ func (x *ApplianceLAN) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplianceLAN.ProtoReflect.Descriptor instead.
 func (*ApplianceLAN) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{4}
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ApplianceLAN) GetAddress() string {
@@ -498,7 +684,7 @@ type ApplianceDHCP struct {
 
 func (x *ApplianceDHCP) Reset() {
 	*x = ApplianceDHCP{}
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[5]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +696,7 @@ func (x *ApplianceDHCP) String() string {
 func (*ApplianceDHCP) ProtoMessage() {}
 
 func (x *ApplianceDHCP) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[5]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +709,7 @@ func (x *ApplianceDHCP) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplianceDHCP.ProtoReflect.Descriptor instead.
 func (*ApplianceDHCP) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{5}
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ApplianceDHCP) GetStart() string {
@@ -553,14 +739,16 @@ type ApplianceDNS struct {
 	// Zone of the network, e.g. prox.local.
 	Zone *string `protobuf:"bytes,1,opt,name=zone" json:"zone,omitempty"`
 	// Upstream resolvers; default: those of the uplink.
-	Upstreams     []string `protobuf:"bytes,2,rep,name=upstreams" json:"upstreams,omitempty"`
+	Upstreams []string `protobuf:"bytes,2,rep,name=upstreams" json:"upstreams,omitempty"`
+	// Answers on the uplink.
+	Wan           *ApplianceDNSWAN `protobuf:"bytes,3,opt,name=wan" json:"wan,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApplianceDNS) Reset() {
 	*x = ApplianceDNS{}
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[6]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -572,7 +760,7 @@ func (x *ApplianceDNS) String() string {
 func (*ApplianceDNS) ProtoMessage() {}
 
 func (x *ApplianceDNS) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[6]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -585,7 +773,7 @@ func (x *ApplianceDNS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplianceDNS.ProtoReflect.Descriptor instead.
 func (*ApplianceDNS) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{6}
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ApplianceDNS) GetZone() string {
@@ -602,6 +790,69 @@ func (x *ApplianceDNS) GetUpstreams() []string {
 	return nil
 }
 
+func (x *ApplianceDNS) GetWan() *ApplianceDNSWAN {
+	if x != nil {
+		return x.Wan
+	}
+	return nil
+}
+
+// ApplianceDNSWAN lets computers on the uplink's side ask for names of the zone, and for
+// nothing else.
+type ApplianceDNSWAN struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// False closes the name service on the uplink; default false.
+	Enabled *bool `protobuf:"varint,1,opt,name=enabled" json:"enabled,omitempty"`
+	// Source ranges in CIDR notation that are answered; default: the uplink's own network.
+	AllowFrom     []string `protobuf:"bytes,2,rep,name=allow_from,json=allowFrom" json:"allow_from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplianceDNSWAN) Reset() {
+	*x = ApplianceDNSWAN{}
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplianceDNSWAN) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplianceDNSWAN) ProtoMessage() {}
+
+func (x *ApplianceDNSWAN) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplianceDNSWAN.ProtoReflect.Descriptor instead.
+func (*ApplianceDNSWAN) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ApplianceDNSWAN) GetEnabled() bool {
+	if x != nil && x.Enabled != nil {
+		return *x.Enabled
+	}
+	return false
+}
+
+func (x *ApplianceDNSWAN) GetAllowFrom() []string {
+	if x != nil {
+		return x.AllowFrom
+	}
+	return nil
+}
+
 // ApplianceNAT is the translation to the uplink.
 type ApplianceNAT struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -609,13 +860,17 @@ type ApplianceNAT struct {
 	Enabled *bool `protobuf:"varint,1,opt,name=enabled" json:"enabled,omitempty"`
 	// Private ranges behind the uplink that guests may reach, in CIDR notation; default none.
 	AllowedDestinations []string `protobuf:"bytes,2,rep,name=allowed_destinations,json=allowedDestinations" json:"allowed_destinations,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Ports of the uplink's address that lead to guests.
+	PortForwards []*PortForward `protobuf:"bytes,3,rep,name=port_forwards,json=portForwards" json:"port_forwards,omitempty"`
+	// Connections that one guest may have at a time to the outside, 16 to 1000000; default 4096.
+	MaxConnections *int32 `protobuf:"varint,4,opt,name=max_connections,json=maxConnections" json:"max_connections,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ApplianceNAT) Reset() {
 	*x = ApplianceNAT{}
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[7]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +882,7 @@ func (x *ApplianceNAT) String() string {
 func (*ApplianceNAT) ProtoMessage() {}
 
 func (x *ApplianceNAT) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[7]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +895,7 @@ func (x *ApplianceNAT) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplianceNAT.ProtoReflect.Descriptor instead.
 func (*ApplianceNAT) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{7}
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ApplianceNAT) GetEnabled() bool {
@@ -655,6 +910,175 @@ func (x *ApplianceNAT) GetAllowedDestinations() []string {
 		return x.AllowedDestinations
 	}
 	return nil
+}
+
+func (x *ApplianceNAT) GetPortForwards() []*PortForward {
+	if x != nil {
+		return x.PortForwards
+	}
+	return nil
+}
+
+func (x *ApplianceNAT) GetMaxConnections() int32 {
+	if x != nil && x.MaxConnections != nil {
+		return *x.MaxConnections
+	}
+	return 0
+}
+
+// PortForward leads a port of the uplink's address to a guest.
+type PortForward struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name, a DNS label.
+	Name *string `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
+	// TCP or UDP; default TCP.
+	Protocol *string `protobuf:"bytes,2,opt,name=protocol" json:"protocol,omitempty"`
+	// Port of the uplink's address, 1 to 65535.
+	Port *int32 `protobuf:"varint,3,opt,name=port" json:"port,omitempty"`
+	// App that it leads to.
+	AppRef *PortForwardApp `protobuf:"bytes,4,opt,name=app_ref,json=appRef" json:"app_ref,omitempty"`
+	// Address on the Bridge that it leads to, in place of an App.
+	Address *string `protobuf:"bytes,5,opt,name=address" json:"address,omitempty"`
+	// Port of the guest; default: the same.
+	TargetPort *int32 `protobuf:"varint,6,opt,name=target_port,json=targetPort" json:"target_port,omitempty"`
+	// Source ranges in CIDR notation that may use it; default all.
+	AllowFrom     []string `protobuf:"bytes,7,rep,name=allow_from,json=allowFrom" json:"allow_from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PortForward) Reset() {
+	*x = PortForward{}
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PortForward) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PortForward) ProtoMessage() {}
+
+func (x *PortForward) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PortForward.ProtoReflect.Descriptor instead.
+func (*PortForward) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PortForward) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *PortForward) GetProtocol() string {
+	if x != nil && x.Protocol != nil {
+		return *x.Protocol
+	}
+	return ""
+}
+
+func (x *PortForward) GetPort() int32 {
+	if x != nil && x.Port != nil {
+		return *x.Port
+	}
+	return 0
+}
+
+func (x *PortForward) GetAppRef() *PortForwardApp {
+	if x != nil {
+		return x.AppRef
+	}
+	return nil
+}
+
+func (x *PortForward) GetAddress() string {
+	if x != nil && x.Address != nil {
+		return *x.Address
+	}
+	return ""
+}
+
+func (x *PortForward) GetTargetPort() int32 {
+	if x != nil && x.TargetPort != nil {
+		return *x.TargetPort
+	}
+	return 0
+}
+
+func (x *PortForward) GetAllowFrom() []string {
+	if x != nil {
+		return x.AllowFrom
+	}
+	return nil
+}
+
+// PortForwardApp names an App of any namespace.
+type PortForwardApp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the App.
+	Name *string `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
+	// Its namespace; default: default.
+	Namespace     *string `protobuf:"bytes,2,opt,name=namespace" json:"namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PortForwardApp) Reset() {
+	*x = PortForwardApp{}
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PortForwardApp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PortForwardApp) ProtoMessage() {}
+
+func (x *PortForwardApp) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PortForwardApp.ProtoReflect.Descriptor instead.
+func (*PortForwardApp) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PortForwardApp) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *PortForwardApp) GetNamespace() string {
+	if x != nil && x.Namespace != nil {
+		return *x.Namespace
+	}
+	return ""
 }
 
 // ApplianceStatus is what was observed.
@@ -687,14 +1111,22 @@ type ApplianceStatus struct {
 	// Settings of the guest as they were set last, kept while driftPolicy is warn or ignore.
 	Applied map[string]string `protobuf:"bytes,14,rep,name=applied" json:"applied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Node that was chosen for the guest before it was made, and why.
-	Placement     *PlacementStatus `protobuf:"bytes,15,opt,name=placement" json:"placement,omitempty"`
+	Placement *PlacementStatus `protobuf:"bytes,15,opt,name=placement" json:"placement,omitempty"`
+	// Leases, the first 1000 by address.
+	Leases []*LeaseStatus `protobuf:"bytes,30,rep,name=leases" json:"leases,omitempty"`
+	// What was done last to bring services back.
+	Repair *RepairStatus `protobuf:"bytes,31,opt,name=repair" json:"repair,omitempty"`
+	// Since when the appliance does not serve, RFC 3339, UTC; empty while it does.
+	DownSince *string `protobuf:"bytes,32,opt,name=down_since,json=downSince" json:"down_since,omitempty"`
+	// Since when it serves, likewise.
+	UpSince       *string `protobuf:"bytes,33,opt,name=up_since,json=upSince" json:"up_since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApplianceStatus) Reset() {
 	*x = ApplianceStatus{}
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[8]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +1138,7 @@ func (x *ApplianceStatus) String() string {
 func (*ApplianceStatus) ProtoMessage() {}
 
 func (x *ApplianceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[8]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +1151,7 @@ func (x *ApplianceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplianceStatus.ProtoReflect.Descriptor instead.
 func (*ApplianceStatus) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{8}
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ApplianceStatus) GetObservedGeneration() int32 {
@@ -827,6 +1259,189 @@ func (x *ApplianceStatus) GetPlacement() *PlacementStatus {
 	return nil
 }
 
+func (x *ApplianceStatus) GetLeases() []*LeaseStatus {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
+func (x *ApplianceStatus) GetRepair() *RepairStatus {
+	if x != nil {
+		return x.Repair
+	}
+	return nil
+}
+
+func (x *ApplianceStatus) GetDownSince() string {
+	if x != nil && x.DownSince != nil {
+		return *x.DownSince
+	}
+	return ""
+}
+
+func (x *ApplianceStatus) GetUpSince() string {
+	if x != nil && x.UpSince != nil {
+		return *x.UpSince
+	}
+	return ""
+}
+
+// LeaseStatus is an address that a guest has by DHCP.
+type LeaseStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The address itself.
+	Address *string `protobuf:"bytes,1,opt,name=address" json:"address,omitempty"`
+	// MAC address of the guest.
+	Mac *string `protobuf:"bytes,2,opt,name=mac" json:"mac,omitempty"`
+	// Name that the guest has: its App's, else what it calls itself.
+	Hostname *string `protobuf:"bytes,3,opt,name=hostname" json:"hostname,omitempty"`
+	// When it ends unless the guest renews it, RFC 3339, UTC; empty: never.
+	Expires *string `protobuf:"bytes,4,opt,name=expires" json:"expires,omitempty"`
+	// App that has the reservation, as namespace/name; empty for a guest that is nobody's.
+	App           *string `protobuf:"bytes,5,opt,name=app" json:"app,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseStatus) Reset() {
+	*x = LeaseStatus{}
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseStatus) ProtoMessage() {}
+
+func (x *LeaseStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseStatus.ProtoReflect.Descriptor instead.
+func (*LeaseStatus) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *LeaseStatus) GetAddress() string {
+	if x != nil && x.Address != nil {
+		return *x.Address
+	}
+	return ""
+}
+
+func (x *LeaseStatus) GetMac() string {
+	if x != nil && x.Mac != nil {
+		return *x.Mac
+	}
+	return ""
+}
+
+func (x *LeaseStatus) GetHostname() string {
+	if x != nil && x.Hostname != nil {
+		return *x.Hostname
+	}
+	return ""
+}
+
+func (x *LeaseStatus) GetExpires() string {
+	if x != nil && x.Expires != nil {
+		return *x.Expires
+	}
+	return ""
+}
+
+func (x *LeaseStatus) GetApp() string {
+	if x != nil && x.App != nil {
+		return *x.App
+	}
+	return ""
+}
+
+// RepairStatus is how far a repair has come.
+type RepairStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was done last: Guest or Rebuild.
+	Level *string `protobuf:"bytes,1,opt,name=level" json:"level,omitempty"`
+	// How often since the services worked last.
+	Attempts *int32 `protobuf:"varint,2,opt,name=attempts" json:"attempts,omitempty"`
+	// When, RFC 3339, UTC.
+	LastTime *string `protobuf:"bytes,3,opt,name=last_time,json=lastTime" json:"last_time,omitempty"`
+	// Before then nothing more is done.
+	NextTime      *string `protobuf:"bytes,4,opt,name=next_time,json=nextTime" json:"next_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairStatus) Reset() {
+	*x = RepairStatus{}
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairStatus) ProtoMessage() {}
+
+func (x *RepairStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairStatus.ProtoReflect.Descriptor instead.
+func (*RepairStatus) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RepairStatus) GetLevel() string {
+	if x != nil && x.Level != nil {
+		return *x.Level
+	}
+	return ""
+}
+
+func (x *RepairStatus) GetAttempts() int32 {
+	if x != nil && x.Attempts != nil {
+		return *x.Attempts
+	}
+	return 0
+}
+
+func (x *RepairStatus) GetLastTime() string {
+	if x != nil && x.LastTime != nil {
+		return *x.LastTime
+	}
+	return ""
+}
+
+func (x *RepairStatus) GetNextTime() string {
+	if x != nil && x.NextTime != nil {
+		return *x.NextTime
+	}
+	return ""
+}
+
 // ServiceStatus is one service inside a guest.
 type ServiceStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -842,7 +1457,7 @@ type ServiceStatus struct {
 
 func (x *ServiceStatus) Reset() {
 	*x = ServiceStatus{}
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[9]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +1469,7 @@ func (x *ServiceStatus) String() string {
 func (*ServiceStatus) ProtoMessage() {}
 
 func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[9]
+	mi := &file_proximity_v1alpha1_appliance_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +1482,7 @@ func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceStatus.ProtoReflect.Descriptor instead.
 func (*ServiceStatus) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{9}
+	return file_proximity_v1alpha1_appliance_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ServiceStatus) GetName() string {
@@ -912,7 +1527,8 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x03WAN\x12\x11status.wanAddress\"\x15\n" +
 	"\x04ZONE\x12\rspec.dns.zone\"\x1d\n" +
 	"\x06LEASES\x12\x11status.leaseCount\x18\x01\"\x1d\n" +
-	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\xe3\b\n" +
+	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\x90\n" +
+	"\n" +
 	"\rApplianceSpec\x12C\n" +
 	"\vcluster_ref\x18\x01 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\n" +
 	"clusterRef\x12A\n" +
@@ -935,7 +1551,22 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\bfallback\x18\x0f \x01(\tB\f\xda\xda\x18\bNone,WANR\bfallback\x12:\n" +
 	"\x0fdeletion_policy\x18\x10 \x01(\tB\x11\xda\xda\x18\rDelete,OrphanR\x0edeletionPolicy\x12\x18\n" +
 	"\asuspend\x18\x11 \x01(\bR\asuspend\x12:\n" +
-	"\fdrift_policy\x18\x12 \x01(\tB\x17\xda\xda\x18\x13correct,warn,ignoreR\vdriftPolicy\"m\n" +
+	"\fdrift_policy\x18\x12 \x01(\tB\x17\xda\xda\x18\x13correct,warn,ignoreR\vdriftPolicy\x125\n" +
+	"\x04acme\x18\x13 \x01(\v2!.proximity.v1alpha1.ApplianceACMER\x04acme\x122\n" +
+	"\x06repair\x18\x14 \x01(\tB\x1a\xda\xda\x18\x16Services,Guest,RebuildR\x06repair\x12%\n" +
+	"\x0efallback_grace\x18\x15 \x01(\tR\rfallbackGrace\x12\x19\n" +
+	"\blog_size\x18\x16 \x01(\tR\alogSize\"\xb5\x01\n" +
+	"\rApplianceACME\x12\x1c\n" +
+	"\tdirectory\x18\x01 \x01(\tR\tdirectory\x12\x18\n" +
+	"\acontact\x18\x02 \x01(\tR\acontact\x124\n" +
+	"\x04root\x18\x03 \x01(\v2 .proximity.v1alpha1.SecretKeyRefR\x04root\x126\n" +
+	"\x03dns\x18\x04 \x01(\v2$.proximity.v1alpha1.ApplianceACMEDNSR\x03dns\"\xa6\x02\n" +
+	"\x10ApplianceACMEDNS\x12=\n" +
+	"\x06server\x18\x01 \x01(\tB%\xbaH\x03\xc8\x01\x01\xea\xda\x18\x1ban address, or address:portR\x06server\x12/\n" +
+	"\bkey_name\x18\x02 \x01(\tB\x14\xbaH\x03\xc8\x01\x01\xea\xda\x18\n" +
+	"a DNS nameR\akeyName\x12O\n" +
+	"\talgorithm\x18\x03 \x01(\tB1\xda\xda\x18-hmac-sha256,hmac-sha384,hmac-sha512,hmac-sha1R\talgorithm\x12Q\n" +
+	"\x03key\x18\x04 \x01(\v2 .proximity.v1alpha1.SecretKeyRefB\x1d\xbaH\x03\xc8\x01\x01\xea\xda\x18\x13the key of a SecretR\x03key\"m\n" +
 	"\tResources\x12 \n" +
 	"\x05cores\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\x80@(\x01R\x05cores\x12\x16\n" +
@@ -952,13 +1583,33 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x05start\x18\x01 \x01(\tR\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\tR\x03end\x12\x1d\n" +
 	"\n" +
-	"lease_time\x18\x03 \x01(\tR\tleaseTime\"J\n" +
+	"lease_time\x18\x03 \x01(\tR\tleaseTime\"\x81\x01\n" +
 	"\fApplianceDNS\x12\x12\n" +
 	"\x04zone\x18\x01 \x01(\tR\x04zone\x12&\n" +
-	"\tupstreams\x18\x02 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10\bR\tupstreams\"f\n" +
+	"\tupstreams\x18\x02 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10\bR\tupstreams\x125\n" +
+	"\x03wan\x18\x03 \x01(\v2#.proximity.v1alpha1.ApplianceDNSWANR\x03wan\"T\n" +
+	"\x0fApplianceDNSWAN\x12\x18\n" +
+	"\aenabled\x18\x01 \x01(\bR\aenabled\x12'\n" +
+	"\n" +
+	"allow_from\x18\x02 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10@R\tallowFrom\"\xf5\x01\n" +
 	"\fApplianceNAT\x12\x18\n" +
 	"\aenabled\x18\x01 \x01(\bR\aenabled\x12<\n" +
-	"\x14allowed_destinations\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x13allowedDestinations\"\xb4\x05\n" +
+	"\x14allowed_destinations\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x13allowedDestinations\x12W\n" +
+	"\rport_forwards\x18\x03 \x03(\v2\x1f.proximity.v1alpha1.PortForwardB\x11\xbaH\x06\x92\x01\x03\x10\x80\x02\xd2\xda\x18\x04nameR\fportForwards\x124\n" +
+	"\x0fmax_connections\x18\x04 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x10R\x0emaxConnections\"\x9c\x02\n" +
+	"\vPortForward\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
+	"\bprotocol\x18\x02 \x01(\tB\v\xda\xda\x18\aTCP,UDPR\bprotocol\x12\"\n" +
+	"\x04port\x18\x03 \x01(\x05B\x0e\xbaH\v\xc8\x01\x01\x1a\x06\x18\xff\xff\x03(\x01R\x04port\x12;\n" +
+	"\aapp_ref\x18\x04 \x01(\v2\".proximity.v1alpha1.PortForwardAppR\x06appRef\x12\x18\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\x12,\n" +
+	"\vtarget_port\x18\x06 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xff\xff\x03(\x01R\n" +
+	"targetPort\x12'\n" +
+	"\n" +
+	"allow_from\x18\a \x03(\tB\b\xbaH\x05\x92\x01\x02\x10@R\tallowFrom\"`\n" +
+	"\x0ePortForwardApp\x120\n" +
+	"\x04name\x18\x01 \x01(\tB\x1c\xbaH\x03\xc8\x01\x01\xea\xda\x18\x12the name of an AppR\x04name\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\"\xee\x06\n" +
 	"\x0fApplianceStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -981,10 +1632,26 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x04task\x18\f \x01(\tR\x04task\x12!\n" +
 	"\ftask_purpose\x18\r \x01(\tR\vtaskPurpose\x12J\n" +
 	"\aapplied\x18\x0e \x03(\v20.proximity.v1alpha1.ApplianceStatus.AppliedEntryR\aapplied\x12A\n" +
-	"\tplacement\x18\x0f \x01(\v2#.proximity.v1alpha1.PlacementStatusR\tplacement\x1a:\n" +
+	"\tplacement\x18\x0f \x01(\v2#.proximity.v1alpha1.PlacementStatusR\tplacement\x12D\n" +
+	"\x06leases\x18\x1e \x03(\v2\x1f.proximity.v1alpha1.LeaseStatusB\v\xd2\xda\x18\aaddressR\x06leases\x128\n" +
+	"\x06repair\x18\x1f \x01(\v2 .proximity.v1alpha1.RepairStatusR\x06repair\x12\x1d\n" +
+	"\n" +
+	"down_since\x18  \x01(\tR\tdownSince\x12\x19\n" +
+	"\bup_since\x18! \x01(\tR\aupSince\x1a:\n" +
 	"\fAppliedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x01\n" +
+	"\vLeaseStatus\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x10\n" +
+	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x1a\n" +
+	"\bhostname\x18\x03 \x01(\tR\bhostname\x12\x18\n" +
+	"\aexpires\x18\x04 \x01(\tR\aexpires\x12\x10\n" +
+	"\x03app\x18\x05 \x01(\tR\x03app\"z\n" +
+	"\fRepairStatus\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\tR\x05level\x12\x1a\n" +
+	"\battempts\x18\x02 \x01(\x05R\battempts\x12\x1b\n" +
+	"\tlast_time\x18\x03 \x01(\tR\blastTime\x12\x1b\n" +
+	"\tnext_time\x18\x04 \x01(\tR\bnextTime\"U\n" +
 	"\rServiceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1a\n" +
@@ -1002,45 +1669,62 @@ func file_proximity_v1alpha1_appliance_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_appliance_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_appliance_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_proximity_v1alpha1_appliance_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_proximity_v1alpha1_appliance_proto_goTypes = []any{
-	(*Appliance)(nil),       // 0: proximity.v1alpha1.Appliance
-	(*ApplianceSpec)(nil),   // 1: proximity.v1alpha1.ApplianceSpec
-	(*Resources)(nil),       // 2: proximity.v1alpha1.Resources
-	(*ApplianceWAN)(nil),    // 3: proximity.v1alpha1.ApplianceWAN
-	(*ApplianceLAN)(nil),    // 4: proximity.v1alpha1.ApplianceLAN
-	(*ApplianceDHCP)(nil),   // 5: proximity.v1alpha1.ApplianceDHCP
-	(*ApplianceDNS)(nil),    // 6: proximity.v1alpha1.ApplianceDNS
-	(*ApplianceNAT)(nil),    // 7: proximity.v1alpha1.ApplianceNAT
-	(*ApplianceStatus)(nil), // 8: proximity.v1alpha1.ApplianceStatus
-	(*ServiceStatus)(nil),   // 9: proximity.v1alpha1.ServiceStatus
-	nil,                     // 10: proximity.v1alpha1.ApplianceStatus.AppliedEntry
-	(*ObjectMeta)(nil),      // 11: proximity.v1alpha1.ObjectMeta
-	(*LocalReference)(nil),  // 12: proximity.v1alpha1.LocalReference
-	(*Condition)(nil),       // 13: proximity.v1alpha1.Condition
-	(*PlacementStatus)(nil), // 14: proximity.v1alpha1.PlacementStatus
+	(*Appliance)(nil),        // 0: proximity.v1alpha1.Appliance
+	(*ApplianceSpec)(nil),    // 1: proximity.v1alpha1.ApplianceSpec
+	(*ApplianceACME)(nil),    // 2: proximity.v1alpha1.ApplianceACME
+	(*ApplianceACMEDNS)(nil), // 3: proximity.v1alpha1.ApplianceACMEDNS
+	(*Resources)(nil),        // 4: proximity.v1alpha1.Resources
+	(*ApplianceWAN)(nil),     // 5: proximity.v1alpha1.ApplianceWAN
+	(*ApplianceLAN)(nil),     // 6: proximity.v1alpha1.ApplianceLAN
+	(*ApplianceDHCP)(nil),    // 7: proximity.v1alpha1.ApplianceDHCP
+	(*ApplianceDNS)(nil),     // 8: proximity.v1alpha1.ApplianceDNS
+	(*ApplianceDNSWAN)(nil),  // 9: proximity.v1alpha1.ApplianceDNSWAN
+	(*ApplianceNAT)(nil),     // 10: proximity.v1alpha1.ApplianceNAT
+	(*PortForward)(nil),      // 11: proximity.v1alpha1.PortForward
+	(*PortForwardApp)(nil),   // 12: proximity.v1alpha1.PortForwardApp
+	(*ApplianceStatus)(nil),  // 13: proximity.v1alpha1.ApplianceStatus
+	(*LeaseStatus)(nil),      // 14: proximity.v1alpha1.LeaseStatus
+	(*RepairStatus)(nil),     // 15: proximity.v1alpha1.RepairStatus
+	(*ServiceStatus)(nil),    // 16: proximity.v1alpha1.ServiceStatus
+	nil,                      // 17: proximity.v1alpha1.ApplianceStatus.AppliedEntry
+	(*ObjectMeta)(nil),       // 18: proximity.v1alpha1.ObjectMeta
+	(*LocalReference)(nil),   // 19: proximity.v1alpha1.LocalReference
+	(*SecretKeyRef)(nil),     // 20: proximity.v1alpha1.SecretKeyRef
+	(*Condition)(nil),        // 21: proximity.v1alpha1.Condition
+	(*PlacementStatus)(nil),  // 22: proximity.v1alpha1.PlacementStatus
 }
 var file_proximity_v1alpha1_appliance_proto_depIdxs = []int32{
-	11, // 0: proximity.v1alpha1.Appliance.metadata:type_name -> proximity.v1alpha1.ObjectMeta
+	18, // 0: proximity.v1alpha1.Appliance.metadata:type_name -> proximity.v1alpha1.ObjectMeta
 	1,  // 1: proximity.v1alpha1.Appliance.spec:type_name -> proximity.v1alpha1.ApplianceSpec
-	8,  // 2: proximity.v1alpha1.Appliance.status:type_name -> proximity.v1alpha1.ApplianceStatus
-	12, // 3: proximity.v1alpha1.ApplianceSpec.cluster_ref:type_name -> proximity.v1alpha1.LocalReference
-	12, // 4: proximity.v1alpha1.ApplianceSpec.bridge_ref:type_name -> proximity.v1alpha1.LocalReference
-	2,  // 5: proximity.v1alpha1.ApplianceSpec.resources:type_name -> proximity.v1alpha1.Resources
-	3,  // 6: proximity.v1alpha1.ApplianceSpec.wan:type_name -> proximity.v1alpha1.ApplianceWAN
-	4,  // 7: proximity.v1alpha1.ApplianceSpec.lan:type_name -> proximity.v1alpha1.ApplianceLAN
-	5,  // 8: proximity.v1alpha1.ApplianceSpec.dhcp:type_name -> proximity.v1alpha1.ApplianceDHCP
-	6,  // 9: proximity.v1alpha1.ApplianceSpec.dns:type_name -> proximity.v1alpha1.ApplianceDNS
-	7,  // 10: proximity.v1alpha1.ApplianceSpec.nat:type_name -> proximity.v1alpha1.ApplianceNAT
-	13, // 11: proximity.v1alpha1.ApplianceStatus.conditions:type_name -> proximity.v1alpha1.Condition
-	9,  // 12: proximity.v1alpha1.ApplianceStatus.services:type_name -> proximity.v1alpha1.ServiceStatus
-	10, // 13: proximity.v1alpha1.ApplianceStatus.applied:type_name -> proximity.v1alpha1.ApplianceStatus.AppliedEntry
-	14, // 14: proximity.v1alpha1.ApplianceStatus.placement:type_name -> proximity.v1alpha1.PlacementStatus
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	13, // 2: proximity.v1alpha1.Appliance.status:type_name -> proximity.v1alpha1.ApplianceStatus
+	19, // 3: proximity.v1alpha1.ApplianceSpec.cluster_ref:type_name -> proximity.v1alpha1.LocalReference
+	19, // 4: proximity.v1alpha1.ApplianceSpec.bridge_ref:type_name -> proximity.v1alpha1.LocalReference
+	4,  // 5: proximity.v1alpha1.ApplianceSpec.resources:type_name -> proximity.v1alpha1.Resources
+	5,  // 6: proximity.v1alpha1.ApplianceSpec.wan:type_name -> proximity.v1alpha1.ApplianceWAN
+	6,  // 7: proximity.v1alpha1.ApplianceSpec.lan:type_name -> proximity.v1alpha1.ApplianceLAN
+	7,  // 8: proximity.v1alpha1.ApplianceSpec.dhcp:type_name -> proximity.v1alpha1.ApplianceDHCP
+	8,  // 9: proximity.v1alpha1.ApplianceSpec.dns:type_name -> proximity.v1alpha1.ApplianceDNS
+	10, // 10: proximity.v1alpha1.ApplianceSpec.nat:type_name -> proximity.v1alpha1.ApplianceNAT
+	2,  // 11: proximity.v1alpha1.ApplianceSpec.acme:type_name -> proximity.v1alpha1.ApplianceACME
+	20, // 12: proximity.v1alpha1.ApplianceACME.root:type_name -> proximity.v1alpha1.SecretKeyRef
+	3,  // 13: proximity.v1alpha1.ApplianceACME.dns:type_name -> proximity.v1alpha1.ApplianceACMEDNS
+	20, // 14: proximity.v1alpha1.ApplianceACMEDNS.key:type_name -> proximity.v1alpha1.SecretKeyRef
+	9,  // 15: proximity.v1alpha1.ApplianceDNS.wan:type_name -> proximity.v1alpha1.ApplianceDNSWAN
+	11, // 16: proximity.v1alpha1.ApplianceNAT.port_forwards:type_name -> proximity.v1alpha1.PortForward
+	12, // 17: proximity.v1alpha1.PortForward.app_ref:type_name -> proximity.v1alpha1.PortForwardApp
+	21, // 18: proximity.v1alpha1.ApplianceStatus.conditions:type_name -> proximity.v1alpha1.Condition
+	16, // 19: proximity.v1alpha1.ApplianceStatus.services:type_name -> proximity.v1alpha1.ServiceStatus
+	17, // 20: proximity.v1alpha1.ApplianceStatus.applied:type_name -> proximity.v1alpha1.ApplianceStatus.AppliedEntry
+	22, // 21: proximity.v1alpha1.ApplianceStatus.placement:type_name -> proximity.v1alpha1.PlacementStatus
+	14, // 22: proximity.v1alpha1.ApplianceStatus.leases:type_name -> proximity.v1alpha1.LeaseStatus
+	15, // 23: proximity.v1alpha1.ApplianceStatus.repair:type_name -> proximity.v1alpha1.RepairStatus
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_appliance_proto_init() }
@@ -1055,7 +1739,7 @@ func file_proximity_v1alpha1_appliance_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_appliance_proto_rawDesc), len(file_proximity_v1alpha1_appliance_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

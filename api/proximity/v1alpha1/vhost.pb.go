@@ -102,7 +102,7 @@ func (x *Vhost) GetStatus() *VhostStatus {
 // VhostSpec is the wanted name.
 type VhostSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Host names, at least one.
+	// Host names, at least one; *.NAME stands for any one label before NAME.
 	Hosts []string `protobuf:"bytes,1,rep,name=hosts" json:"hosts,omitempty"`
 	// Rules, the longest path first; at least one.
 	Rules []*VhostRule `protobuf:"bytes,2,rep,name=rules" json:"rules,omitempty"`
@@ -111,7 +111,21 @@ type VhostSpec struct {
 	// Appliance that serves the name; default: the one of the first App behind it, or the only one.
 	ApplianceRef *LocalReference `protobuf:"bytes,4,opt,name=appliance_ref,json=applianceRef" json:"appliance_ref,omitempty"`
 	// True stops all changes to the outside.
-	Suspend       *bool `protobuf:"varint,5,opt,name=suspend" json:"suspend,omitempty"`
+	Suspend *bool `protobuf:"varint,5,opt,name=suspend" json:"suspend,omitempty"`
+	// Changes of the requests' headers, for all rules.
+	RequestHeaders *HeaderChanges `protobuf:"bytes,6,opt,name=request_headers,json=requestHeaders" json:"request_headers,omitempty"`
+	// Changes of the answers' headers, for all rules.
+	ResponseHeaders *HeaderChanges `protobuf:"bytes,7,opt,name=response_headers,json=responseHeaders" json:"response_headers,omitempty"`
+	// Largest body of a request as an IEC quantity, 1Ki to 64Gi; default no limit.
+	MaxBodySize *string `protobuf:"bytes,8,opt,name=max_body_size,json=maxBodySize" json:"max_body_size,omitempty"`
+	// Source ranges in CIDR notation that may use the name; default all. Others get 403.
+	AllowFrom []string `protobuf:"bytes,9,rep,name=allow_from,json=allowFrom" json:"allow_from,omitempty"`
+	// Who may use the name.
+	Auth *VhostAuth `protobuf:"bytes,10,opt,name=auth" json:"auth,omitempty"`
+	// True writes a line for each request to the appliance's log; default false.
+	AccessLog *bool `protobuf:"varint,11,opt,name=access_log,json=accessLog" json:"access_log,omitempty"`
+	// Answer while there is nothing to be served.
+	Maintenance   *VhostMaintenance `protobuf:"bytes,12,opt,name=maintenance" json:"maintenance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -181,20 +195,437 @@ func (x *VhostSpec) GetSuspend() bool {
 	return false
 }
 
-// VhostRule routes a path prefix.
+func (x *VhostSpec) GetRequestHeaders() *HeaderChanges {
+	if x != nil {
+		return x.RequestHeaders
+	}
+	return nil
+}
+
+func (x *VhostSpec) GetResponseHeaders() *HeaderChanges {
+	if x != nil {
+		return x.ResponseHeaders
+	}
+	return nil
+}
+
+func (x *VhostSpec) GetMaxBodySize() string {
+	if x != nil && x.MaxBodySize != nil {
+		return *x.MaxBodySize
+	}
+	return ""
+}
+
+func (x *VhostSpec) GetAllowFrom() []string {
+	if x != nil {
+		return x.AllowFrom
+	}
+	return nil
+}
+
+func (x *VhostSpec) GetAuth() *VhostAuth {
+	if x != nil {
+		return x.Auth
+	}
+	return nil
+}
+
+func (x *VhostSpec) GetAccessLog() bool {
+	if x != nil && x.AccessLog != nil {
+		return *x.AccessLog
+	}
+	return false
+}
+
+func (x *VhostSpec) GetMaintenance() *VhostMaintenance {
+	if x != nil {
+		return x.Maintenance
+	}
+	return nil
+}
+
+// HeaderChanges sets and removes headers. A value is text in one line without braces.
+type HeaderChanges struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Headers with the value that they get, at most 64.
+	Set map[string]string `protobuf:"bytes,1,rep,name=set" json:"set,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Names of headers that are taken out, before any is set.
+	Remove        []string `protobuf:"bytes,2,rep,name=remove" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeaderChanges) Reset() {
+	*x = HeaderChanges{}
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeaderChanges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeaderChanges) ProtoMessage() {}
+
+func (x *HeaderChanges) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeaderChanges.ProtoReflect.Descriptor instead.
+func (*HeaderChanges) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *HeaderChanges) GetSet() map[string]string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *HeaderChanges) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+// VhostAuth asks who comes: for a password, or another server. One of the two.
+type VhostAuth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names and passwords.
+	Basic *BasicAuth `protobuf:"bytes,1,opt,name=basic" json:"basic,omitempty"`
+	// A server that is asked about each request.
+	Forward       *ForwardAuth `protobuf:"bytes,2,opt,name=forward" json:"forward,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VhostAuth) Reset() {
+	*x = VhostAuth{}
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VhostAuth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VhostAuth) ProtoMessage() {}
+
+func (x *VhostAuth) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VhostAuth.ProtoReflect.Descriptor instead.
+func (*VhostAuth) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *VhostAuth) GetBasic() *BasicAuth {
+	if x != nil {
+		return x.Basic
+	}
+	return nil
+}
+
+func (x *VhostAuth) GetForward() *ForwardAuth {
+	if x != nil {
+		return x.Forward
+	}
+	return nil
+}
+
+// BasicAuth asks for a name and a password (RFC 7617); use it with TLS.
+type BasicAuth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Users, at least one.
+	Users []*BasicUser `protobuf:"bytes,1,rep,name=users" json:"users,omitempty"`
+	// What the browser says it asks for; default: restricted.
+	Realm         *string `protobuf:"bytes,2,opt,name=realm" json:"realm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BasicAuth) Reset() {
+	*x = BasicAuth{}
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BasicAuth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BasicAuth) ProtoMessage() {}
+
+func (x *BasicAuth) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BasicAuth.ProtoReflect.Descriptor instead.
+func (*BasicAuth) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *BasicAuth) GetUsers() []*BasicUser {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *BasicAuth) GetRealm() string {
+	if x != nil && x.Realm != nil {
+		return *x.Realm
+	}
+	return ""
+}
+
+// BasicUser is one of those who may come.
+type BasicUser struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the user.
+	Name *string `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
+	// The password, 1 to 72 bytes, or its bcrypt hash ($2a$, $2b$ or $2y$), in a Secret. Only the
+	// hash gets to the proxy.
+	Password      *SecretKeyRef `protobuf:"bytes,2,opt,name=password" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BasicUser) Reset() {
+	*x = BasicUser{}
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BasicUser) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BasicUser) ProtoMessage() {}
+
+func (x *BasicUser) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BasicUser.ProtoReflect.Descriptor instead.
+func (*BasicUser) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BasicUser) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *BasicUser) GetPassword() *SecretKeyRef {
+	if x != nil {
+		return x.Password
+	}
+	return nil
+}
+
+// ForwardAuth asks another server about each request, and goes on when it answers with 2xx;
+// any other answer is given to who came.
+type ForwardAuth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The server as host:port.
+	Address *string `protobuf:"bytes,1,opt,name=address" json:"address,omitempty"`
+	// Path that is asked, which gets X-Forwarded-Method, -Host and -Uri; default /.
+	Path *string `protobuf:"bytes,2,opt,name=path" json:"path,omitempty"`
+	// Headers of its answer that the backends get, e.g. Remote-User. From others than the server
+	// they are never let through.
+	CopyHeaders   []string `protobuf:"bytes,3,rep,name=copy_headers,json=copyHeaders" json:"copy_headers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardAuth) Reset() {
+	*x = ForwardAuth{}
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardAuth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardAuth) ProtoMessage() {}
+
+func (x *ForwardAuth) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardAuth.ProtoReflect.Descriptor instead.
+func (*ForwardAuth) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ForwardAuth) GetAddress() string {
+	if x != nil && x.Address != nil {
+		return *x.Address
+	}
+	return ""
+}
+
+func (x *ForwardAuth) GetPath() string {
+	if x != nil && x.Path != nil {
+		return *x.Path
+	}
+	return ""
+}
+
+func (x *ForwardAuth) GetCopyHeaders() []string {
+	if x != nil {
+		return x.CopyHeaders
+	}
+	return nil
+}
+
+// VhostMaintenance answers requests with a page that says so, and 503.
+type VhostMaintenance struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// True does it.
+	Enabled *bool `protobuf:"varint,1,opt,name=enabled" json:"enabled,omitempty"`
+	// Text of the page, at most 4 KiB; a page in HTML begins with <. Default: a sentence.
+	Message *string `protobuf:"bytes,2,opt,name=message" json:"message,omitempty"`
+	// Source ranges in CIDR notation that are served all the same.
+	AllowFrom     []string `protobuf:"bytes,3,rep,name=allow_from,json=allowFrom" json:"allow_from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VhostMaintenance) Reset() {
+	*x = VhostMaintenance{}
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VhostMaintenance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VhostMaintenance) ProtoMessage() {}
+
+func (x *VhostMaintenance) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VhostMaintenance.ProtoReflect.Descriptor instead.
+func (*VhostMaintenance) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *VhostMaintenance) GetEnabled() bool {
+	if x != nil && x.Enabled != nil {
+		return *x.Enabled
+	}
+	return false
+}
+
+func (x *VhostMaintenance) GetMessage() string {
+	if x != nil && x.Message != nil {
+		return *x.Message
+	}
+	return ""
+}
+
+func (x *VhostMaintenance) GetAllowFrom() []string {
+	if x != nil {
+		return x.AllowFrom
+	}
+	return nil
+}
+
+// VhostRule routes a path prefix to backends, or elsewhere.
 type VhostRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Path prefix; default /.
 	Path *string `protobuf:"bytes,1,opt,name=path" json:"path,omitempty"`
-	// Backends, at least one.
-	Backends      []*VhostBackend `protobuf:"bytes,2,rep,name=backends" json:"backends,omitempty"`
+	// Backends, at least one, unless there is a redirect.
+	Backends []*VhostBackend `protobuf:"bytes,2,rep,name=backends" json:"backends,omitempty"`
+	// Answers with a redirect in place of a backend's answer.
+	Redirect *VhostRedirect `protobuf:"bytes,3,opt,name=redirect" json:"redirect,omitempty"`
+	// True takes the path prefix away before a backend sees the request.
+	StripPath *bool `protobuf:"varint,4,opt,name=strip_path,json=stripPath" json:"strip_path,omitempty"`
+	// Changes of the requests' headers, after those for all rules.
+	RequestHeaders *HeaderChanges `protobuf:"bytes,5,opt,name=request_headers,json=requestHeaders" json:"request_headers,omitempty"`
+	// Changes of the answers' headers, likewise.
+	ResponseHeaders *HeaderChanges `protobuf:"bytes,6,opt,name=response_headers,json=responseHeaders" json:"response_headers,omitempty"`
+	// How long backends may take.
+	Timeouts *VhostTimeouts `protobuf:"bytes,7,opt,name=timeouts" json:"timeouts,omitempty"`
+	// How backends are chosen: RoundRobin (by weight, the default), LeastConnections, or
+	// ClientAddress (the same one for the same client).
+	LoadBalancing *string `protobuf:"bytes,8,opt,name=load_balancing,json=loadBalancing" json:"load_balancing,omitempty"`
+	// How it is found out which backends work.
+	HealthCheck *VhostHealthCheck `protobuf:"bytes,9,opt,name=health_check,json=healthCheck" json:"health_check,omitempty"`
+	// Makes the connection to the backends one over TLS.
+	BackendTls    *BackendTLS `protobuf:"bytes,10,opt,name=backend_tls,json=backendTLS" json:"backend_tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VhostRule) Reset() {
 	*x = VhostRule{}
-	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[2]
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -206,7 +637,7 @@ func (x *VhostRule) String() string {
 func (*VhostRule) ProtoMessage() {}
 
 func (x *VhostRule) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[2]
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -219,7 +650,7 @@ func (x *VhostRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VhostRule.ProtoReflect.Descriptor instead.
 func (*VhostRule) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{2}
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *VhostRule) GetPath() string {
@@ -234,6 +665,327 @@ func (x *VhostRule) GetBackends() []*VhostBackend {
 		return x.Backends
 	}
 	return nil
+}
+
+func (x *VhostRule) GetRedirect() *VhostRedirect {
+	if x != nil {
+		return x.Redirect
+	}
+	return nil
+}
+
+func (x *VhostRule) GetStripPath() bool {
+	if x != nil && x.StripPath != nil {
+		return *x.StripPath
+	}
+	return false
+}
+
+func (x *VhostRule) GetRequestHeaders() *HeaderChanges {
+	if x != nil {
+		return x.RequestHeaders
+	}
+	return nil
+}
+
+func (x *VhostRule) GetResponseHeaders() *HeaderChanges {
+	if x != nil {
+		return x.ResponseHeaders
+	}
+	return nil
+}
+
+func (x *VhostRule) GetTimeouts() *VhostTimeouts {
+	if x != nil {
+		return x.Timeouts
+	}
+	return nil
+}
+
+func (x *VhostRule) GetLoadBalancing() string {
+	if x != nil && x.LoadBalancing != nil {
+		return *x.LoadBalancing
+	}
+	return ""
+}
+
+func (x *VhostRule) GetHealthCheck() *VhostHealthCheck {
+	if x != nil {
+		return x.HealthCheck
+	}
+	return nil
+}
+
+func (x *VhostRule) GetBackendTls() *BackendTLS {
+	if x != nil {
+		return x.BackendTls
+	}
+	return nil
+}
+
+// VhostRedirect sends the browser elsewhere.
+type VhostRedirect struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where to: an http or https URL, or a path that begins with /.
+	To *string `protobuf:"bytes,1,opt,name=to" json:"to,omitempty"`
+	// HTTP status: 301, 302, 307 or 308; default 302.
+	Code *int32 `protobuf:"varint,2,opt,name=code" json:"code,omitempty"`
+	// True appends path and query of the request.
+	KeepPath      *bool `protobuf:"varint,3,opt,name=keep_path,json=keepPath" json:"keep_path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VhostRedirect) Reset() {
+	*x = VhostRedirect{}
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VhostRedirect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VhostRedirect) ProtoMessage() {}
+
+func (x *VhostRedirect) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VhostRedirect.ProtoReflect.Descriptor instead.
+func (*VhostRedirect) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *VhostRedirect) GetTo() string {
+	if x != nil && x.To != nil {
+		return *x.To
+	}
+	return ""
+}
+
+func (x *VhostRedirect) GetCode() int32 {
+	if x != nil && x.Code != nil {
+		return *x.Code
+	}
+	return 0
+}
+
+func (x *VhostRedirect) GetKeepPath() bool {
+	if x != nil && x.KeepPath != nil {
+		return *x.KeepPath
+	}
+	return false
+}
+
+// VhostTimeouts bound what is waited for, as Go durations.
+type VhostTimeouts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For a connection, 1s to 5m; default 3s.
+	Connect *string `protobuf:"bytes,1,opt,name=connect" json:"connect,omitempty"`
+	// For the beginning of an answer, 1s to 24h; default no bound.
+	Response      *string `protobuf:"bytes,2,opt,name=response" json:"response,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VhostTimeouts) Reset() {
+	*x = VhostTimeouts{}
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VhostTimeouts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VhostTimeouts) ProtoMessage() {}
+
+func (x *VhostTimeouts) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VhostTimeouts.ProtoReflect.Descriptor instead.
+func (*VhostTimeouts) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *VhostTimeouts) GetConnect() string {
+	if x != nil && x.Connect != nil {
+		return *x.Connect
+	}
+	return ""
+}
+
+func (x *VhostTimeouts) GetResponse() string {
+	if x != nil && x.Response != nil {
+		return *x.Response
+	}
+	return ""
+}
+
+// VhostHealthCheck finds out which backends of a rule work. One that does not is left out.
+type VhostHealthCheck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Path that every backend is asked for all the time; unset: none is asked.
+	Path *string `protobuf:"bytes,1,opt,name=path" json:"path,omitempty"`
+	// How often, as a Go duration, 1s to 1h; default 10s.
+	Interval *string `protobuf:"bytes,2,opt,name=interval" json:"interval,omitempty"`
+	// How long an answer may take, as a Go duration, 1s to 1m; default 5s.
+	Timeout *string `protobuf:"bytes,3,opt,name=timeout" json:"timeout,omitempty"`
+	// The HTTP status of a good answer, 200 to 599; default any 2xx.
+	Status *int32 `protobuf:"varint,4,opt,name=status" json:"status,omitempty"`
+	// How many requests that fail put a backend aside, 1 to 100; default 1.
+	MaxFails *int32 `protobuf:"varint,5,opt,name=max_fails,json=maxFails" json:"max_fails,omitempty"`
+	// For how long, as a Go duration, 1s to 1h; default 10s.
+	FailDuration  *string `protobuf:"bytes,6,opt,name=fail_duration,json=failDuration" json:"fail_duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VhostHealthCheck) Reset() {
+	*x = VhostHealthCheck{}
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VhostHealthCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VhostHealthCheck) ProtoMessage() {}
+
+func (x *VhostHealthCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VhostHealthCheck.ProtoReflect.Descriptor instead.
+func (*VhostHealthCheck) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *VhostHealthCheck) GetPath() string {
+	if x != nil && x.Path != nil {
+		return *x.Path
+	}
+	return ""
+}
+
+func (x *VhostHealthCheck) GetInterval() string {
+	if x != nil && x.Interval != nil {
+		return *x.Interval
+	}
+	return ""
+}
+
+func (x *VhostHealthCheck) GetTimeout() string {
+	if x != nil && x.Timeout != nil {
+		return *x.Timeout
+	}
+	return ""
+}
+
+func (x *VhostHealthCheck) GetStatus() int32 {
+	if x != nil && x.Status != nil {
+		return *x.Status
+	}
+	return 0
+}
+
+func (x *VhostHealthCheck) GetMaxFails() int32 {
+	if x != nil && x.MaxFails != nil {
+		return *x.MaxFails
+	}
+	return 0
+}
+
+func (x *VhostHealthCheck) GetFailDuration() string {
+	if x != nil && x.FailDuration != nil {
+		return *x.FailDuration
+	}
+	return ""
+}
+
+// BackendTLS is how backends are talked to over TLS.
+type BackendTLS struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// True trusts any certificate: who stands between can read everything. Default false.
+	InsecureSkipVerify *bool `protobuf:"varint,1,opt,name=insecure_skip_verify,json=insecureSkipVerify" json:"insecure_skip_verify,omitempty"`
+	// Name that the certificate must have; default: the backend's.
+	ServerName    *string `protobuf:"bytes,2,opt,name=server_name,json=serverName" json:"server_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackendTLS) Reset() {
+	*x = BackendTLS{}
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackendTLS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackendTLS) ProtoMessage() {}
+
+func (x *BackendTLS) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackendTLS.ProtoReflect.Descriptor instead.
+func (*BackendTLS) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *BackendTLS) GetInsecureSkipVerify() bool {
+	if x != nil && x.InsecureSkipVerify != nil {
+		return *x.InsecureSkipVerify
+	}
+	return false
+}
+
+func (x *BackendTLS) GetServerName() string {
+	if x != nil && x.ServerName != nil {
+		return *x.ServerName
+	}
+	return ""
 }
 
 // VhostBackend is where requests go: an App's port, or an address.
@@ -251,7 +1003,7 @@ type VhostBackend struct {
 
 func (x *VhostBackend) Reset() {
 	*x = VhostBackend{}
-	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[3]
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -263,7 +1015,7 @@ func (x *VhostBackend) String() string {
 func (*VhostBackend) ProtoMessage() {}
 
 func (x *VhostBackend) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[3]
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -276,7 +1028,7 @@ func (x *VhostBackend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VhostBackend.ProtoReflect.Descriptor instead.
 func (*VhostBackend) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{3}
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VhostBackend) GetAppRef() *AppPortReference {
@@ -313,7 +1065,7 @@ type AppPortReference struct {
 
 func (x *AppPortReference) Reset() {
 	*x = AppPortReference{}
-	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[4]
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -325,7 +1077,7 @@ func (x *AppPortReference) String() string {
 func (*AppPortReference) ProtoMessage() {}
 
 func (x *AppPortReference) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[4]
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -338,7 +1090,7 @@ func (x *AppPortReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppPortReference.ProtoReflect.Descriptor instead.
 func (*AppPortReference) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{4}
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AppPortReference) GetName() string {
@@ -360,15 +1112,22 @@ type VhostTLS struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// internal (the proxy's own CA, the default), acme, provided (a Secret) or off.
 	Mode *string `protobuf:"bytes,1,opt,name=mode" json:"mode,omitempty"`
-	// True answers plain HTTP with a redirect to HTTPS; default false.
-	Redirect      *bool `protobuf:"varint,2,opt,name=redirect" json:"redirect,omitempty"`
+	// True answers plain HTTP with a redirect to HTTPS, false serves both; default true with acme
+	// and provided, whose certificates browsers trust.
+	Redirect *bool `protobuf:"varint,2,opt,name=redirect" json:"redirect,omitempty"`
+	// Certificates by ACME, with mode acme.
+	Acme *VhostACME `protobuf:"bytes,3,opt,name=acme" json:"acme,omitempty"`
+	// Certificate with its chain in PEM, with mode provided.
+	Certificate *SecretKeyRef `protobuf:"bytes,4,opt,name=certificate" json:"certificate,omitempty"`
+	// Private key of the certificate in PEM, likewise.
+	PrivateKey    *SecretKeyRef `protobuf:"bytes,5,opt,name=private_key,json=privateKey" json:"private_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VhostTLS) Reset() {
 	*x = VhostTLS{}
-	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[5]
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +1139,7 @@ func (x *VhostTLS) String() string {
 func (*VhostTLS) ProtoMessage() {}
 
 func (x *VhostTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[5]
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +1152,7 @@ func (x *VhostTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VhostTLS.ProtoReflect.Descriptor instead.
 func (*VhostTLS) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{5}
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VhostTLS) GetMode() string {
@@ -410,6 +1169,93 @@ func (x *VhostTLS) GetRedirect() bool {
 	return false
 }
 
+func (x *VhostTLS) GetAcme() *VhostACME {
+	if x != nil {
+		return x.Acme
+	}
+	return nil
+}
+
+func (x *VhostTLS) GetCertificate() *SecretKeyRef {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *VhostTLS) GetPrivateKey() *SecretKeyRef {
+	if x != nil {
+		return x.PrivateKey
+	}
+	return nil
+}
+
+// VhostACME is how certificates are had by ACME (RFC 8555). What is not set is the appliance's.
+type VhostACME struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// URL of the directory; default: the appliance's, else Let's Encrypt's.
+	Directory *string `protobuf:"bytes,1,opt,name=directory" json:"directory,omitempty"`
+	// Mail address that the authority may write to; default: the appliance's, else none.
+	Contact *string `protobuf:"bytes,2,opt,name=contact" json:"contact,omitempty"`
+	// How the name is proved: HTTP (port 80 must be reached from the authority) or DNS (records by
+	// RFC 2136; wildcards need it). Default: DNS for wildcards and where the appliance has
+	// spec.acme.dns, else HTTP.
+	Challenge     *string `protobuf:"bytes,3,opt,name=challenge" json:"challenge,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VhostACME) Reset() {
+	*x = VhostACME{}
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VhostACME) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VhostACME) ProtoMessage() {}
+
+func (x *VhostACME) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VhostACME.ProtoReflect.Descriptor instead.
+func (*VhostACME) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *VhostACME) GetDirectory() string {
+	if x != nil && x.Directory != nil {
+		return *x.Directory
+	}
+	return ""
+}
+
+func (x *VhostACME) GetContact() string {
+	if x != nil && x.Contact != nil {
+		return *x.Contact
+	}
+	return ""
+}
+
+func (x *VhostACME) GetChallenge() string {
+	if x != nil && x.Challenge != nil {
+		return *x.Challenge
+	}
+	return ""
+}
+
 // VhostStatus is what was observed.
 type VhostStatus struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
@@ -420,14 +1266,18 @@ type VhostStatus struct {
 	// Resolved backends as address:port.
 	Backends []string `protobuf:"bytes,4,rep,name=backends" json:"backends,omitempty"`
 	// URLs that the name answers at.
-	Urls          []string `protobuf:"bytes,5,rep,name=urls" json:"urls,omitempty"`
+	Urls []string `protobuf:"bytes,5,rep,name=urls" json:"urls,omitempty"`
+	// How backends answer the appliance.
+	BackendHealth []*BackendHealth `protobuf:"bytes,6,rep,name=backend_health,json=backendHealth" json:"backend_health,omitempty"`
+	// Certificates that the proxy has for the host names.
+	Certificates  []*CertificateStatus `protobuf:"bytes,7,rep,name=certificates" json:"certificates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VhostStatus) Reset() {
 	*x = VhostStatus{}
-	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[6]
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -439,7 +1289,7 @@ func (x *VhostStatus) String() string {
 func (*VhostStatus) ProtoMessage() {}
 
 func (x *VhostStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[6]
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -452,7 +1302,7 @@ func (x *VhostStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VhostStatus.ProtoReflect.Descriptor instead.
 func (*VhostStatus) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{6}
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VhostStatus) GetObservedGeneration() int32 {
@@ -490,6 +1340,139 @@ func (x *VhostStatus) GetUrls() []string {
 	return nil
 }
 
+func (x *VhostStatus) GetBackendHealth() []*BackendHealth {
+	if x != nil {
+		return x.BackendHealth
+	}
+	return nil
+}
+
+func (x *VhostStatus) GetCertificates() []*CertificateStatus {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+// BackendHealth is how one backend answers the appliance.
+type BackendHealth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The backend as host:port.
+	Address *string `protobuf:"bytes,1,opt,name=address" json:"address,omitempty"`
+	// Healthy, Unhealthy or Unknown.
+	State         *string `protobuf:"bytes,2,opt,name=state" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackendHealth) Reset() {
+	*x = BackendHealth{}
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackendHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackendHealth) ProtoMessage() {}
+
+func (x *BackendHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackendHealth.ProtoReflect.Descriptor instead.
+func (*BackendHealth) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *BackendHealth) GetAddress() string {
+	if x != nil && x.Address != nil {
+		return *x.Address
+	}
+	return ""
+}
+
+func (x *BackendHealth) GetState() string {
+	if x != nil && x.State != nil {
+		return *x.State
+	}
+	return ""
+}
+
+// CertificateStatus is one certificate that the proxy has.
+type CertificateStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Host name that it is for.
+	Host *string `protobuf:"bytes,1,opt,name=host" json:"host,omitempty"`
+	// When it ends, RFC 3339, UTC. Those of internal and acme are renewed in time.
+	NotAfter *string `protobuf:"bytes,2,opt,name=not_after,json=notAfter" json:"not_after,omitempty"`
+	// Who made it.
+	Issuer        *string `protobuf:"bytes,3,opt,name=issuer" json:"issuer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertificateStatus) Reset() {
+	*x = CertificateStatus{}
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificateStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificateStatus) ProtoMessage() {}
+
+func (x *CertificateStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_vhost_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertificateStatus.ProtoReflect.Descriptor instead.
+func (*CertificateStatus) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_vhost_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *CertificateStatus) GetHost() string {
+	if x != nil && x.Host != nil {
+		return *x.Host
+	}
+	return ""
+}
+
+func (x *CertificateStatus) GetNotAfter() string {
+	if x != nil && x.NotAfter != nil {
+		return *x.NotAfter
+	}
+	return ""
+}
+
+func (x *CertificateStatus) GetIssuer() string {
+	if x != nil && x.Issuer != nil {
+		return *x.Issuer
+	}
+	return ""
+}
+
 var File_proximity_v1alpha1_vhost_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_vhost_proto_rawDesc = "" +
@@ -508,16 +1491,80 @@ const file_proximity_v1alpha1_vhost_proto_rawDesc = "" +
 	"spec.hosts\"\x1b\n" +
 	"\bBACKENDS\x12\x0fstatus.backends\"\x14\n" +
 	"\x03TLS\x12\rspec.tls.mode\"\x1f\n" +
-	"\tAPPLIANCE\x12\x10status.appliance\x18\x012\x03allH2\"\xc8\x02\n" +
+	"\tAPPLIANCE\x12\x10status.appliance\x18\x012\x03allH2\"\xca\x05\n" +
 	"\tVhostSpec\x12;\n" +
 	"\x05hosts\x18\x01 \x03(\tB%\xbaH\b\xc8\x01\x01\x92\x01\x02\x10@\xea\xda\x18\x16at least one host nameR\x05hosts\x12k\n" +
 	"\x05rules\x18\x02 \x03(\v2\x1d.proximity.v1alpha1.VhostRuleB6\xbaH\b\xc8\x01\x01\x92\x01\x02\x10@\xd2\xda\x18\x04path\xea\xda\x18\x1fat least one rule with backendsR\x05rules\x12.\n" +
 	"\x03tls\x18\x03 \x01(\v2\x1c.proximity.v1alpha1.VhostTLSR\x03tls\x12G\n" +
 	"\rappliance_ref\x18\x04 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\fapplianceRef\x12\x18\n" +
-	"\asuspend\x18\x05 \x01(\bR\asuspend\"\x82\x01\n" +
+	"\asuspend\x18\x05 \x01(\bR\asuspend\x12J\n" +
+	"\x0frequest_headers\x18\x06 \x01(\v2!.proximity.v1alpha1.HeaderChangesR\x0erequestHeaders\x12L\n" +
+	"\x10response_headers\x18\a \x01(\v2!.proximity.v1alpha1.HeaderChangesR\x0fresponseHeaders\x12\"\n" +
+	"\rmax_body_size\x18\b \x01(\tR\vmaxBodySize\x12(\n" +
+	"\n" +
+	"allow_from\x18\t \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\tallowFrom\x121\n" +
+	"\x04auth\x18\n" +
+	" \x01(\v2\x1d.proximity.v1alpha1.VhostAuthR\x04auth\x12\x1d\n" +
+	"\n" +
+	"access_log\x18\v \x01(\bR\taccessLog\x12F\n" +
+	"\vmaintenance\x18\f \x01(\v2$.proximity.v1alpha1.VhostMaintenanceR\vmaintenance\"\xa7\x01\n" +
+	"\rHeaderChanges\x12<\n" +
+	"\x03set\x18\x01 \x03(\v2*.proximity.v1alpha1.HeaderChanges.SetEntryR\x03set\x12 \n" +
+	"\x06remove\x18\x02 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10@R\x06remove\x1a6\n" +
+	"\bSetEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"{\n" +
+	"\tVhostAuth\x123\n" +
+	"\x05basic\x18\x01 \x01(\v2\x1d.proximity.v1alpha1.BasicAuthR\x05basic\x129\n" +
+	"\aforward\x18\x02 \x01(\v2\x1f.proximity.v1alpha1.ForwardAuthR\aforward\"\xd6\x01\n" +
+	"\tBasicAuth\x12]\n" +
+	"\x05users\x18\x01 \x03(\v2\x1d.proximity.v1alpha1.BasicUserB(\xbaH\b\xc8\x01\x01\x92\x01\x02\x10@\xd2\xda\x18\x04name\xea\xda\x18\x11at least one userR\x05users\x12j\n" +
+	"\x05realm\x18\x02 \x01(\tBT\xbaH&r$2\"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$\xea\xda\x18'1 to 64 letters, digits, blanks and ._-R\x05realm\"\xf0\x01\n" +
+	"\tBasicUser\x12\x85\x01\n" +
+	"\x04name\x18\x01 \x01(\tBq\xbaH'r%2#^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$\xea\xda\x18C1 to 64 letters, digits and ._@+-, beginning with a letter or digitR\x04name\x12[\n" +
+	"\bpassword\x18\x02 \x01(\v2 .proximity.v1alpha1.SecretKeyRefB\x1d\xbaH\x03\xc8\x01\x01\xea\xda\x18\x13the key of a SecretR\bpassword\"\xec\x01\n" +
+	"\vForwardAuth\x12-\n" +
+	"\aaddress\x18\x01 \x01(\tB\x13\xbaH\x03\xc8\x01\x01\xea\xda\x18\thost:portR\aaddress\x12\x80\x01\n" +
+	"\x04path\x18\x02 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\x12+\n" +
+	"\fcopy_headers\x18\x03 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10 R\vcopyHeaders\"~\n" +
+	"\x10VhostMaintenance\x12\x18\n" +
+	"\aenabled\x18\x01 \x01(\bR\aenabled\x12&\n" +
+	"\amessage\x18\x02 \x01(\tB\f\xbaH\x05r\x03(\x80 \xf0\xda\x18\x01R\amessage\x12(\n" +
+	"\n" +
+	"allow_from\x18\x03 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\tallowFrom\"\xfe\x04\n" +
 	"\tVhostRule\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\x12a\n" +
-	"\bbackends\x18\x02 \x03(\v2 .proximity.v1alpha1.VhostBackendB#\xbaH\b\xc8\x01\x01\x92\x01\x02\x10@\xea\xda\x18\x14at least one backendR\bbackends\"\x8b\x01\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12F\n" +
+	"\bbackends\x18\x02 \x03(\v2 .proximity.v1alpha1.VhostBackendB\b\xbaH\x05\x92\x01\x02\x10@R\bbackends\x12=\n" +
+	"\bredirect\x18\x03 \x01(\v2!.proximity.v1alpha1.VhostRedirectR\bredirect\x12\x1d\n" +
+	"\n" +
+	"strip_path\x18\x04 \x01(\bR\tstripPath\x12J\n" +
+	"\x0frequest_headers\x18\x05 \x01(\v2!.proximity.v1alpha1.HeaderChangesR\x0erequestHeaders\x12L\n" +
+	"\x10response_headers\x18\x06 \x01(\v2!.proximity.v1alpha1.HeaderChangesR\x0fresponseHeaders\x12=\n" +
+	"\btimeouts\x18\a \x01(\v2!.proximity.v1alpha1.VhostTimeoutsR\btimeouts\x12T\n" +
+	"\x0eload_balancing\x18\b \x01(\tB-\xda\xda\x18)RoundRobin,LeastConnections,ClientAddressR\rloadBalancing\x12G\n" +
+	"\fhealth_check\x18\t \x01(\v2$.proximity.v1alpha1.VhostHealthCheckR\vhealthCheck\x12?\n" +
+	"\vbackend_tls\x18\n" +
+	" \x01(\v2\x1e.proximity.v1alpha1.BackendTLSR\n" +
+	"backendTLS\"\xef\x01\n" +
+	"\rVhostRedirect\x12\x9f\x01\n" +
+	"\x02to\x18\x01 \x01(\tB\x8e\x01\xbaHU\xc8\x01\x01rP2N^(https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)?(/[A-Za-z0-9/._~+,:;=@&?%-]{0,999})?$\xea\xda\x182an http or https URL, or a path that begins with /R\x02to\x12\x1f\n" +
+	"\x04code\x18\x02 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xb4\x02(\xad\x02R\x04code\x12\x1b\n" +
+	"\tkeep_path\x18\x03 \x01(\bR\bkeepPath\"E\n" +
+	"\rVhostTimeouts\x12\x18\n" +
+	"\aconnect\x18\x01 \x01(\tR\aconnect\x12\x1a\n" +
+	"\bresponse\x18\x02 \x01(\tR\bresponse\"\xbd\x02\n" +
+	"\x10VhostHealthCheck\x12\x80\x01\n" +
+	"\x04path\x18\x01 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\x12\x1a\n" +
+	"\binterval\x18\x02 \x01(\tR\binterval\x12\x18\n" +
+	"\atimeout\x18\x03 \x01(\tR\atimeout\x12#\n" +
+	"\x06status\x18\x04 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xd7\x04(\xc8\x01R\x06status\x12&\n" +
+	"\tmax_fails\x18\x05 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x01R\bmaxFails\x12#\n" +
+	"\rfail_duration\x18\x06 \x01(\tR\ffailDuration\"_\n" +
+	"\n" +
+	"BackendTLS\x120\n" +
+	"\x14insecure_skip_verify\x18\x01 \x01(\bR\x12insecureSkipVerify\x12\x1f\n" +
+	"\vserver_name\x18\x02 \x01(\tR\n" +
+	"serverName\"\x8b\x01\n" +
 	"\fVhostBackend\x12=\n" +
 	"\aapp_ref\x18\x01 \x01(\v2$.proximity.v1alpha1.AppPortReferenceR\x06appRef\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\"\n" +
@@ -525,10 +1572,18 @@ const file_proximity_v1alpha1_vhost_proto_rawDesc = "" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x01R\x06weight\"n\n" +
 	"\x10AppPortReference\x12F\n" +
 	"\x04name\x18\x01 \x01(\tB2\xbaH\x03\xc8\x01\x01\xea\xda\x18(the name of an App in the same namespaceR\x04name\x12\x12\n" +
-	"\x04port\x18\x02 \x01(\tR\x04port\"Z\n" +
+	"\x04port\x18\x02 \x01(\tR\x04port\"\x94\x02\n" +
 	"\bVhostTLS\x122\n" +
 	"\x04mode\x18\x01 \x01(\tB\x1e\xda\xda\x18\x1ainternal,acme,provided,offR\x04mode\x12\x1a\n" +
-	"\bredirect\x18\x02 \x01(\bR\bredirect\"\xd5\x01\n" +
+	"\bredirect\x18\x02 \x01(\bR\bredirect\x121\n" +
+	"\x04acme\x18\x03 \x01(\v2\x1d.proximity.v1alpha1.VhostACMER\x04acme\x12B\n" +
+	"\vcertificate\x18\x04 \x01(\v2 .proximity.v1alpha1.SecretKeyRefR\vcertificate\x12A\n" +
+	"\vprivate_key\x18\x05 \x01(\v2 .proximity.v1alpha1.SecretKeyRefR\n" +
+	"privateKey\"o\n" +
+	"\tVhostACME\x12\x1c\n" +
+	"\tdirectory\x18\x01 \x01(\tR\tdirectory\x12\x18\n" +
+	"\acontact\x18\x02 \x01(\tR\acontact\x12*\n" +
+	"\tchallenge\x18\x03 \x01(\tB\f\xda\xda\x18\bHTTP,DNSR\tchallenge\"\x81\x03\n" +
 	"\vVhostStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -536,7 +1591,16 @@ const file_proximity_v1alpha1_vhost_proto_rawDesc = "" +
 	"conditions\x12\x1c\n" +
 	"\tappliance\x18\x03 \x01(\tR\tappliance\x12\x1a\n" +
 	"\bbackends\x18\x04 \x03(\tR\bbackends\x12\x12\n" +
-	"\x04urls\x18\x05 \x03(\tR\x04urlsBDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
+	"\x04urls\x18\x05 \x03(\tR\x04urls\x12U\n" +
+	"\x0ebackend_health\x18\x06 \x03(\v2!.proximity.v1alpha1.BackendHealthB\v\xd2\xda\x18\aaddressR\rbackendHealth\x12S\n" +
+	"\fcertificates\x18\a \x03(\v2%.proximity.v1alpha1.CertificateStatusB\b\xd2\xda\x18\x04hostR\fcertificates\"?\n" +
+	"\rBackendHealth\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\"\\\n" +
+	"\x11CertificateStatus\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x1b\n" +
+	"\tnot_after\x18\x02 \x01(\tR\bnotAfter\x12\x16\n" +
+	"\x06issuer\x18\x03 \x01(\tR\x06issuerBDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
 
 var (
 	file_proximity_v1alpha1_vhost_proto_rawDescOnce sync.Once
@@ -550,34 +1614,69 @@ func file_proximity_v1alpha1_vhost_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_vhost_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_vhost_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_proximity_v1alpha1_vhost_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_proximity_v1alpha1_vhost_proto_goTypes = []any{
-	(*Vhost)(nil),            // 0: proximity.v1alpha1.Vhost
-	(*VhostSpec)(nil),        // 1: proximity.v1alpha1.VhostSpec
-	(*VhostRule)(nil),        // 2: proximity.v1alpha1.VhostRule
-	(*VhostBackend)(nil),     // 3: proximity.v1alpha1.VhostBackend
-	(*AppPortReference)(nil), // 4: proximity.v1alpha1.AppPortReference
-	(*VhostTLS)(nil),         // 5: proximity.v1alpha1.VhostTLS
-	(*VhostStatus)(nil),      // 6: proximity.v1alpha1.VhostStatus
-	(*ObjectMeta)(nil),       // 7: proximity.v1alpha1.ObjectMeta
-	(*LocalReference)(nil),   // 8: proximity.v1alpha1.LocalReference
-	(*Condition)(nil),        // 9: proximity.v1alpha1.Condition
+	(*Vhost)(nil),             // 0: proximity.v1alpha1.Vhost
+	(*VhostSpec)(nil),         // 1: proximity.v1alpha1.VhostSpec
+	(*HeaderChanges)(nil),     // 2: proximity.v1alpha1.HeaderChanges
+	(*VhostAuth)(nil),         // 3: proximity.v1alpha1.VhostAuth
+	(*BasicAuth)(nil),         // 4: proximity.v1alpha1.BasicAuth
+	(*BasicUser)(nil),         // 5: proximity.v1alpha1.BasicUser
+	(*ForwardAuth)(nil),       // 6: proximity.v1alpha1.ForwardAuth
+	(*VhostMaintenance)(nil),  // 7: proximity.v1alpha1.VhostMaintenance
+	(*VhostRule)(nil),         // 8: proximity.v1alpha1.VhostRule
+	(*VhostRedirect)(nil),     // 9: proximity.v1alpha1.VhostRedirect
+	(*VhostTimeouts)(nil),     // 10: proximity.v1alpha1.VhostTimeouts
+	(*VhostHealthCheck)(nil),  // 11: proximity.v1alpha1.VhostHealthCheck
+	(*BackendTLS)(nil),        // 12: proximity.v1alpha1.BackendTLS
+	(*VhostBackend)(nil),      // 13: proximity.v1alpha1.VhostBackend
+	(*AppPortReference)(nil),  // 14: proximity.v1alpha1.AppPortReference
+	(*VhostTLS)(nil),          // 15: proximity.v1alpha1.VhostTLS
+	(*VhostACME)(nil),         // 16: proximity.v1alpha1.VhostACME
+	(*VhostStatus)(nil),       // 17: proximity.v1alpha1.VhostStatus
+	(*BackendHealth)(nil),     // 18: proximity.v1alpha1.BackendHealth
+	(*CertificateStatus)(nil), // 19: proximity.v1alpha1.CertificateStatus
+	nil,                       // 20: proximity.v1alpha1.HeaderChanges.SetEntry
+	(*ObjectMeta)(nil),        // 21: proximity.v1alpha1.ObjectMeta
+	(*LocalReference)(nil),    // 22: proximity.v1alpha1.LocalReference
+	(*SecretKeyRef)(nil),      // 23: proximity.v1alpha1.SecretKeyRef
+	(*Condition)(nil),         // 24: proximity.v1alpha1.Condition
 }
 var file_proximity_v1alpha1_vhost_proto_depIdxs = []int32{
-	7, // 0: proximity.v1alpha1.Vhost.metadata:type_name -> proximity.v1alpha1.ObjectMeta
-	1, // 1: proximity.v1alpha1.Vhost.spec:type_name -> proximity.v1alpha1.VhostSpec
-	6, // 2: proximity.v1alpha1.Vhost.status:type_name -> proximity.v1alpha1.VhostStatus
-	2, // 3: proximity.v1alpha1.VhostSpec.rules:type_name -> proximity.v1alpha1.VhostRule
-	5, // 4: proximity.v1alpha1.VhostSpec.tls:type_name -> proximity.v1alpha1.VhostTLS
-	8, // 5: proximity.v1alpha1.VhostSpec.appliance_ref:type_name -> proximity.v1alpha1.LocalReference
-	3, // 6: proximity.v1alpha1.VhostRule.backends:type_name -> proximity.v1alpha1.VhostBackend
-	4, // 7: proximity.v1alpha1.VhostBackend.app_ref:type_name -> proximity.v1alpha1.AppPortReference
-	9, // 8: proximity.v1alpha1.VhostStatus.conditions:type_name -> proximity.v1alpha1.Condition
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	21, // 0: proximity.v1alpha1.Vhost.metadata:type_name -> proximity.v1alpha1.ObjectMeta
+	1,  // 1: proximity.v1alpha1.Vhost.spec:type_name -> proximity.v1alpha1.VhostSpec
+	17, // 2: proximity.v1alpha1.Vhost.status:type_name -> proximity.v1alpha1.VhostStatus
+	8,  // 3: proximity.v1alpha1.VhostSpec.rules:type_name -> proximity.v1alpha1.VhostRule
+	15, // 4: proximity.v1alpha1.VhostSpec.tls:type_name -> proximity.v1alpha1.VhostTLS
+	22, // 5: proximity.v1alpha1.VhostSpec.appliance_ref:type_name -> proximity.v1alpha1.LocalReference
+	2,  // 6: proximity.v1alpha1.VhostSpec.request_headers:type_name -> proximity.v1alpha1.HeaderChanges
+	2,  // 7: proximity.v1alpha1.VhostSpec.response_headers:type_name -> proximity.v1alpha1.HeaderChanges
+	3,  // 8: proximity.v1alpha1.VhostSpec.auth:type_name -> proximity.v1alpha1.VhostAuth
+	7,  // 9: proximity.v1alpha1.VhostSpec.maintenance:type_name -> proximity.v1alpha1.VhostMaintenance
+	20, // 10: proximity.v1alpha1.HeaderChanges.set:type_name -> proximity.v1alpha1.HeaderChanges.SetEntry
+	4,  // 11: proximity.v1alpha1.VhostAuth.basic:type_name -> proximity.v1alpha1.BasicAuth
+	6,  // 12: proximity.v1alpha1.VhostAuth.forward:type_name -> proximity.v1alpha1.ForwardAuth
+	5,  // 13: proximity.v1alpha1.BasicAuth.users:type_name -> proximity.v1alpha1.BasicUser
+	23, // 14: proximity.v1alpha1.BasicUser.password:type_name -> proximity.v1alpha1.SecretKeyRef
+	13, // 15: proximity.v1alpha1.VhostRule.backends:type_name -> proximity.v1alpha1.VhostBackend
+	9,  // 16: proximity.v1alpha1.VhostRule.redirect:type_name -> proximity.v1alpha1.VhostRedirect
+	2,  // 17: proximity.v1alpha1.VhostRule.request_headers:type_name -> proximity.v1alpha1.HeaderChanges
+	2,  // 18: proximity.v1alpha1.VhostRule.response_headers:type_name -> proximity.v1alpha1.HeaderChanges
+	10, // 19: proximity.v1alpha1.VhostRule.timeouts:type_name -> proximity.v1alpha1.VhostTimeouts
+	11, // 20: proximity.v1alpha1.VhostRule.health_check:type_name -> proximity.v1alpha1.VhostHealthCheck
+	12, // 21: proximity.v1alpha1.VhostRule.backend_tls:type_name -> proximity.v1alpha1.BackendTLS
+	14, // 22: proximity.v1alpha1.VhostBackend.app_ref:type_name -> proximity.v1alpha1.AppPortReference
+	16, // 23: proximity.v1alpha1.VhostTLS.acme:type_name -> proximity.v1alpha1.VhostACME
+	23, // 24: proximity.v1alpha1.VhostTLS.certificate:type_name -> proximity.v1alpha1.SecretKeyRef
+	23, // 25: proximity.v1alpha1.VhostTLS.private_key:type_name -> proximity.v1alpha1.SecretKeyRef
+	24, // 26: proximity.v1alpha1.VhostStatus.conditions:type_name -> proximity.v1alpha1.Condition
+	18, // 27: proximity.v1alpha1.VhostStatus.backend_health:type_name -> proximity.v1alpha1.BackendHealth
+	19, // 28: proximity.v1alpha1.VhostStatus.certificates:type_name -> proximity.v1alpha1.CertificateStatus
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_vhost_proto_init() }
@@ -592,7 +1691,7 @@ func file_proximity_v1alpha1_vhost_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_vhost_proto_rawDesc), len(file_proximity_v1alpha1_vhost_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -68,6 +68,9 @@ func sameProbes(a, b map[string]appliance.ProbeResult) bool {
 	return maps.EqualFunc(a, b, func(x, y appliance.ProbeResult) bool { return x.State == y.State })
 }
 
+// BackendKey is the key of the probe that asks a backend.
+func BackendKey(address string) string { return "backend/" + address }
+
 // RejectedKey is the key of State.Rejected.
 func RejectedKey(kind, key string) string { return kind + " " + key }
 

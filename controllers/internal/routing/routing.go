@@ -89,7 +89,7 @@ func IndexApps(apps []*v1alpha1.App) map[string]*v1alpha1.App {
 // out and named in unresolved, each with its reason.
 func Backends(v *v1alpha1.Vhost, apps map[string]*v1alpha1.App) (rules []appliance.Rule, unresolved []string) {
 	for _, r := range v.GetSpec().GetRules() {
-		rule := appliance.Rule{Path: r.GetPath()}
+		rule := renderRule(r)
 		for _, b := range r.GetBackends() {
 			addr, why := backendAddress(v, b, apps)
 			if why != "" {
@@ -187,15 +187,6 @@ func Conflict(v *v1alpha1.Vhost, others []*v1alpha1.Vhost) (Claim, bool) {
 		}
 	}
 	return Claim{}, false
-}
-
-// Render is a Vhost as the appliance serves it.
-func Render(v *v1alpha1.Vhost, apps map[string]*v1alpha1.App) appliance.Vhost {
-	rules, _ := Backends(v, apps)
-	return appliance.Vhost{
-		Key: Key(v.GetMetadata()), UID: v.GetMetadata().GetUid(), Hosts: v.GetSpec().GetHosts(), Rules: rules,
-		TLS: appliance.TLS{Mode: v.GetSpec().GetTls().GetMode(), Redirect: v.GetSpec().GetTls().GetRedirect()},
-	}
 }
 
 // HealthPort is the port and HTTP path that an App's health check asks; ok is false for an

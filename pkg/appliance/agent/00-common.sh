@@ -88,7 +88,7 @@ check_dns() {
 	esac
 }
 
-# caddy_is [remember]: "ours <identity>" when this Caddy has our module, so that Vhosts are a
+# caddy_is [remember]: "ours <identity>" when this Caddy has our modules, so that Vhosts are a
 # table for it, or "stock <identity>". To ask it takes a tenth of a second, so apply keeps the
 # answer beside what tells one binary from another.
 caddy_is() {
@@ -98,7 +98,7 @@ caddy_is() {
 	"stock $identity") echo "stock $identity"; return ;;
 	esac
 	modules=$(timeout 20 caddy list-modules 2>/dev/null) || { echo stock; return; }
-	case $modules in *http.handlers.proximity_vhosts*) is="ours $identity" ;; *) is="stock $identity" ;; esac
+	case $modules in *dns.providers.proximity_rfc2136*http.handlers.proximity_vhosts*) is="ours $identity" ;; *) is="stock $identity" ;; esac
 	[ "${1:-}" != remember ] || { printf '%s\n' "$is" >$CADDY_IS.new && mv -f $CADDY_IS.new $CADDY_IS; } 2>/dev/null
 	echo "$is"
 }

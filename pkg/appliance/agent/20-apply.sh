@@ -41,12 +41,21 @@ check_files() { # <stage>
 	out=$(nft -c -f "$1/files$ETC/nat.nft" 2>&1) || { printf '%s\n' "$out" | problem nft; return 72; }
 	# As the user that it will run as: validation opens the certificate storage.
 	install -d -o caddy -g caddy -m 0700 $STATE/caddy
+	# What only Caddy may read beside us.
+	find "$1/files" -type f -perm 0640 -exec chgrp caddy {} +
 	if ! has_table; then
 		if changes caddy; then try_caddy validate --config "$1/files$ETC/vhosts.json" || return 71; fi
 		return 0
 	fi
 	if changes table; then try_caddy check-vhosts "$1/files$ETC/vhosts.table" || return 71; fi
-	if changes proxy; then try_caddy validate --config "$1/files$ETC/proxy.json" || return 71; fi
+	if changes proxy; then
+		config=$1/files$ETC/proxy.json
+		if [ -e "$1/files$ETC/acme-root.pem" ]; then # it is not where it will be
+			cp -p "$config" "$1/proxy.json" && sed "s,$ETC/acme-root.pem,$1/files&," "$config" >"$1/proxy.json"
+			config=$1/proxy.json
+		fi
+		try_caddy validate --config "$config" || return 71
+	fi
 }
 
 # try_caddy <arguments>: Caddy as a check, with its own words when it fails.

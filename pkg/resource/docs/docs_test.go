@@ -109,11 +109,11 @@ func TestFieldSaysTheNearest(t *testing.T) {
 func TestRequired(t *testing.T) {
 	for name, want := range map[string]string{
 		"App":       "metadata.name spec.commands.argv spec.env.name spec.env.valueFrom.secretKeyRef.key spec.env.valueFrom.secretKeyRef.name spec.files.path spec.ports.name spec.ports.port",
-		"Appliance": "metadata.name spec.bridgeRef.name spec.dhcp.end spec.dhcp.start spec.dns.zone spec.lan.address",
+		"Appliance": "metadata.name spec.acme.dns.key.key spec.acme.dns.key.name spec.acme.dns.keyName spec.acme.dns.server spec.acme.root.key spec.acme.root.name spec.bridgeRef.name spec.dhcp.end spec.dhcp.start spec.dns.zone spec.lan.address spec.nat.portForwards.appRef.name spec.nat.portForwards.name spec.nat.portForwards.port",
 		"Bridge":    "metadata.name spec.subnet",
 		"Namespace": "metadata.name spec.owners.kind spec.owners.name",
 		"Operation": "metadata.name spec.action spec.target.kind spec.target.name",
-		"Vhost":     "metadata.name spec.hosts spec.rules spec.rules.backends spec.rules.backends.appRef.name",
+		"Vhost":     "metadata.name spec.auth.basic.users spec.auth.basic.users.name spec.auth.basic.users.password.key spec.auth.basic.users.password.name spec.auth.forward.address spec.hosts spec.rules spec.rules.backends.appRef.name spec.rules.redirect.to spec.tls.certificate.key spec.tls.certificate.name spec.tls.privateKey.key spec.tls.privateKey.name",
 	} {
 		k, _ := kinds.Registry().Get(name)
 		if got := strings.Join(slices.Sorted(maps.Keys(Required(k))), " "); got != want {

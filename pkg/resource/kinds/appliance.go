@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
@@ -52,6 +53,7 @@ func validateAppliance(a *v1alpha1.Appliance, p *problems) {
 	validateWAN(orEmpty(spec.Wan), p)
 	validateLAN(spec, p)
 	validateDNS(spec, p)
+	validateApplianceACME(spec.GetAcme(), p)
 	for i, s := range spec.GetNat().GetAllowedDestinations() {
 		p.subnet(resource.IndexPath("spec.nat.allowedDestinations", i), s, 0, 32, "an IPv4 range in CIDR notation, e.g. 192.168.7.0/24")
 	}
@@ -68,6 +70,28 @@ func validateUnsupported(spec *v1alpha1.ApplianceSpec, p *problems) {
 			why = "Cockpit needs systemd, which Alpine does not have; use None"
 		}
 		p.unsupported("spec.managementUI", "Cockpit", why)
+	}
+}
+
+func validateApplianceACME(acme *v1alpha1.ApplianceACME, p *problems) {
+	p.acme("spec.acme", acme.GetDirectory(), acme.GetContact())
+	dns := acme.GetDns()
+	if dns == nil {
+		return
+	}
+	if s := dns.GetServer(); dns.Server != nil {
+		a, err := netip.ParseAddrPort(s)
+		if err != nil {
+			var ip netip.Addr
+			ip, err = netip.ParseAddr(s)
+			a = netip.AddrPortFrom(ip, 53)
+		}
+		if err != nil || a.Port() == 0 || !isHostAddress(a.Addr()) {
+			p.invalid("spec.acme.dns.server", s, "an IP address, or address:port")
+		}
+	}
+	if name := strings.TrimSuffix(dns.GetKeyName(), "."); dns.KeyName != nil && !resource.IsDNSName(name) {
+		p.invalid("spec.acme.dns.keyName", dns.GetKeyName(), "the name of the key, a DNS name in lower case")
 	}
 }
 

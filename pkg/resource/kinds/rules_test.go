@@ -245,8 +245,8 @@ func TestRules(t *testing.T) {
 		{"Vhost", "10.0.0.9:5000", "[::ffff:127.0.0.1]:80", `6: spec.rules[1].backends[0].address: found "[::ffff:127.0.0.1]:80"; allowed is host:port, e.g. 192.168.1.20:8080 or nas.example.org:443, not an address of the proxy itself or of many hosts`},
 		{"Vhost", "10.0.0.9:5000", "[::ffff:255.255.255.255]:80", `6: spec.rules[1].backends[0].address: found "[::ffff:255.255.255.255]:80"; allowed is host:port, e.g. 192.168.1.20:8080 or nas.example.org:443, not an address of the proxy itself or of many hosts`},
 		{"Vhost", "10.0.0.9:5000", "localhost:80", `6: spec.rules[1].backends[0].address: found "localhost:80"; allowed is host:port, e.g. 192.168.1.20:8080 or nas.example.org:443`},
-		{"Vhost", "backends: [{address: \"10.0.0.9:5000\"}]", "backends: []", "6: spec.rules[1].backends: missing; allowed is at least one backend"},
-		{"Vhost", "mode: acme", "mode: provided", `7: spec.tls.mode: found "provided"; certificates from Secrets are not supported by this version; use internal, acme or off`},
+		{"Vhost", "backends: [{address: \"10.0.0.9:5000\"}]", "backends: []", "6: spec.rules[1].backends: missing; allowed is at least one backend, or a redirect"},
+		{"Vhost", "mode: acme", "mode: provided", "7: spec.tls.certificate: missing; allowed is the key of a Secret with a certificate in PEM"},
 		{"Vhost", "mode: acme", "mode: on", `7: spec.tls.mode: found "on"; allowed is one of internal, acme, provided, off`},
 		{"Vhost", "mode: acme", "mode: off", `7: spec.tls.redirect: found "true"; without TLS there is nothing to redirect to; set spec.tls.mode or leave redirect out`},
 		// The others

@@ -47,12 +47,7 @@ func validateVhost(v *v1alpha1.Vhost, p *problems) {
 			paths[same] = i
 		}
 	}
-	switch tls := spec.GetTls(); {
-	case tls.GetMode() == "provided":
-		p.unsupported("spec.tls.mode", "provided", "certificates from Secrets are not supported by this version; use internal, acme or off")
-	case tls.GetMode() == "off" && tls.GetRedirect():
-		p.unsupported("spec.tls.redirect", "true", "without TLS there is nothing to redirect to; set spec.tls.mode or leave redirect out")
-	}
+	validateVhostFields(spec, p)
 	p.reference("spec.applianceRef", spec.GetApplianceRef())
 }
 
@@ -71,6 +66,7 @@ func validateRule(at string, rule *v1alpha1.VhostRule, p *problems) {
 	if !isPathPrefix(rule.GetPath()) {
 		p.invalid(at+".path", rule.GetPath(), "a path that begins with /, of letters, digits and /._~+,:;=@&-, without . or .. or doubled slashes in it")
 	}
+	validateRuleFields(at, rule, p)
 	for i, b := range rule.GetBackends() {
 		validateBackend(resource.IndexPath(at+".backends", i), b, p)
 	}

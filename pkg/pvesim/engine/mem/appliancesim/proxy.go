@@ -64,20 +64,34 @@ type matcher struct {
 	RemoteIP *struct {
 		Ranges []netip.Prefix `json:"ranges"`
 	} `json:"remote_ip"`
+	Not  []matcher           `json:"not"`
+	Vars map[string][]string `json:"vars"`
 }
 
+// handler has the fields of all handlers that the renderers use. What is kept as text is known
+// and of no effect here: the simulated proxy changes no headers and forwards to any backend.
 type handler struct {
-	Handler   string              `json:"handler"`
-	Status    int                 `json:"status_code"`
-	Headers   map[string][]string `json:"headers"`
-	Body      string              `json:"body"`
-	Routes    []route             `json:"routes"`
+	Handler   string          `json:"handler"`
+	Status    int             `json:"status_code"`
+	Headers   json.RawMessage `json:"headers"` // of static_response; another thing for reverse_proxy
+	Body      string          `json:"body"`
+	Routes    []route         `json:"routes"`
 	Upstreams []struct {
 		Dial string `json:"dial"`
 	} `json:"upstreams"`
 	LoadBalancing json.RawMessage `json:"load_balancing"`
 	HealthChecks  json.RawMessage `json:"health_checks"`
 	Transport     json.RawMessage `json:"transport"`
+
+	Prefix         string          `json:"strip_path_prefix"` // of rewrite
+	MaxSize        int64           `json:"max_size"`          // of request_body
+	Providers      json.RawMessage `json:"providers"`         // of authentication
+	HandleResponse json.RawMessage `json:"handle_response"`   // of forward authentication
+	Rewrite        json.RawMessage `json:"rewrite"`
+	Request        json.RawMessage `json:"request"`
+	Response       json.RawMessage `json:"response"`
+	LogSkip        bool            `json:"log_skip"`
+	SkipLog        bool            `json:"skip_log"`
 }
 
 func parseCaddy(text []byte) (*caddyConfig, error) {
@@ -200,6 +214,11 @@ func (m *matcher) matches(r *http.Request) bool {
 			return false
 		}
 	}
+	for _, not := range m.Not {
+		if not.matches(r) {
+			return false
+		}
+	}
 	if len(m.Path) == 0 {
 		return true
 	}
@@ -245,7 +264,9 @@ func (x *proxy) handle(w http.ResponseWriter, r *http.Request, h handler) bool {
 		return x.serveTable(w, r)
 	case "static_response":
 		fill := strings.NewReplacer("{http.request.host}", hostname(r), "{http.request.uri}", r.URL.RequestURI())
-		for name, values := range h.Headers {
+		var headers map[string][]string
+		_ = json.Unmarshal(h.Headers, &headers) // none is no JSON
+		for name, values := range headers {
 			for _, v := range values {
 				w.Header().Add(name, fill.Replace(v))
 			}
@@ -253,7 +274,15 @@ func (x *proxy) handle(w http.ResponseWriter, r *http.Request, h handler) bool {
 		w.WriteHeader(h.Status)
 		_, _ = w.Write([]byte(h.Body)) // the client may be gone
 		return true
+	case "authentication": // nobody is known here
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	case "rewrite":
+		r.URL.Path = "/" + strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, h.Prefix), "/")
 	case "reverse_proxy":
+		if h.HandleResponse != nil {
+			return false // everybody is let in
+		}
 		x.forward(w, r, h)
 		return true
 	}

@@ -55,6 +55,15 @@ func parseTable(text []byte) (*table, error) {
 	return t, nil
 }
 
+// lookup finds the entry of a host name: its own, or that of its wildcard.
+func (t *table) lookup(host string) *tableEntry {
+	if e := t.hosts[host]; e != nil {
+		return e
+	}
+	_, parent, _ := strings.Cut(host, ".")
+	return t.hosts["*."+parent]
+}
+
 // follow is what the watch of the file comes to: a table that cannot be read changes nothing.
 func (x *proxy) follow() {
 	text, err := x.guest.FS().ReadFile(appliance.TablePath)
@@ -69,7 +78,7 @@ func (x *proxy) follow() {
 // serveTable is false when the host is not in the table.
 func (x *proxy) serveTable(w http.ResponseWriter, r *http.Request) bool {
 	t, host := x.table.Load(), strings.ToLower(hostname(r))
-	if e := t.hosts[host]; e != nil {
+	if e := t.lookup(host); e != nil {
 		routes := e.HTTP
 		if r.TLS != nil {
 			routes = e.HTTPS
@@ -86,7 +95,7 @@ func (x *proxy) serveTable(w http.ResponseWriter, r *http.Request) bool {
 
 // certified tells whether a name gets a certificate.
 func (x *proxy) certified(name string) bool {
-	if e := x.table.Load().hosts[name]; e != nil && e.TLS {
+	if e := x.table.Load().lookup(name); e != nil && e.TLS {
 		return true
 	}
 	return containsFold(x.config.Load().Apps.TLS.Certificates.Automate, name)
