@@ -31,6 +31,9 @@ type Options struct {
 	Force bool
 	// DryRun does everything but keep the result.
 	DryRun bool
+	// Encoded asks an apply for Result.Encoded in place of Result.Object, which saves
+	// decoding it.
+	Encoded bool
 }
 
 // Managers of writes that name none: those of users and those of the daemon.
@@ -48,8 +51,13 @@ type Result struct {
 	Outcome string // Created, Configured or Unchanged
 	// Object as it is stored now (as it would be, in a dry run); shared, not to be changed.
 	Object resource.Object
+	// Encoded is the object as protobuf in its place, when Options.Encoded asked for it and
+	// the kind has nothing sensitive; shared, not to be changed.
+	Encoded []byte
 	// Before is the object as it was, fit to be shown; nil when there was none; shared likewise.
 	Before resource.Object
+
+	version store.Version // that Object or Encoded is to be of
 }
 
 // Applier admits and writes objects. It is safe for concurrent use.
@@ -105,7 +113,7 @@ func (a *Applier) Create(ctx context.Context, obj resource.Object, opts ...Optio
 	if errs := kind.Check(obj); len(errs) > 0 {
 		return nil, errs.Bounded()
 	}
-	var saved resource.Object
+	var saved store.Version
 	err = a.transact(audit.WithVerb(ctx, "create", opt.Manager), isDry(opts), func(tx store.Tx) error {
 		if err := a.needNamespace(tx, obj); err != nil {
 			return err
@@ -118,7 +126,7 @@ func (a *Applier) Create(ctx context.Context, obj resource.Object, opts ...Optio
 	if err != nil {
 		return nil, err
 	}
-	return kind.Shown(saved), nil
+	return shownVersion(kind, saved)
 }
 
 // Update replaces an object but for its status; with a resourceVersion that is not the
@@ -138,7 +146,7 @@ func (a *Applier) Update(ctx context.Context, obj resource.Object, opts ...Optio
 	}
 	obj = resource.Clone(obj)
 	intoNamespace(kind, obj)
-	var saved resource.Object
+	var saved store.Version
 	err = a.transact(audit.WithVerb(ctx, "update", opt.Manager), isDry(opts), func(tx store.Tx) error {
 		cur, err := tx.Get(resource.KeyOf(obj))
 		if err != nil {
@@ -150,11 +158,11 @@ func (a *Applier) Update(ctx context.Context, obj resource.Object, opts ...Optio
 	if err != nil {
 		return nil, err
 	}
-	return kind.Shown(saved), nil
+	return shownVersion(kind, saved)
 }
 
 // replace admits obj, which it may change, in place of cur.
-func (a *Applier) replace(tx store.Tx, kind *resource.Kind, cur, obj resource.Object, manager string) (resource.Object, error) {
+func (a *Applier) replace(tx store.Tx, kind *resource.Kind, cur, obj resource.Object, manager string) (store.Version, error) {
 	stored := cur
 	cur, errs := a.opened(kind, stored, obj)
 	if len(errs) > 0 {
@@ -193,15 +201,15 @@ func (a *Applier) UpdateStatus(ctx context.Context, obj resource.Object, opts ..
 	if errs := kind.CheckStatus(obj); len(errs) > 0 {
 		return nil, errs.Bounded()
 	}
-	var saved resource.Object
+	var saved store.Version
 	err = a.transact(audit.WithVerb(ctx, "update-status", ""), isDry(opts), func(tx store.Tx) (err error) {
-		saved, err = tx.UpdateStatus(obj)
+		saved, err = store.PutStatus(tx, obj)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return kind.Shown(saved), nil
+	return shownVersion(kind, saved)
 }
 
 // Delete asks for deletion; it returns the object as it is afterwards (with finalizers it

@@ -67,6 +67,11 @@ func (a *Applier) ApplyEach(ctx context.Context, docs []resource.Document, opts 
 				results[it.at] = failed(it, fmt.Errorf("%s: %w", it.key, err))
 			}
 		}
+		for _, it := range items[:n] {
+			if r := &results[it.at]; r.Err == nil {
+				r.Err = a.show(&r.Result, opts)
+			}
+		}
 		items = items[n:]
 	}
 	return results, nil

@@ -69,14 +69,41 @@ func (g *guarded) CreateAs(obj resource.Object, uid string) (resource.Object, er
 }
 
 func (g *guarded) Update(obj resource.Object) (resource.Object, error) {
+	if err := g.checkUpdate(obj); err != nil {
+		return nil, err
+	}
+	return g.Tx.Update(obj)
+}
+
+func (g *guarded) checkUpdate(obj resource.Object) error {
 	was, err := g.Get(resource.KeyOf(obj))
 	if err == nil {
 		err = g.check(was, obj)
 	}
-	if err != nil {
+	return err
+}
+
+var _ store.Writer = (*guarded)(nil)
+
+// PutNew implements store.Writer.
+func (g *guarded) PutNew(obj resource.Object, uid string) (store.Version, error) {
+	if err := g.check(nil, obj); err != nil {
 		return nil, err
 	}
-	return g.Tx.Update(obj)
+	return store.PutNew(g.Tx, obj, uid)
+}
+
+// Put implements store.Writer.
+func (g *guarded) Put(obj resource.Object) (store.Version, error) {
+	if err := g.checkUpdate(obj); err != nil {
+		return nil, err
+	}
+	return store.Put(g.Tx, obj)
+}
+
+// PutStatus implements store.Writer; no guard is asked about a status.
+func (g *guarded) PutStatus(obj resource.Object) (store.Version, error) {
+	return store.PutStatus(g.Tx, obj)
 }
 
 func (g *guarded) Delete(key resource.Key, pre store.Preconditions) (resource.Object, error) {

@@ -53,7 +53,7 @@ func (a *Applier) Patch(ctx context.Context, key resource.Key, typ PatchType, pa
 	if err != nil {
 		return nil, err
 	}
-	var saved resource.Object
+	var saved store.Version
 	err = a.transact(audit.WithVerb(ctx, "patch", opt.Manager), isDry(opts), func(tx store.Tx) error {
 		cur, err := tx.Get(key)
 		if err != nil {
@@ -72,7 +72,7 @@ func (a *Applier) Patch(ctx context.Context, key resource.Key, typ PatchType, pa
 	if err != nil {
 		return nil, err
 	}
-	return kind.Shown(saved), nil
+	return shownVersion(kind, saved)
 }
 
 // patched returns what becomes of an object by a change of its JSON.

@@ -116,28 +116,37 @@ func (a *Applier) sealInto(kind *resource.Kind, obj, stored, plain resource.Obje
 }
 
 // create stores a new object, its values sealed.
-func (a *Applier) create(tx store.Tx, kind *resource.Kind, obj resource.Object) (resource.Object, error) {
+func (a *Applier) create(tx store.Tx, kind *resource.Kind, obj resource.Object) (store.Version, error) {
 	if !kind.HasSensitive() {
-		return tx.Create(obj)
+		return store.PutNew(tx, obj, "")
 	}
 	uid := uuid.NewString()
 	obj = resource.Clone(obj)
 	if err := a.sealInto(kind, obj, nil, nil, uid); err != nil {
 		return nil, err
 	}
-	return tx.CreateAs(obj, uid)
+	return store.PutNew(tx, obj, uid)
 }
 
 // update stores obj in place of what is stored, which is plain when opened.
-func (a *Applier) update(tx store.Tx, kind *resource.Kind, stored, plain, obj resource.Object) (resource.Object, error) {
+func (a *Applier) update(tx store.Tx, kind *resource.Kind, stored, plain, obj resource.Object) (store.Version, error) {
 	if !kind.HasSensitive() {
-		return tx.Update(obj)
+		return store.Put(tx, obj)
 	}
 	obj = resource.Clone(obj)
 	if err := a.sealInto(kind, obj, stored, plain, stored.GetMetadata().GetUid()); err != nil {
 		return nil, err
 	}
-	return tx.Update(obj)
+	return store.Put(tx, obj)
+}
+
+// shownVersion decodes what was written, as it may be shown.
+func shownVersion(kind *resource.Kind, v store.Version) (resource.Object, error) {
+	obj, err := v.Object()
+	if err != nil {
+		return nil, err
+	}
+	return kind.Shown(obj), nil
 }
 
 // shown is kind.Shown for an object of any kind.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/proximity-pve/proximity/pkg/apply/ownership"
 	"github.com/proximity-pve/proximity/pkg/audit"
@@ -50,7 +51,29 @@ func (a *Applier) ApplySet(ctx context.Context, docs []resource.Document, opts O
 	if err != nil {
 		return nil, err
 	}
+	for i := range results {
+		if err := a.show(&results[i], opts); err != nil {
+			return nil, err
+		}
+	}
 	return results, nil
+}
+
+// show puts what was written into a result, as it may be shown and as it was asked for.
+func (a *Applier) show(r *Result, opts Options) error {
+	kind, ok := a.reg.Get(r.Key.Kind)
+	if !ok {
+		return fmt.Errorf("%w %q", resource.ErrUnknownKind, r.Key.Kind) // cannot be: it was written
+	}
+	v := r.version
+	r.version = nil
+	if opts.Encoded && !kind.HasSensitive() {
+		r.Encoded = v.Encoded()
+		return nil
+	}
+	var err error
+	r.Object, err = shownVersion(kind, v)
+	return err
 }
 
 // prepare finds the kind of each document and objects given twice. The items come back in
@@ -140,6 +163,9 @@ func checkClaims(items []item) resource.FieldErrors {
 		doc  resource.Document
 		path string
 	}
+	if len(items) < 2 { // the kind checks within one object
+		return nil
+	}
 	var errs resource.FieldErrors
 	inOrder := slices.Clone(items)
 	slices.SortFunc(inOrder, func(x, y item) int { return x.at - y.at })
@@ -225,7 +251,7 @@ func (a *Applier) writeOne(tx store.Tx, it item) (Result, resource.FieldErrors, 
 			return result, nil, fmt.Errorf("%s: %w: it does not exist, but the document names the uid %s", it.key, store.ErrConflict, uid)
 		}
 		created, err := a.create(tx, it.kind, it.obj)
-		result.Object = it.kind.Shown(created)
+		result.version = created
 		return result, nil, err
 	}
 	cur, next := it.cur, it.obj
@@ -239,9 +265,9 @@ func (a *Applier) writeOne(tx store.Tx, it item) (Result, resource.FieldErrors, 
 	if err != nil {
 		return result, nil, err
 	}
-	result.Object = it.kind.Shown(saved)
+	result.version = saved
 	result.Outcome = Configured
-	if result.Object.GetMetadata().GetResourceVersion() == cur.GetMetadata().GetResourceVersion() {
+	if strconv.FormatUint(saved.Revision(), 10) == cur.GetMetadata().GetResourceVersion() {
 		result.Outcome = Unchanged
 	}
 	return result, nil, nil

@@ -96,7 +96,7 @@ func TestErrorsOfManyDocumentsFit(t *testing.T) {
 	for i := range results {
 		results[i] = apply.Each{Result: apply.Result{Outcome: apply.Failed}, Err: fields}
 	}
-	resp, err := applyResponse(results, MaxSendBytes)
+	resp, err := (&core{}).applyResponse(results, MaxSendBytes)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func (s *resourceService) Apply(ctx context.Context, req *v1alpha1.ApplyRequest)
 	if err != nil {
 		return nil, err
 	}
-	packed, err := pack(result.Object)
+	packed, err := s.core.packResult(result)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func (s *resourceService) Apply(ctx context.Context, req *v1alpha1.ApplyRequest)
 }
 
 func applyOptionsOf(req *v1alpha1.ApplyRequest) apply.Options {
-	return apply.Options{Manager: req.GetFieldManager(), DryRun: req.GetDryRun(), Force: req.GetForce()}
+	return apply.Options{Manager: req.GetFieldManager(), DryRun: req.GetDryRun(), Force: req.GetForce(), Encoded: true}
 }
 
 // resultOf is a result without its object.
@@ -59,7 +59,7 @@ func (s *resourceService) ApplySet(stream grpc.ClientStreamingServer[v1alpha1.Ap
 	if err != nil {
 		return err
 	}
-	resp, err := applyResponse(results, MaxSendBytes)
+	resp, err := s.core.applyResponse(results, MaxSendBytes)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (s *resourceService) applyAs(ctx context.Context, set partSet, first *v1alp
 // applyResponse has the outcome of every document, and the objects as long as they fit
 // into limit bytes: the set is stored by now, and an answer that is too large to be sent
 // would make it look as if it were not.
-func applyResponse(results []apply.Each, limit int) (*v1alpha1.ApplySetResponse, error) {
+func (c *core) applyResponse(results []apply.Each, limit int) (*v1alpha1.ApplySetResponse, error) {
 	resp := &v1alpha1.ApplySetResponse{}
 	errs := eachErrors{room: maxEachErrorBytes}
 	for _, r := range results {
@@ -97,7 +97,7 @@ func applyResponse(results []apply.Each, limit int) (*v1alpha1.ApplySetResponse,
 			limit -= proto.Size(res.GetError())
 			continue
 		}
-		packed, err := pack(r.Object)
+		packed, err := c.packResult(r.Result)
 		if err != nil {
 			return nil, err
 		}

@@ -18,6 +18,7 @@ import (
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/resource/kinds"
 	"github.com/proximity-pve/proximity/pkg/server/apistatus"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -247,9 +248,17 @@ func TestApplyResponseFits(t *testing.T) {
 	for i := range results {
 		obj := namespace(fmt.Sprint("n", i), strings.Repeat("x", 100*i))
 		results[i].Result = apply.Result{Key: resource.KeyOf(obj), Outcome: apply.Created, Object: obj}
+		if i%2 == 0 {
+			encoded, err := proto.Marshal(obj)
+			if err != nil {
+				t.Fatal(err)
+			}
+			results[i].Object, results[i].Encoded = nil, encoded
+		}
 	}
+	c := &core{registry: kinds.Registry()}
 	for _, limit := range []int{50 * maxResultBytes, 30_000, 100_000, MaxSendBytes} {
-		resp, err := applyResponse(results, limit)
+		resp, err := c.applyResponse(results, limit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,6 +269,9 @@ func TestApplyResponseFits(t *testing.T) {
 			}
 			if r.GetObject() != nil {
 				objects++
+				if obj, err := r.GetObject().UnmarshalNew(); err != nil || !proto.Equal(obj, namespace(fmt.Sprint("n", i), strings.Repeat("x", 100*i))) {
+					t.Errorf("object %d is %v (%v)", i, obj, err)
+				}
 			}
 		}
 		if size := proto.Size(resp); size > limit || len(resp.GetResults()) != len(results) {

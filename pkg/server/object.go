@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/server/apistatus"
 	"github.com/proximity-pve/proximity/pkg/store"
@@ -31,6 +32,18 @@ func packEvent(ev store.Event) (*anypb.Any, error) {
 		return pack(ev.Object)
 	}
 	return &anypb.Any{TypeUrl: typePrefix + string(ev.Object.ProtoReflect().Descriptor().FullName()), Value: ev.Encoded}, nil
+}
+
+// packResult is pack for the object of a result.
+func (c *core) packResult(r apply.Result) (*anypb.Any, error) {
+	if r.Encoded == nil {
+		return pack(r.Object)
+	}
+	kind, err := c.kind(r.Key.Kind)
+	if err != nil {
+		return nil, err
+	}
+	return &anypb.Any{TypeUrl: typePrefix + string(kind.Descriptor().FullName()), Value: r.Encoded}, nil
 }
 
 // typePrefix is what anypb.New puts before the name of a message.

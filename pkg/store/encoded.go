@@ -18,14 +18,27 @@ type Version interface {
 	Object() (resource.Object, error)
 }
 
-// Writer is a Tx whose writes need not decode what they made. Put and PutStatus are for
-// callers, who need not know.
+// Writer is a Tx whose writes need not decode what they made. PutNew, Put and PutStatus are
+// for callers, who need not know.
 type Writer interface {
+	PutNew(obj resource.Object, uid string) (Version, error)
 	Put(obj resource.Object) (Version, error)
 	PutStatus(obj resource.Object) (Version, error)
 }
 
-// Put is tx.Update for those who need no decoded object, or not always.
+// PutNew is tx.CreateAs, or tx.Create when the uid is empty, for those who need no decoded
+// object, or not always.
+func PutNew(tx Tx, obj resource.Object, uid string) (Version, error) {
+	if w, ok := tx.(Writer); ok {
+		return w.PutNew(obj, uid)
+	}
+	if uid == "" {
+		return version(tx.Create(obj))
+	}
+	return version(tx.CreateAs(obj, uid))
+}
+
+// Put is tx.Update likewise.
 func Put(tx Tx, obj resource.Object) (Version, error) {
 	if w, ok := tx.(Writer); ok {
 		return w.Put(obj)

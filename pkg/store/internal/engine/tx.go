@@ -132,6 +132,14 @@ func (t *transaction) create(obj resource.Object, uid string) (*version, error) 
 	})
 }
 
+// PutNew implements store.Writer.
+func (t *transaction) PutNew(obj resource.Object, uid string) (store.Version, error) {
+	if uid == "" {
+		uid = uuid.NewString()
+	}
+	return versionOf(t.create(obj, uid))
+}
+
 func (t *transaction) Update(obj resource.Object) (resource.Object, error) {
 	return object(t.update(obj))
 }
