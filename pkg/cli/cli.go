@@ -31,6 +31,8 @@ type app struct {
 	out, err *term.Terminal
 	flags    globalFlags
 	conn     *connection // see connect
+	// anonymous: a login is being made, none is used.
+	anonymous bool
 }
 
 type globalFlags struct {
@@ -75,6 +77,7 @@ func Run(ctx context.Context, std IO, reg *resource.Registry, args []string) int
 const (
 	groupResources = "resources"
 	groupDaemon    = "daemon"
+	groupAccess    = "access"
 	groupOther     = "other"
 )
 
@@ -107,12 +110,14 @@ func (a *app) root() *cobra.Command {
 	root.AddGroup(
 		&cobra.Group{ID: groupResources, Title: "Resources:"},
 		&cobra.Group{ID: groupDaemon, Title: "The infrastructure:"},
+		&cobra.Group{ID: groupAccess, Title: "Who may do what:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
 	a.add(root, groupResources, a.applyCommand, a.diffCommand, a.planCommand, a.createCommand, a.getCommand, a.describeCommand, a.editCommand,
 		a.patchCommand, a.labelCommand, a.annotateCommand, a.deleteCommand,
 		a.waitCommand, a.eventsCommand, a.logsCommand, a.validateCommand, a.apiResourcesCommand, a.explainCommand)
 	a.add(root, groupDaemon, a.doctorCommand, a.adoptCommand, a.restartCommand, a.testNATCommand, a.adminCommand)
+	a.add(root, groupAccess, a.loginCommand, a.logoutCommand, a.whoamiCommand, a.passwdCommand, a.authCommand)
 	a.add(root, groupOther, a.configCommand, a.versionCommand)
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)

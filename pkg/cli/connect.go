@@ -22,6 +22,7 @@ type connection struct {
 	// endpoint is nil when the daemon was found by a context.
 	endpoint  *client.Endpoint
 	namespace string // for namespaced resources
+	login     *login
 	kinds     *kindTable
 }
 
@@ -87,7 +88,7 @@ func (a *app) fromEndpoint(path string) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open(cfg, endpoint, resource.DefaultNamespace)
+	return a.open(cfg, endpoint, resource.DefaultNamespace, path)
 }
 
 func (a *app) fromContext(name string) (*connection, error) {
@@ -103,16 +104,24 @@ func (a *app) fromContext(name string) (*connection, error) {
 	if namespace == "" {
 		namespace = resource.DefaultNamespace
 	}
-	return open(client.FromContext(c, a.registry), nil, namespace)
+	return a.open(client.FromContext(c, a.registry), nil, namespace, "context "+name)
 }
 
-func open(cfg client.Config, endpoint *client.Endpoint, namespace string) (*connection, error) {
+// open makes the client of a daemon, which daemon names for the logins that are kept.
+func (a *app) open(cfg client.Config, endpoint *client.Endpoint, namespace, daemon string) (*connection, error) {
 	cfg.UserAgent = "proxctl/" + version.String()
+	conn := &connection{endpoint: endpoint, namespace: namespace, login: a.loginOf(daemon)}
+	if !a.anonymous {
+		if err := conn.login.use(&cfg); err != nil {
+			return nil, err
+		}
+	}
 	c, err := client.New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &connection{Client: c, endpoint: endpoint, namespace: namespace}, nil
+	conn.Client = c
+	return conn, nil
 }
 
 // configPath is the configuration file.

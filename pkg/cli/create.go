@@ -33,7 +33,7 @@ func (a *app) createCommand() *cobra.Command {
 	o.sources.addFlags(cmd)
 	o.writeFlags.addFlags(cmd, "proxctl-create")
 	cmd.ValidArgsFunction = a.completeKinds
-	cmd.AddCommand(a.createSecretCommand())
+	cmd.AddCommand(a.createSecretCommand(), a.createUserCommand(), a.createTokenCommand())
 	return cmd
 }
 

@@ -84,7 +84,7 @@ func TestCompletionOfASilentDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Address = l.Addr().String()
-	silent, err := open(cfg, nil, resource.DefaultNamespace)
+	silent, err := a.open(cfg, nil, resource.DefaultNamespace, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

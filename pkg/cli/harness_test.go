@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,8 @@ import (
 	"github.com/proximity-pve/proximity/pkg/admin"
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/auth"
+	"github.com/proximity-pve/proximity/pkg/auth/access"
+	"github.com/proximity-pve/proximity/pkg/auth/account"
 	"github.com/proximity-pve/proximity/pkg/client"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/resource/kinds"
@@ -65,6 +68,7 @@ func TestScripts(t *testing.T) {
 			"exit":    cmdExit,
 			"daemon":  cmdDaemon,
 			"address": cmdAddress,
+			"readenv": cmdReadEnv,
 		},
 	})
 }
@@ -116,6 +120,15 @@ func cmdAddress(ts *testscript.TestScript, neg bool, args []string) {
 	e, err := client.ReadEndpoint(d.endpointFile())
 	ts.Check(err)
 	ts.Setenv("ADDRESS", e.GRPC)
+}
+
+// cmdReadEnv sets a variable to the first line of a file.
+func cmdReadEnv(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: readenv NAME FILE")
+	}
+	line, _, _ := strings.Cut(ts.ReadFile(args[1]), "\n")
+	ts.Setenv(args[0], line)
 }
 
 // database is a file without a file.
@@ -188,8 +201,24 @@ func (d *daemon) start() error {
 	if err != nil {
 		return err
 	}
+	authorizer := auth.NewAuthorizer()
+	policy := access.NewPolicy(d.store, d.reg, authorizer)
+	if err := policy.Refresh(context.Background()); err != nil {
+		return err
+	}
+	admission := apply.New(d.store, d.reg).WithKeys(d.keys)
+	accounts, err := account.New(context.Background(), account.Config{Store: d.store, Applier: admission.System(), Registry: d.reg, Keys: d.keys, Policy: policy,
+		Local: auth.NewTokenAuthenticator(token), KeyDir: filepath.Join(dir, "jwt"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	// Scripts cannot know a secret.
+	if err := os.WriteFile(filepath.Join(d.dir, "setup-token"), []byte(accounts.SetupToken()), 0o600); err != nil {
+		return err
+	}
 	srv, err := server.New(server.Config{
-		Store: d.store, Applier: apply.New(d.store, d.reg).WithKeys(d.keys), Registry: d.reg, Auth: auth.NewTokenAuthenticator(token),
+		Store: d.store, Applier: admission.WithGuard(access.NewGuard(d.reg, policy, accounts.Follower())), Registry: d.reg,
+		Auth: accounts, Accounts: accounts, Access: authorizer,
 		TLS: certs.TLS, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 		Ready: func() error { return nil }, Version: "v0.0.0-test", Planner: fakePlanner{},
 		Database: database{},

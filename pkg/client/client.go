@@ -36,11 +36,12 @@ const (
 // Client talks to one daemon. It is safe for concurrent use.
 type Client struct {
 	cfg     Config
-	tokens  string
+	tokens  func(context.Context) (string, error)
 	conn    *grpc.ClientConn
 	rpc     v1alpha1.ResourceServiceClient
 	system  v1alpha1.SystemServiceClient
 	admin   v1alpha1.AdminServiceClient
+	auth    v1alpha1.AuthServiceClient
 	failure *lastFailure
 }
 
@@ -54,18 +55,22 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	cfg.Address = address
-	token, err := cfg.token()
-	if err != nil {
-		return nil, err
+	tokens := cfg.TokenSource
+	if tokens == nil {
+		token, err := cfg.token()
+		if err != nil {
+			return nil, err
+		}
+		tokens = func(context.Context) (string, error) { return token, nil }
 	}
 	tlsConfig, err := cfg.tls()
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, tokens: token, failure: &lastFailure{}}
+	c := &Client{cfg: cfg, tokens: tokens, failure: &lastFailure{}}
 	c.conn, err = grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(handshakes{credentials.NewTLS(tlsConfig), c.failure}),
-		grpc.WithPerRPCCredentials(bearer(token)),
+		grpc.WithPerRPCCredentials(bearer(tokens)),
 		grpc.WithContextDialer(c.dialer),
 		grpc.WithUserAgent(cfg.UserAgent),
 		grpc.WithUnaryInterceptor(bounded),
@@ -81,7 +86,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("client of %s: %w", address, err)
 	}
 	c.rpc, c.system = v1alpha1.NewResourceServiceClient(c.conn), v1alpha1.NewSystemServiceClient(c.conn)
-	c.admin = v1alpha1.NewAdminServiceClient(c.conn)
+	c.admin, c.auth = v1alpha1.NewAdminServiceClient(c.conn), v1alpha1.NewAuthServiceClient(c.conn)
 	return c, nil
 }
 

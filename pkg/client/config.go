@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -26,6 +27,9 @@ type Config struct {
 	// Token, or the file it is in.
 	Token     string
 	TokenFile string
+	// TokenSource, when set, is asked for the token before every call instead: the tokens of
+	// a login last for minutes.
+	TokenSource func(ctx context.Context) (string, error)
 	// Registry has the kinds that the client understands.
 	Registry *resource.Registry
 	// UserAgent names the program.

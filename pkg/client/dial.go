@@ -63,13 +63,14 @@ func (h handshakes) Clone() credentials.TransportCredentials {
 }
 
 // bearer sends the token with every call.
-type bearer string
+type bearer func(context.Context) (string, error)
 
-func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	if b == "" {
-		return nil, nil
+func (b bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+	token, err := b(ctx)
+	if err != nil || token == "" {
+		return nil, err
 	}
-	return map[string]string{"authorization": "Bearer " + string(b)}, nil
+	return map[string]string{"authorization": "Bearer " + token}, nil
 }
 
 // RequireTransportSecurity makes gRPC refuse to send the token without TLS.

@@ -71,7 +71,11 @@ func (c *Client) getJSON(ctx context.Context, tlsConfig *tls.Config, address str
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Authorization", "Bearer "+c.tokens)
+	token, err := c.tokens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
 	transport := &http.Transport{TLSClientConfig: tlsConfig, TLSHandshakeTimeout: connectTimeout, DisableKeepAlives: true}
 	resp, err := (&http.Client{Transport: transport, CheckRedirect: refuseRedirect}).Do(req)
 	if err != nil {
