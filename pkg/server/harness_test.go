@@ -26,6 +26,7 @@ import (
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/auth"
+	"github.com/proximity-pve/proximity/pkg/auth/account"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/resource/kinds"
 	"github.com/proximity-pve/proximity/pkg/seal"
@@ -69,6 +70,12 @@ type fixture struct {
 	stop     context.CancelFunc
 	done     chan error
 
+	// of servers with users, see people
+	keyDir    string
+	accounts  *account.Service
+	applier   *apply.Applier
+	lastToken string
+
 	mu      sync.Mutex
 	unready error
 }
@@ -100,6 +107,8 @@ type options struct {
 
 	database Database
 	planner  Planner
+	// config changes the server's configuration.
+	config func(f *fixture, keys *seal.Keyring, cfg *Config)
 }
 
 // network makes the two listeners and dials them.
@@ -132,7 +141,7 @@ func start(t *testing.T, opts ...options) *fixture {
 	if len(opts) > 0 {
 		o = opts[0]
 	}
-	f := &fixture{t: t, registry: kinds.Registry(), log: &lockedBuffer{}, done: make(chan error, 1), network: o.network}
+	f := &fixture{t: t, registry: kinds.Registry(), log: &lockedBuffer{}, done: make(chan error, 1), network: o.network, keyDir: t.TempDir()}
 	if f.network == nil {
 		f.network = loopback{}
 	}
@@ -144,7 +153,8 @@ func start(t *testing.T, opts ...options) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	admission := apply.New(f.store, f.registry).WithKeys(seal.NewEphemeral())
+	keys := seal.NewEphemeral()
+	admission := apply.New(f.store, f.registry).WithKeys(keys)
 	if err := admission.EnsureNamespaces(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +162,7 @@ func start(t *testing.T, opts ...options) *fixture {
 	if o.applier != nil {
 		applier = o.applier(applier)
 	}
-	f.server, err = New(Config{
+	cfg := Config{
 		Store: f.store, Applier: applier, Registry: f.registry, Auth: testAuth{}, TLS: certs.TLS,
 		Log:     slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: prometheus.NewRegistry(), Version: "v0.0.0-test", Database: o.database, Planner: o.planner,
@@ -161,7 +171,11 @@ func start(t *testing.T, opts ...options) *fixture {
 			defer f.mu.Unlock()
 			return f.unready
 		},
-	})
+	}
+	if o.config != nil {
+		o.config(f, keys, &cfg)
+	}
+	f.server, err = New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +268,13 @@ func (r reply) reason() string {
 // do makes a request with the administrator's token. Headers are "Name: value".
 func (f *fixture) do(method, path, body string, headers ...string) reply {
 	f.t.Helper()
-	resp := f.open(context.Background(), method, path, body, append(headers, "Authorization: Bearer "+adminToken)...)
+	return f.doAs(method, path, body, append(headers, "Authorization: Bearer "+adminToken)...)
+}
+
+// doAs is do with the credential that the headers have.
+func (f *fixture) doAs(method, path, body string, headers ...string) reply {
+	f.t.Helper()
+	resp := f.open(context.Background(), method, path, body, headers...)
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/apply"
+	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/server/apistatus"
 	"github.com/proximity-pve/proximity/pkg/store"
@@ -72,6 +73,10 @@ func withPhase(op *v1alpha1.Operation, err error) (*v1alpha1.Operation, error) {
 func (s *systemService) operate(ctx context.Context, action, prefix string, req *v1alpha1.ApplianceOperationRequest) (*v1alpha1.Operation, error) {
 	arguments, wait, err := operationArguments(action, req)
 	if err != nil {
+		return nil, err
+	}
+	// Who may not is told nothing of what there is.
+	if err := authorize(ctx, auth.VerbCreate, "Operation", resource.SystemNamespace); err != nil {
 		return nil, err
 	}
 	target, err := s.appliance(ctx, req.GetAppliance())
