@@ -123,6 +123,9 @@ func (c *cluster) quorate() bool {
 	return online*2 > len(c.nodes) && !c.quorumLost.Load()
 }
 
+// SetQuorate takes the cluster's quorum away, which makes it read-only, or gives it back.
+func (c *cluster) SetQuorate(quorate bool) { c.quorumLost.Store(!quorate) }
+
 // errNoQuorum is what check_cfs_quorum of PVE::Cluster dies with.
 var errNoQuorum = errors.New("cluster not ready - no quorum?")
 

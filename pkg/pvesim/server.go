@@ -69,7 +69,10 @@ func (n *Node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	path := strings.TrimPrefix(r.URL.Path, "/api2/json")
-	fault := n.faults.next(r.Method, path)
+	var fault *Fault
+	if r.Context().Value(faultless{}) == nil {
+		fault = n.faults.next(r.Method, path)
+	}
 	if !fault.pause(r.Context()) {
 		return
 	}

@@ -14,9 +14,19 @@ import (
 // (testing/synctest), where sockets cannot be waited for. The host of a request does not
 // matter. Answers, faults and latency are those of ServeAPI; what belongs to connections
 // (keep-alive, gzip, TLS) is left out.
-func (n *Node) Transport() http.RoundTripper { return memoryTransport{n} }
+func (n *Node) Transport() http.RoundTripper { return memoryTransport{node: n} }
 
-type memoryTransport struct{ node *Node }
+// FaultlessTransport is Transport for what is not to be hit by the fault script, nor to be
+// counted by its faults: the hand of an administrator in a test.
+func (n *Node) FaultlessTransport() http.RoundTripper { return memoryTransport{node: n, faultless: true} }
+
+type memoryTransport struct {
+	node      *Node
+	faultless bool
+}
+
+// faultless marks the context of a request that the fault script does not see.
+type faultless struct{}
 
 // errDropped is what a client sees of a connection that was closed.
 var errDropped = errors.New("connection reset by peer")
@@ -27,6 +37,9 @@ func (m memoryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.New("no route to host")
 	}
 	ctx, cancel := context.WithCancel(req.Context())
+	if m.faultless {
+		ctx = context.WithValue(ctx, faultless{}, true)
+	}
 	r := req.Clone(ctx)
 	if r.Body == nil {
 		r.Body = http.NoBody
