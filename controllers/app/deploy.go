@@ -88,7 +88,7 @@ func (n network) reachable(node string) error {
 // deploy takes the steps after those of the guest.
 func (r *reconciler) deploy(ctx context.Context, s *session, conn *cluster.Connection, o observed, rest []lxc.Step, n network) error {
 	name := n.appliance.GetMetadata().GetName()
-	if !r.Board.Looked(name) {
+	if !o.looked {
 		return runtime.Hold(boardRecheck, "ApplianceNotObserved", "appliance %s has not been looked at yet", name)
 	}
 	status(s).DnsName = proto.String(s.Object.GetSpec().GetHostname() + ".lan." + n.appliance.GetSpec().GetDns().GetZone())
@@ -224,6 +224,12 @@ func (r *reconciler) healthy(ctx context.Context, s *session, conn *cluster.Conn
 		return runtime.Waiting(recheck, "GuestUnreachable", "the appliance cannot be asked to check the application: %v", err)
 	}
 	if !v.OK {
+		// It may have its address from the time before one of the two moved.
+		var cut *runtime.WaitingError
+		if err := n.reachable(status(s).GetNode()); errors.As(err, &cut) {
+			s.False(CondHealthy, cut.Reason, "%s", cut.Text)
+			return err
+		}
 		s.False(CondHealthy, "Unhealthy", "%s: %s", what, v.Why)
 		return runtime.Waiting(time.Second, "Unhealthy", "%s does not answer as it should: %s", what, v.Why)
 	}

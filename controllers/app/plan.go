@@ -46,6 +46,9 @@ type observed struct {
 	appliance string
 	host      *appliance.Host
 	unserved  string
+	// looked: somebody has looked at the appliance since the daemon started; before that
+	// nothing new is known of what it serves.
+	looked bool
 	// provision identifies what was last carried out in the guest.
 	provision string
 	// pending are the settings that count from the guest's next start on, as of the
@@ -166,7 +169,8 @@ func counted(n int, what string) string {
 
 // see adds what is known beside the guest to what was seen of it.
 func (r *reconciler) see(a *v1alpha1.App, applianceName string, guest lxc.Observed) observed {
-	o := observed{guest: guest, appliance: applianceName, provision: a.GetStatus().GetProvisionedHash()}
+	// Asked in this order: the first look may be published in between.
+	o := observed{guest: guest, appliance: applianceName, provision: a.GetStatus().GetProvisionedHash(), looked: r.Board.Looked(applianceName)}
 	o.host, o.unserved = servedBy(r.Board.Get(applianceName), applianceName, routing.Key(a.GetMetadata()))
 	return o
 }

@@ -109,7 +109,12 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 		if err != nil {
 			return err
 		}
-		taken := vmidsOf(rows)
+		// Guests that no object stands for keep their addresses for as long as they run.
+		strays, err := common.Unknown(ctx, s.Client, &r.marks, conn, rows)
+		if err != nil {
+			return err
+		}
+		taken := claims{vmids: vmidsOf(rows), addresses: r.marks.Addresses(ctx, conn, strays)}
 		self := resource.KeyOf(s.Object)
 		err = s.Client.Transact(ctx, func(tx runtime.Tx) error {
 			return reserveIn(tx, self, cl, n, taken, mac, &choice)
@@ -158,7 +163,13 @@ func vmidsOf(rows []proxmox.Resource) map[int32]bool {
 	return taken
 }
 
-func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network, taken map[int32]bool, mac string, choice *choice) error {
+// claims are what guests have, whoever made them.
+type claims struct {
+	vmids     map[int32]bool
+	addresses map[netip.Addr]bool
+}
+
+func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network, taken claims, mac string, choice *choice) error {
 	cur, err := tx.Get(self)
 	if err != nil {
 		return err
@@ -169,7 +180,7 @@ func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network
 	}
 	st := app.Status
 	if st.GetVmid() == 0 {
-		vmid, err := chooseVMID(tx, app, cl, taken)
+		vmid, err := chooseVMID(tx, app, cl, taken.vmids)
 		if err != nil {
 			return err
 		}
@@ -177,7 +188,7 @@ func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network
 		st.Cluster = proto.String(cl.GetMetadata().GetName())
 		st.Mac = proto.String(cmp.Or(mac, common.MAC(app.GetMetadata().GetUid(), 0)))
 	}
-	addr, err := chooseAddress(tx, app, n)
+	addr, err := chooseAddress(tx, app, n, taken.addresses)
 	if err != nil {
 		return err
 	}
@@ -216,8 +227,9 @@ func (n network) usable(text string) bool {
 }
 
 // chooseAddress takes the one that the spec names, else keeps the one that was reserved,
-// else takes the lowest free one of the DHCP range.
-func chooseAddress(tx runtime.Tx, app *v1alpha1.App, n network) (netip.Addr, error) {
+// else takes the lowest free one of the DHCP range. held are those that guests have for which
+// there is no App.
+func chooseAddress(tx runtime.Tx, app *v1alpha1.App, n network, held map[netip.Addr]bool) (netip.Addr, error) {
 	used := map[netip.Addr]string{n.lan: "the appliance"}
 	named := map[netip.Addr]bool{} // by others that may not have it yet
 	for _, o := range tx.List(kind, "") {
@@ -248,7 +260,7 @@ func chooseAddress(tx runtime.Tx, app *v1alpha1.App, n network) (netip.Addr, err
 		}
 	}
 	for addr := n.start; addr.IsValid() && !n.end.Less(addr); addr = addr.Next() {
-		if used[addr] == "" && !named[addr] {
+		if used[addr] == "" && !named[addr] && !held[addr] {
 			return addr, nil
 		}
 	}

@@ -120,6 +120,10 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	}
 	network, err := r.network(ctx, s)
 	if err != nil {
+		// Those that it serves wait for the first look, which may not come for long.
+		if name := s.Object.GetMetadata().GetName(); !r.Board.Looked(name) {
+			r.Board.Publish(name, nil)
+		}
 		return runtime.Result{}, err
 	}
 	if err := r.reserve(ctx, s, conn, cl, network); err != nil {

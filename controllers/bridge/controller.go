@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,7 +95,36 @@ func (r *reconciler) everywhere(ctx context.Context, s *session, conn *cluster.C
 	if err != nil {
 		return err
 	}
+	if wanted {
+		if err := r.unknown(ctx, s, conn, members); err != nil {
+			return err
+		}
+	}
 	return r.converge(ctx, s, conn, members, wanted)
+}
+
+// unknown looks at all nodes before a new Bridge is written on the first: where one has an
+// interface that was made for it under another uid, in a database that was lost, nothing is
+// begun, for a rebuild could not take it back from an object that has interfaces of its own.
+func (r *reconciler) unknown(ctx context.Context, s *session, conn *cluster.Connection, members members) error {
+	if len(members) < 2 || slices.ContainsFunc(status(s).Nodes, (*v1alpha1.BridgeNode).GetWritten) {
+		return nil
+	}
+	for _, m := range members {
+		if !m.online {
+			continue
+		}
+		n := on(s.Object, conn, m.name)
+		o, err := n.observe(ctx)
+		if err != nil {
+			continue // the node itself says so
+		}
+		if _, blocked := planNode(n.desired(), n.iface, o); blocked != nil && blocked.Reason == reasonUIDUnknown {
+			s.False(CondConfigured, blocked.Reason, "%s", blocked.Text)
+			return runtime.Stalled(blocked.Reason, "%s", blocked.Text)
+		}
+	}
+	return nil
 }
 
 // legalName proposes a name that the API takes: the same letters and digits, at most ten

@@ -74,6 +74,7 @@ func (n nodeBridge) observe(ctx context.Context) (nodeSeen, error) {
 		return nodeSeen{}, fmt.Errorf("list the network of %s: %w", n.node, err)
 	}
 	o := nodeSeen{node: n.node, noHost: n.conn.Host == nil, pending: foreignChanges(net.Changes, n.iface, n.mark.UID)}
+	o.staged = methodFor(n.iface) == methodAPI && net.Changes != "" && o.pending == ""
 	if i, ok := net.Find(n.iface); ok {
 		o.madeFor = marks.BridgeUID(n.mark.Installation, n.mark.Name, i.Comments)
 		m := ownership.FromComment(i.Comments)

@@ -23,6 +23,7 @@ const (
 	reasonNotActive   = "NotActive"
 	reasonNodeOffline = "NodeOffline"
 	reasonReady       = "Ready"
+	reasonUIDUnknown  = "UIDUnknown"
 )
 
 const condInSync = common.CondInSync

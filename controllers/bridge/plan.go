@@ -87,6 +87,8 @@ type nodeSeen struct {
 	unwanted bool   // spec.nodes leaves the node out
 	mtu      int
 	comments string
+	// staged: changes of ours wait for a reload. What is listed has them already.
+	staged bool
 	// file is /etc/network/interfaces, nil when it was not read.
 	file []byte
 	// noHost: the daemon cannot write the node's files.
@@ -132,7 +134,7 @@ func planNode(d *desired, iface string, o nodeSeen) ([]step, *runtime.Blocked) {
 			return nil, nil // nothing of ours is there
 		}
 		if o.madeFor != "" { // and not ours, so not this Bridge's
-			return nil, &runtime.Blocked{Reason: "UIDUnknown", Text: fmt.Sprintf(
+			return nil, &runtime.Blocked{Reason: reasonUIDUnknown, Text: fmt.Sprintf(
 				"interface %s of node %s was made for a Bridge of this installation with uid %s, which is not this one (the database was lost, or the object was deleted and the interface left); "+
 					"run `proxctl admin rebuild` to take it back, or remove the interface", iface, o.node, o.madeFor)}
 		}
@@ -145,7 +147,7 @@ func planNode(d *desired, iface string, o nodeSeen) ([]step, *runtime.Blocked) {
 		todo = []step{newStep(actionWrite, o.node, "define bridge %s on node %s%s", iface, o.node, inWhat(iface)), reload}
 	case d != nil && len(d.changes(o)) > 0:
 		todo = []step{newStep(actionWrite, o.node, "change %s of bridge %s on node %s%s", inWords(d.changes(o)), iface, o.node, inWhat(iface)), reload}
-	case d != nil && !o.active:
+	case d != nil && (!o.active || o.staged):
 		todo = []step{reload}
 	case d == nil && o.listed:
 		todo = []step{newStep(actionRemove, o.node, "remove bridge %s from node %s%s", iface, o.node, inWhat(iface)), reload}
@@ -250,31 +252,50 @@ func comparable(comments string) bool {
 // foreignChanges returns the staged changes (a unified diff of /etc/network/interfaces)
 // unless all of them are of our own interface: then a crash came between our write and
 // our reload, and there is nothing foreign to apply by accident.
+//
+// A hunk shows three lines around a change, so the line that names the interface may be
+// missing from it. Between two blank lines there is one interface: where none is named, a
+// comment with our uid says that it is ours.
 func foreignChanges(diff, iface, uid string) string {
-	stanza := ""
+	var names []string // of interfaces in this paragraph
+	changed, marked := false, false
+	foreign := func() bool {
+		ours := marked && len(names) == 0 || len(names) > 0 && !slices.ContainsFunc(names, func(n string) bool { return n != iface })
+		f := changed && !ours
+		names, changed, marked = nil, false, false
+		return f
+	}
 	for line := range strings.Lines(diff) {
-		if strings.HasPrefix(line, "+++") || strings.HasPrefix(line, "---") || strings.HasPrefix(line, "@@") {
-			stanza = ""
+		text := strings.TrimRight(line, "\r\n")
+		if strings.HasPrefix(text, "+++") || strings.HasPrefix(text, "---") || strings.HasPrefix(text, "@@") {
+			if foreign() {
+				return diff
+			}
 			continue
 		}
-		changed := line[0] == '+' || line[0] == '-'
-		text := strings.TrimRight(line, "\r\n")
-		if changed || strings.HasPrefix(text, " ") {
+		edit := strings.HasPrefix(text, "+") || strings.HasPrefix(text, "-")
+		if edit || strings.HasPrefix(text, " ") {
 			text = text[1:]
 		}
 		words := strings.Fields(text)
 		if len(words) == 0 {
-			stanza = ""
+			if foreign() {
+				return diff
+			}
 			continue
 		}
-		if words[0] == "iface" && len(words) > 1 {
-			stanza = words[1]
+		changed = changed || edit
+		switch {
+		case words[0] == "iface" && len(words) > 1:
+			names = append(names, words[1])
+		case words[0] == "auto":
+			names = append(names, words[1:]...)
+		case strings.HasPrefix(words[0], "#") && strings.Contains(text, uid):
+			marked = true
 		}
-		ours := stanza == iface || len(words) == 2 && words[0] == "auto" && words[1] == iface ||
-			strings.HasPrefix(words[0], "#") && strings.Contains(text, uid)
-		if changed && !ours {
-			return diff
-		}
+	}
+	if foreign() {
+		return diff
 	}
 	return ""
 }

@@ -194,6 +194,9 @@ func TestForeignChanges(t *testing.T) {
 	}{
 		"none": {"", false}, "ours": {ours, false}, "foreign": {foreign, true}, "both": {ours + foreign, true},
 		"both, foreign first": {foreign + "\n" + ours, true}, "edit of another": {edit, true}, "edit after ours": {ours + edit, true},
+		"ours without its name":    {"@@ -20,3 +20,4 @@\n \tbridge-stp off\n \tbridge-fd 0\n+\tmtu 1400\n #proximity: uid: u-1\n \n", false},
+		"another without its name": {"@@ -20,3 +20,4 @@\n \tbridge-stp off\n \tbridge-fd 0\n+\tmtu 1400\n #somebody's\n \n", true},
+		"beside ours":              {"@@ -20,3 +20,4 @@\n \tbridge-fd 0\n #proximity: uid: u-1\n \n+auto vmbr7\n", true},
 	} {
 		if got := foreignChanges(tc.diff, "lan", "u-1") != ""; got != tc.foreign {
 			t.Errorf("%s: foreign %v, want %v", name, got, tc.foreign)
@@ -213,4 +216,18 @@ func FuzzForeignChanges(f *testing.F) {
 			t.Errorf("a foreign interface is overlooked in %q", diff)
 		}
 	})
+}
+
+// A change of ours that a crash left staged is listed as if it were live: it is applied.
+func TestStagedChangeIsApplied(t *testing.T) {
+	d := want(apiName, 1400)
+	o := nodeSeen{node: "pve", listed: true, ours: true, active: true, mtu: d.mtu, comments: d.comments, staged: true}
+	steps, blocked := planNode(d, apiName, o)
+	if blocked != nil || len(steps) != 1 || steps[0].Action != actionReload {
+		t.Errorf("steps %v, blocked %v", steps, blocked)
+	}
+	o.staged = false
+	if steps, _ := planNode(d, apiName, o); len(steps) != 0 {
+		t.Errorf("steps %v with nothing staged", steps)
+	}
 }

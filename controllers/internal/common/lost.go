@@ -20,22 +20,9 @@ func NotLost(ctx context.Context, c runtime.Client, reader *marks.Reader, conn *
 	if err := seesGuests(ctx, conn, rows); err != nil {
 		return err
 	}
-	known := map[string]bool{}
-	for _, kind := range []string{"App", "Appliance"} {
-		objs, err := c.List(ctx, kind, "")
-		if err != nil {
-			return err
-		}
-		for _, o := range objs {
-			known[ownership.UIDTag(o.GetMetadata().GetUid())] = true
-		}
-	}
-	guests, err := reader.Unknown(ctx, conn, rows, known)
-	if proxmox.IsUnavailable(err) || proxmox.IsUnknownOutcome(err) {
-		return runtime.Waiting(DependencyRecheck, lxc.ReasonNodeOffline, "whether a guest was made for this object before is not known: %v", err)
-	}
+	guests, err := Unknown(ctx, c, reader, conn, rows)
 	if err != nil {
-		return lxc.Classify(fmt.Errorf("look for guests of this object: %w", err))
+		return err
 	}
 	key := resource.KeyOf(self)
 	for _, g := range guests {
@@ -44,6 +31,29 @@ func NotLost(ctx context.Context, c runtime.Client, reader *marks.Reader, conn *
 		}
 	}
 	return nil
+}
+
+// Unknown returns the guests of this installation that no object stands for: what is left
+// of a database that was lost, and what a deletion left on purpose. rows is the list of guests.
+func Unknown(ctx context.Context, c runtime.Client, reader *marks.Reader, conn *cluster.Connection, rows []proxmox.Resource) ([]marks.Guest, error) {
+	known := map[string]bool{}
+	for _, kind := range []string{"App", "Appliance"} {
+		objs, err := c.List(ctx, kind, "")
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range objs {
+			known[ownership.UIDTag(o.GetMetadata().GetUid())] = true
+		}
+	}
+	guests, err := reader.Unknown(ctx, conn, rows, known)
+	if proxmox.IsUnavailable(err) || proxmox.IsUnknownOutcome(err) {
+		return nil, runtime.Waiting(DependencyRecheck, lxc.ReasonNodeOffline, "whether a guest was made for this object before is not known: %v", err)
+	}
+	if err != nil {
+		return nil, lxc.Classify(fmt.Errorf("look for guests of this object: %w", err))
+	}
+	return guests, nil
 }
 
 // seesGuests stalls when the list of guests is empty because the daemon may not see any:

@@ -185,7 +185,7 @@ func (d *Driver) Settle(ctx context.Context, vmid int) error {
 // Observe looks at the guest where it is now: on the node that Proxmox's list names, which
 // may not be the one it was made on.
 func (d *Driver) Observe(ctx context.Context, mark ownership.Mark, node string) (Observed, error) {
-	begin, o := time.Now(), Observed{Node: node}
+	begin, o, listed := time.Now(), Observed{Node: node}, false
 	rows, err := d.API.ClusterResources(ctx, proxmox.GuestResources)
 	if err != nil {
 		return o, classify(fmt.Errorf("list guests: %w", err))
@@ -196,7 +196,7 @@ func (d *Driver) Observe(ctx context.Context, mark ownership.Mark, node string) 
 		case int(r.VMID) == mark.VMID && r.Type == "qemu":
 			return o, runtime.Stalled("VMIDTaken", "VMID %d is taken by a virtual machine; use another VMID", mark.VMID)
 		case int(r.VMID) == mark.VMID:
-			o.Node = r.Node
+			o.Node, listed = r.Node, true
 		case slices.Contains(proxmox.SplitTags(r.Tags), tag):
 			o.Elsewhere = int(r.VMID)
 		}
@@ -207,6 +207,10 @@ func (d *Driver) Observe(ctx context.Context, mark ownership.Mark, node string) 
 		}
 	}
 	cfg, err := d.API.LXCConfig(ctx, o.Node, mark.VMID)
+	if proxmox.IsNotExist(err) && listed {
+		// It goes or moves right now, or one of the two answers is wrong.
+		return o, runtime.Waiting(taskRecheck, "ChangedMeanwhile", "guest %d is in the list of guests, and node %s says that it does not exist", mark.VMID, o.Node)
+	}
 	if proxmox.IsNotExist(err) {
 		return o, nil
 	}

@@ -8,12 +8,14 @@
 //
 // Tags in the list of guests say which ones to look at, so normally nothing is read beside
 // that list. What was read is kept for a minute, for the many objects of a database that
-// was lost at once.
+// was lost at once. The addresses that such guests have are nobody's reservation, and still
+// not free.
 package marks
 
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -36,6 +38,7 @@ type Guest struct {
 	Node string
 	VMID int
 	Mark ownership.Mark
+	tags string
 }
 
 // Copy tells whether it is a clone or restored backup of the guest that was marked.
@@ -56,7 +59,10 @@ type place struct {
 
 type read struct {
 	mark *ownership.Mark
-	at   time.Time
+	// addresses are those that the guest has; they are read when they are asked for.
+	addresses []netip.Addr
+	asked     bool
+	at        time.Time
 }
 
 // Unknown returns the guests among rows that carry our tags and a mark of this installation
@@ -73,7 +79,7 @@ func (r *Reader) Unknown(ctx context.Context, conn *cluster.Connection, rows []p
 			return nil, fmt.Errorf("read the mark of guest %d on node %s, which has our tags and no object: %w", row.VMID, row.Node, err)
 		}
 		if m != nil && m.Installation == conn.Installation && !known[ownership.UIDTag(m.UID)] {
-			found = append(found, Guest{Node: row.Node, VMID: int(row.VMID), Mark: *m})
+			found = append(found, Guest{Node: row.Node, VMID: int(row.VMID), Mark: *m, tags: row.Tags})
 		}
 	}
 	return found, nil
@@ -93,7 +99,7 @@ func suspect(row proxmox.Resource, known map[string]bool) bool {
 func (r *Reader) read(ctx context.Context, conn *cluster.Connection, row proxmox.Resource) (*ownership.Mark, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := place{conn.Installation + "/" + conn.Name, int(row.VMID), strings.Clone(row.Tags)}
+	key := placeOf(conn, int(row.VMID), row.Tags)
 	if have, ok := r.kept[key]; ok && time.Since(have.at) < keep {
 		return have.mark, nil
 	}
@@ -105,6 +111,46 @@ func (r *Reader) read(ctx context.Context, conn *cluster.Connection, row proxmox
 	if r.kept == nil || len(r.kept) >= maxKept {
 		r.kept = map[place]read{}
 	}
-	r.kept[key] = read{m, time.Now()}
+	r.kept[key] = read{mark: m, at: time.Now()}
 	return m, nil
+}
+
+func placeOf(conn *cluster.Connection, vmid int, tags string) place {
+	return place{conn.Installation + "/" + conn.Name, vmid, strings.Clone(tags)}
+}
+
+// Addresses returns the addresses that guests from Unknown have. One that does not tell, as
+// it is stopped or boots, has none.
+func (r *Reader) Addresses(ctx context.Context, conn *cluster.Connection, guests []Guest) map[netip.Addr]bool {
+	all := map[netip.Addr]bool{}
+	for _, g := range guests {
+		for _, a := range r.addressesOf(ctx, conn, g) {
+			all[a] = true
+		}
+	}
+	return all
+}
+
+func (r *Reader) addressesOf(ctx context.Context, conn *cluster.Connection, g Guest) []netip.Addr {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := placeOf(conn, g.VMID, g.tags)
+	have, ok := r.kept[key]
+	if ok && have.asked && time.Since(have.at) < keep {
+		return have.addresses
+	}
+	list, err := conn.API.LXCInterfaces(ctx, g.Node, g.VMID)
+	if err != nil {
+		return nil
+	}
+	have.addresses, have.asked = nil, true
+	for _, i := range list {
+		if p, err := netip.ParsePrefix(i.Inet); err == nil && !p.Addr().IsLoopback() {
+			have.addresses = append(have.addresses, p.Addr())
+		}
+	}
+	if ok {
+		r.kept[key] = have
+	}
+	return have.addresses
 }
