@@ -42,6 +42,11 @@ e2e: setup build ## all end-to-end stories on real containers
 bench: setup build ## figures as a table, and as bench.json; ONLY='^idle/' measures some of them
 	@$(GO) run ./hack/bench -out bench.json $(if $(ONLY),-only '$(ONLY)')
 
+# SEED= is the first of SEEDS= lives; one that failed is repeated with SEED=n SEEDS=1.
+.PHONY: chaos
+chaos: ## the controllers through 100,000 lives in which everything goes wrong (SEED=, SEEDS=)
+	@CHAOS_SEED=$(or $(SEED),0) CHAOS_SEEDS=$(or $(SEEDS),100000) $(GO) test -count=1 -timeout 24h -run '^TestSoup$$' $(if $(filter 1,$(SEEDS)),-v) ./controllers
+
 .PHONY: crash
 crash: ## kill a process that writes to a database, 500 times, and look what is left
 	@$(GO) run ./hack/crash

@@ -78,7 +78,7 @@ func (w *world) updateBridge(key resource.Key, change func(*v1alpha1.BridgeSpec)
 // A node that cannot be reached by ssh is named, and holds up nothing on the others.
 func TestBridgeOnANodeWithoutSSH(t *testing.T) {
 	inCluster(t, 3, func(w *world) {
-		_ = w.peers[1].ssh.Close()
+		w.noShell = "pve3"
 		w.start()
 		w.apply(w.quickstart())
 		w.until("everything on the first node works", w.ready(vhostKey, appKey, applianceKey))

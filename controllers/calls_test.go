@@ -3,6 +3,7 @@ package controllers_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -38,6 +39,8 @@ type ledger struct {
 	traps map[point]trap
 	// fired counts the traps that went off.
 	fired int
+	// next are what waits for one of the next calls, whichever it is (soup_test.go).
+	next soupTraps
 }
 
 // trap replaces a call, or its answer when the call has been made, by an error.
@@ -64,8 +67,9 @@ func (l *ledger) enter(what string) (t trap, set bool) {
 	if t, set = l.traps[p]; set {
 		l.fired++
 		delete(l.traps, p)
+		return t, set
 	}
-	return t, set
+	return l.next.enter(what)
 }
 
 // reset counts from here, and sets these traps.
@@ -144,7 +148,11 @@ func (m *mortalTransport) RoundTrip(req *http.Request) (resp *http.Response, err
 }
 
 // CloseIdleConnections lets the client close what it kept.
-func (m *mortalTransport) CloseIdleConnections() { m.http.(*http.Transport).CloseIdleConnections() }
+func (m *mortalTransport) CloseIdleConnections() {
+	if t, ok := m.http.(*http.Transport); ok {
+		t.CloseIdleConnections()
+	}
+}
 
 // apiCall names a request that is not a read, "" for one that is.
 func apiCall(req *http.Request) (string, error) {
@@ -168,20 +176,16 @@ func apiCall(req *http.Request) (string, error) {
 }
 
 // mortalShell is the daemon's way onto the node and into guests.
-type mortalShell struct {
-	daemon *daemon
-	shell  *nodeShell
-	peers  map[string]*nodeShell // by name of the node
-}
+type mortalShell struct{ daemon *daemon }
 
 // Exec implements guest.NodeExec.
 func (m *mortalShell) Exec(ctx context.Context, node string, argv []string, stdin io.Reader, maxOutput int) (res guest.Result, err error) {
 	err = m.daemon.call(shellCall(argv), func() (err error) {
-		shell := m.shell
-		if p := m.peers[node]; p != nil {
-			shell = p
+		sh := m.daemon.shells[node]
+		if sh == nil || node == m.daemon.world.noShell {
+			return fmt.Errorf("%w: no way to node %s", guest.ErrUnreachable, node)
 		}
-		res, err = shell.Exec(ctx, node, argv, stdin, maxOutput)
+		res, err = sh.Exec(ctx, node, argv, stdin, maxOutput)
 		return err
 	})
 	if errors.Is(err, errExit) {

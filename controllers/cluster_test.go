@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -12,7 +11,6 @@ import (
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/pvesim"
-	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem"
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem/appliancesim"
 	"github.com/proximity-pve/proximity/pkg/resource"
@@ -24,7 +22,6 @@ type peer struct {
 	name   string
 	engine *mem.Engine
 	node   *pvesim.Node
-	ssh    *pipes
 }
 
 // inCluster tells a story in a cluster of so many nodes: pve, pve2, pve3... The API is
@@ -32,18 +29,13 @@ type peer struct {
 func inCluster(t *testing.T, nodes int, story func(w *world)) {
 	t.Helper()
 	t.Parallel()
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, dir, func(e *mem.Engine) engine.Engine { return e }, nodes-1)
-		defer w.end()
-		story(w)
-	})
+	inWorldLike(t, worldLike{peers: nodes - 1}, story)
 }
 
 func (w *world) addPeers(n int, templateDir string) (peers []pvesim.Peer) {
 	w.Helper()
 	for i := range n {
-		p := &peer{name: fmt.Sprintf("pve%d", i+2), ssh: newPipes()}
+		p := &peer{name: fmt.Sprintf("pve%d", i+2)}
 		var err error
 		p.engine, err = mem.New(mem.Config{TemplateDir: templateDir, Fabric: w.fabric})
 		w.must(err)
@@ -59,16 +51,7 @@ func (w *world) bootPeers() {
 	for i, p := range w.peers {
 		p.node = w.node.Nodes()[i+1]
 		w.must(p.node.Boot(w.Context()))
-		go func() { _ = p.node.ServeSSH(p.ssh) }() // ends with the cluster
 	}
-}
-
-func (w *world) peerShells() map[string]*nodeShell {
-	shells := map[string]*nodeShell{}
-	for _, p := range w.peers {
-		shells[p.name] = newNodeShell(p.ssh, w.node.Credentials(), w.signer)
-	}
-	return shells
 }
 
 // migrate moves a guest by a human's hand and waits until it is there and has started.
@@ -135,6 +118,18 @@ func TestMigratedGuestIsFollowed(t *testing.T) {
 		if got := w.where(firstVMID) + w.where(applianceID); got != "[][]" {
 			t.Errorf("left: %s", got)
 		}
+	})
+}
+
+// When the appliance moves away the App keeps its address and is cut off all the same: it
+// says why, rather than that nothing answers.
+func TestApplianceMovesAway(t *testing.T) {
+	inCluster(t, 2, func(w *world) {
+		w.deployed()
+		w.migrate(applianceID, "pve", "pve2")
+		w.until("the App says where its appliance is", w.has(appKey, "Ready", "False", "ApplianceOnOtherNode"))
+		w.migrate(applianceID, "pve2", "pve")
+		w.until("ready again", w.ready(quickstartKeys...))
 	})
 }
 

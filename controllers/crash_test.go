@@ -3,215 +3,455 @@ package controllers_test
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
+	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
 // A daemon is killed right before, and right after, each call of an undisturbed run that
-// changes something outside. The next daemon must bring the world to the very state that
-// the undisturbed run ends in, with nothing done twice.
+// changes something: requests to Proxmox, commands in guests and on nodes, transactions of
+// the store. The next daemon must bring the world to the very state that the undisturbed run
+// ends in, with nothing made twice, nothing left and nothing of others touched.
 
-// full, from the environment, tells every story of every family.
+// full, from the environment, tells every story of every family, also under the race detector.
 var full = os.Getenv("PROXIMITY_FULL") != ""
 
 // some tells whether the n-th story of a family is told under the race detector, where
 // it is one of so many.
 func some(n, of int) bool { return full || !underRace || n%of == 0 }
 
-// strangers puts things of other people on the node, which nothing may touch.
-func (w *world) strangers() {
-	w.Helper()
-	w.must(w.admin.CreateNetwork(w.Context(), nodeName, proxmox.InterfaceSpec{Iface: "theirs", Type: "bridge", Autostart: true, Comments: "somebody's"}))
-	w.done(w.admin.ReloadNetwork(w.Context(), nodeName))
-	w.stranger(500)
+// crashStory is something that a user or an administrator does.
+type crashStory struct {
+	kind, what string
+	peers      int
+	// given is how the world is before; nil is the quickstart, ready.
+	given func(w *world)
+	act   func(w *world)
+	done  func(w *world) bool
+	// then is done after the crash, before the next daemon comes, and ended tells when it has
+	// done its work; nil is nothing and done.
+	then  func(w *world)
+	ended func(w *world) bool
+	// loose stories do not end in the same state each time: at is what holds of all of them.
+	loose func(w *world)
 }
 
-// stranger makes a guest that is not ours.
-func (w *world) stranger(vmid int) {
-	w.Helper()
-	w.done(w.admin.CreateLXC(w.Context(), nodeName, proxmox.LXCCreate{
-		VMID: vmid, Template: "local:vztmpl/" + templates[1], Hostname: "theirs", Unprivileged: true, Description: "somebody's",
-		RootFS: proxmox.NewVolume("local-lvm", 2), NICs: map[int]proxmox.NIC{0: {Name: "eth0", Bridge: "vmbr0", IP: "dhcp"}},
-	}))
-}
-
-// run is what an undisturbed life leaves behind.
-type undisturbed struct {
-	empty, deployed      string  // portraits
-	creations, deletions []point // the calls that change something
-	transactions         int     // until everything was ready, less what varies
-}
-
-func golden(t *testing.T) (g undisturbed) {
-	t.Run("undisturbed", func(t *testing.T) {
-		inWorldNow(t, func(w *world) {
-			w.strangers()
-			g.empty = w.portrait()
-			w.deployed()
-			g.transactions = w.ledger.storeWrites() * 3 / 4
-			w.settle()
-			g.deployed, g.creations = w.portrait(), w.ledger.all()
-			w.ledger.reset(nil)
-			w.remove(quickstartKeys...)
-			w.until("everything gone", w.gone(quickstartKeys...))
-			g.deletions = w.ledger.all()
-			if now := w.portrait(); now != g.empty {
-				t.Errorf("left on the node:\n%s", diffLines(now, g.empty))
-			}
-		})
-	})
-	if len(g.creations) < 10 || len(g.deletions) < 6 {
-		t.Fatalf("an undisturbed run makes %d and %d calls: the ledger misses some", len(g.creations), len(g.deletions))
-	}
-	return g
-}
-
-// settle lets what Ready itself sets off come to its end.
-func (w *world) settle() { time.Sleep(20 * time.Second) }
-
-// die runs a daemon until it is killed at the point and nothing of it is left; act is what
-// the user does meanwhile. done is reached if the point is not.
-func (w *world) die(p point, after bool, act func(), done func() bool) {
-	w.Helper()
-	d := w.start()
-	w.ledger.reset(map[point]trap{p: {after, func() error { d.kill(); return errDead }}})
-	act()
-	w.until("crash", func() bool { return w.ledger.sprung() > 0 || done() })
-	switch {
-	case w.ledger.sprung() > 0:
-	case strings.HasSuffix(p.what, "agent apply -"):
-		// The App may come in time for the appliance's first configuration: then there is no
-		// other, and the daemon is killed here.
-		d.kill()
-	default:
-		w.Fatalf("the run never came to %s #%d", p.what, p.nth)
-	}
-	d.bury()
-}
-
-func (w *world) createdOnce() {
-	w.Helper()
-	for _, vmid := range []int{applianceID, firstVMID} {
-		if n := w.tasks("vzcreate", vmid); n != 1 {
-			w.Errorf("guest %d was created %d times", vmid, n)
+// crashStories are those of all kinds that have a controller; TestEveryKindIsKilled holds
+// that against the list.
+func crashStories() []crashStory {
+	only := func(kinds ...string) func(w *world) {
+		return func(w *world) {
+			w.start()
+			w.apply(w.documents(kinds...))
+			w.until("ready", w.readyOf(kinds...))
 		}
 	}
+	applied := func(kinds ...string) func(w *world) { return func(w *world) { w.apply(w.documents(kinds...)) } }
+	ready := func(keys ...resource.Key) func(w *world) bool {
+		return func(w *world) bool { return w.ready(keys...)() }
+	}
+	gone := func(keys ...resource.Key) func(w *world) bool {
+		return func(w *world) bool { return w.gone(keys...)() }
+	}
+	remove := func(keys ...resource.Key) func(w *world) { return func(w *world) { w.remove(keys...) } }
+	all, lan, second := quickstartKeys, resource.Key{Kind: "Bridge", Name: "lan"}, appKeyOf("second")
+	api := func(w *world) { w.start(); w.apply(bridgeYAML("lan", "proxlan")); w.until("ready", w.ready(lan)) }
+	return []crashStory{
+		{kind: "Bridge", what: "create in the interfaces file", given: (*world).begin, act: applied("Bridge"), done: ready(bridgeKey)},
+		{kind: "Bridge", what: "create through the API", given: (*world).begin, act: func(w *world) { w.apply(bridgeYAML("lan", "proxlan")) }, done: ready(lan)},
+		{kind: "Bridge", what: "create on three nodes", peers: 2, given: (*world).begin, act: applied("Bridge"), done: ready(bridgeKey)},
+		{kind: "Bridge", what: "update through the API", given: api, act: func(w *world) { w.bridgeComment(lan, "changed") },
+			done: func(w *world) bool { return w.ready(lan)() && strings.Contains(w.interfaces(), "changed") }},
+		{kind: "Bridge", what: "delete through the API", given: api, act: remove(lan), done: gone(lan)},
+		{kind: "Bridge", what: "delete from the interfaces file", given: only("Bridge"), act: remove(bridgeKey), done: gone(bridgeKey)},
+		{kind: "Bridge", what: "correct drift", given: only("Bridge"), act: (*world).cutInterface,
+			done: func(w *world) bool { return w.hasBridge("proximity-lan") && w.ready(bridgeKey)() }},
+		{kind: "Bridge", what: "delete after a crash at creation", given: (*world).begin, act: func(w *world) { w.apply(bridgeYAML("lan", "proxlan")) }, done: ready(lan),
+			then: remove(lan), ended: gone(lan)},
+
+		{kind: "Appliance", what: "create", given: only("Bridge"), act: applied("Appliance"), done: ready(applianceKey)},
+		{kind: "Appliance", what: "update guest and services", given: only("Bridge", "Appliance"), act: (*world).changeAppliance,
+			done: func(w *world) bool {
+				return w.ready(applianceKey)() && strings.Contains(w.config(applianceID), "memory: 768")
+			}},
+		{kind: "Appliance", what: "delete", given: only("Bridge", "Appliance"), act: remove(applianceKey), done: gone(applianceKey)},
+		{kind: "Appliance", what: "correct drift", given: only("Bridge", "Appliance"), act: func(w *world) { w.spoil(applianceID) },
+			done: func(w *world) bool {
+				return strings.Contains(w.config(applianceID), "memory: 512") && w.guest(applianceID).Running() && w.ready(applianceKey)()
+			}},
+		{kind: "Appliance", what: "make again", given: only("Bridge", "Appliance"), act: func(w *world) { w.destroy(applianceID) },
+			done: func(w *world) bool { return w.tasks("vzcreate", applianceID) == 2 && w.ready(applianceKey)() }},
+		{kind: "Appliance", what: "delete after a crash at creation", given: only("Bridge"), act: applied("Appliance"), done: ready(applianceKey),
+			then: remove(applianceKey), ended: gone(applianceKey)},
+
+		{kind: "App", what: "create", given: only("Bridge", "Appliance"), act: applied("App"), done: ready(appKey)},
+		{kind: "App", what: "update guest and content", act: (*world).changeApp,
+			done: func(w *world) bool { return w.ready(appKey)() && strings.Contains(w.config(firstVMID), "memory: 300") }},
+		{kind: "App", what: "stop", act: func(w *world) { w.state("Stopped") },
+			done: func(w *world) bool { return !w.guest(firstVMID).Running() && w.ready(appKey)() }},
+		{kind: "App", what: "delete", act: remove(appKey), done: gone(appKey)},
+		{kind: "App", what: "let go", given: func(w *world) { w.deployed(); w.orphan() }, act: remove(appKey), done: gone(appKey)},
+		{kind: "App", what: "correct drift", act: func(w *world) { w.spoil(firstVMID) },
+			done: func(w *world) bool {
+				return strings.Contains(w.config(firstVMID), "memory: 256") && w.guest(firstVMID).Running() && w.ready(appKey)()
+			}},
+		{kind: "App", what: "make again", act: func(w *world) { w.destroy(firstVMID) },
+			done: func(w *world) bool { return w.tasks("vzcreate", firstVMID) == 2 && w.ready(appKey)() }},
+		{kind: "App", what: "adopt", given: func(w *world) { w.deployed(); w.stranger(300) },
+			act: func(w *world) {
+				w.apply("apiVersion: proximity/v1alpha1\nkind: App\nmetadata: {name: second}\nspec: {vmid: 300, adopt: true, readOnly: false, resources: {disk: 2Gi}}\n")
+			}, done: ready(second)},
+		{kind: "App", what: "delete after a crash at creation", given: only("Bridge", "Appliance"), act: applied("App"), done: ready(appKey),
+			then: remove(appKey), ended: gone(appKey)},
+
+		{kind: "Vhost", what: "create", given: only("Bridge", "Appliance", "App"), act: applied("Vhost"), done: ready(vhostKey)},
+		{kind: "Vhost", what: "update", act: (*world).changeVhost, done: func(w *world) bool { return w.ready(vhostKey)() && w.serves("renamed.prox.local") }},
+		{kind: "Vhost", what: "delete", act: remove(vhostKey), done: gone(vhostKey)},
+
+		{kind: "Cluster", what: "update", act: (*world).changeCluster, done: func(w *world) bool { return w.ready(clusterKey)() }},
+		{kind: "Cluster", what: "delete", given: (*world).begin, act: remove(clusterKey), done: gone(clusterKey)},
+		{kind: "Namespace", what: "create", given: (*world).begin, act: func(w *world) { w.apply(namespaceYAML) }, done: ready(namespaceKey)},
+		{kind: "Operation", what: "restart a service", act: func(w *world) { w.ask("op", "RestartAppliance", "Appliance", "", dnsmasq) }, done: (*world).operationEnded,
+			loose: func(w *world) {
+				if n := w.restarts(); n > 1 {
+					w.Errorf("it ran %d times", n)
+				}
+			}},
+		{kind: "Operation", what: "rebuild a lost database", given: (*world).lostDatabase, act: (*world).askToRebuild,
+			done: func(w *world) bool {
+				if w.operationEnded() && !w.stalled(bridgeKey, "UIDUnknown")() {
+					return w.ready(quickstartKeys...)()
+				}
+				if w.operationEnded() && len(w.list("Operation")) == 1 { // it was interrupted, and is asked for again
+					w.askToRebuild()
+				}
+				return false
+			}},
+		{kind: "all", what: "create the quickstart", given: (*world).begin, act: func(w *world) { w.apply(w.quickstart()) }, done: ready(all...)},
+		{kind: "all", what: "delete the quickstart", act: remove(all...), done: gone(all...)},
+		{kind: "all", what: "delete after a crash at creation", given: (*world).begin, act: func(w *world) { w.apply(w.quickstart()) }, done: ready(all...),
+			then: remove(all...), ended: gone(all...)},
+	}
 }
 
-// eachPoint tells the story with each point, but for repetitions: how often the appliance is
-// configured depends on what comes together.
-func eachPoint(t *testing.T, points []point, story func(w *world, p point, after bool)) {
-	points = slices.DeleteFunc(slices.Clone(points), func(p point) bool { return p.nth > 1 })
-	for i, p := range points {
-		for j, after := range []bool{false, true} {
-			if !some(i+j, 3) { // now one side, now the other
+// crashTable is what was tried, for people.
+type crashTable struct {
+	mu   sync.Mutex
+	rows []string
+}
+
+// TestCrashAtEverySideEffect kills at every call of every story, before and after it.
+func TestCrashAtEverySideEffect(t *testing.T) {
+	table := &crashTable{}
+	t.Run("stories", func(t *testing.T) {
+		for _, story := range crashStories() {
+			t.Run(story.kind+" "+story.what, func(t *testing.T) {
+				t.Parallel()
+				story.everywhere(t, table)
+			})
+		}
+	})
+	for _, row := range table.rows {
+		t.Log(row)
+	}
+}
+
+// outcome is what an undisturbed run leaves.
+type crashOutcome struct {
+	portrait string
+	calls    int // that changed something
+	created  map[int]int
+}
+
+func (c crashStory) everywhere(t *testing.T, table *crashTable) {
+	var want crashOutcome
+	ok := t.Run("undisturbed", func(t *testing.T) {
+		inWorldLike(t, worldLike{peers: c.peers}, func(w *world) { want = c.undisturbed(w) })
+	})
+	if !ok {
+		return
+	}
+	lives, missed := 0, 0
+	for n := 1; n <= want.calls; n++ {
+		for _, after := range []bool{false, true} {
+			if !some(n+map[bool]int{true: 4}[after], 8) {
 				continue
 			}
-			side := map[bool]string{false: "before", true: "after"}[after]
-			t.Run(fmt.Sprintf("%02d %s %s", i, side, p.what), func(t *testing.T) {
-				inWorld(t, func(w *world) {
-					w.strangers()
-					story(w, p, after)
-				})
-			})
-		}
-	}
-}
-
-func TestCrashWhileCreating(t *testing.T) {
-	g := golden(t)
-	eachPoint(t, g.creations, func(w *world, p point, after bool) {
-		w.die(p, after, func() { w.apply(w.quickstart()) }, w.ready(quickstartKeys...))
-		w.start()
-		w.until("quickstart ready", w.ready(quickstartKeys...))
-		w.settle()
-		if now := w.portrait(); now != g.deployed {
-			w.Errorf("not the same end:\n%s", diffLines(now, g.deployed))
-		}
-		w.createdOnce()
-	})
-}
-
-func TestCrashWhileDeleting(t *testing.T) {
-	g := golden(t)
-	eachPoint(t, g.deletions, func(w *world, p point, after bool) {
-		w.deployed()
-		w.daemon.stop()
-		w.die(p, after, func() { w.remove(quickstartKeys...) }, w.gone(quickstartKeys...))
-		w.start()
-		w.until("everything gone", w.gone(quickstartKeys...))
-		if now := w.portrait(); now != g.empty {
-			w.Errorf("left on the node:\n%s", diffLines(now, g.empty))
-		}
-		w.createdOnce()
-	})
-}
-
-// Deletion is the first thing that the next daemon hears of what the last one was at.
-func TestDeletionAfterCrash(t *testing.T) {
-	g := golden(t)
-	eachPoint(t, g.creations, func(w *world, p point, after bool) {
-		w.die(p, after, func() { w.apply(w.quickstart()) }, w.ready(quickstartKeys...))
-		w.remove(quickstartKeys...)
-		w.start()
-		w.until("everything gone", w.gone(quickstartKeys...))
-		if now := w.portrait(); now != g.empty {
-			w.Errorf("left on the node:\n%s", diffLines(now, g.empty))
-		}
-	})
-}
-
-// TestCrashAtTheStore kills the daemon at its transactions; each, with PROXIMITY_FULL.
-func TestCrashAtTheStore(t *testing.T) {
-	g := golden(t)
-	step := 9
-	if full {
-		step = 1
-	}
-	for n := step; n <= g.transactions; n += step {
-		for _, after := range []bool{false, true} {
+			lives++
 			t.Run(fmt.Sprintf("%d after=%v", n, after), func(t *testing.T) {
-				inWorld(t, func(w *world) {
-					w.strangers()
-					w.die(point{storeWrite, n}, after, func() { w.apply(w.quickstart()) }, w.ready(quickstartKeys...))
-					w.start()
-					w.until("quickstart ready", w.ready(quickstartKeys...))
-					w.settle()
-					if now := w.portrait(); now != g.deployed {
-						w.Errorf("not the same end:\n%s", diffLines(now, g.deployed))
+				inWorldLike(t, worldLike{peers: c.peers}, func(w *world) {
+					if !c.killed(w, n, after, want) {
+						missed++
 					}
-					w.createdOnce()
 				})
 			})
 		}
 	}
+	// What comes together in one run may come one by one in another, and the other way round.
+	if missed > lives/3 {
+		t.Errorf("%d of %d lives came to their end before they were to be killed", missed, lives)
+	}
+	table.mu.Lock()
+	defer table.mu.Unlock()
+	table.rows = append(table.rows, fmt.Sprintf("%-10s %-34s %3d calls, killed in %3d of %3d lives", c.kind, c.what, want.calls, lives-missed, lives))
 }
 
-// What an App's guest had is not taken for what its successor has.
-func TestCrashWhileCreatingAgain(t *testing.T) {
-	recreate := func(w *world) {
-		w.done(w.admin.StopLXC(w.Context(), nodeName, firstVMID))
-		w.done(w.admin.DeleteLXC(w.Context(), nodeName, firstVMID, proxmox.LXCDelete{Purge: true}))
-	}
-	eachPoint(t, []point{{"api POST /nodes/pve/lxc 20000", 1}, {"api POST /nodes/pve/lxc/20000/status/start", 1}}, func(w *world, p point, after bool) {
+// prepare brings the world to where the story begins.
+func (c crashStory) prepare(w *world) (check func()) {
+	w.Helper()
+	w.strangers()
+	if c.given != nil {
+		c.given(w)
+	} else {
 		w.deployed()
+	}
+	w.settle()
+	check = w.untouched(500)
+	w.ledger.reset(nil)
+	return check
+}
+
+func (c crashStory) undisturbed(w *world) (o crashOutcome) {
+	check := c.prepare(w)
+	c.act(w)
+	w.until(c.what, func() bool { return c.done(w) })
+	w.settle()
+	o.calls = len(w.ledger.all()) + w.ledger.storeWrites()
+	if c.then != nil {
+		c.then(w)
+		w.until("then", func() bool { return c.ended(w) })
 		w.settle()
-		want := w.portrait()
-		w.daemon.stop()
-		recreate(w)
-		w.die(p, after, func() {}, func() bool { return false })
-		w.start()
-		w.until("quickstart ready", func() bool { return w.tasks("vzcreate", firstVMID) == 2 && w.ready(quickstartKeys...)() })
-		w.settle()
-		if now := w.portrait(); now != want {
-			w.Errorf("not the same end:\n%s", diffLines(now, want))
+	}
+	check()
+	o.portrait, o.created = w.portrait(), w.creations()
+	if o.calls == 0 {
+		w.Error("nothing was written: there is nothing to be killed at")
+	}
+	return o
+}
+
+// killed is a life that ends at the n-th call; false when it came to its end before that.
+func (c crashStory) killed(w *world, n int, after bool, want crashOutcome) (killed bool) {
+	w.Helper()
+	check := c.prepare(w)
+	d := w.daemon
+	w.ledger.killAt(n, after, d)
+	c.act(w)
+	w.until("killed, or "+c.what, func() bool { return d.dead.Load() || c.done(w) })
+	for end := time.Now().Add(20 * time.Second); !d.dead.Load() && time.Now().Before(end); {
+		time.Sleep(time.Second)
+	}
+	killed = d.dead.Load()
+	w.ledger.killAt(0, false, nil)
+	if !killed {
+		d.kill()
+	}
+	d.bury()
+	done := c.done
+	if c.then != nil {
+		c.then(w)
+		done = c.ended
+	}
+	w.start()
+	w.until("as without the crash", func() bool { return done(w) })
+	w.settle()
+	check()
+	if c.loose != nil {
+		c.loose(w)
+		return killed
+	}
+	if now := w.portrait(); now != want.portrait {
+		w.Errorf("not the same end:\n%s", diffLines(now, want.portrait))
+	}
+	for vmid, times := range w.creations() {
+		if times > want.created[vmid] {
+			w.Errorf("guest %d was created %d times, want %d", vmid, times, want.created[vmid])
 		}
-		if n := w.tasks("vzcreate", firstVMID); n != 2 {
-			w.Errorf("created %d times", n)
+	}
+	return killed
+}
+
+// TestEveryKindIsKilled: a kind that gets a controller has to get stories.
+func TestEveryKindIsKilled(t *testing.T) {
+	inWorld(t, func(w *world) {
+		has := map[string]bool{}
+		for _, s := range crashStories() {
+			has[s.kind] = true
+		}
+		for _, kind := range w.controllerKinds() {
+			if !has[kind] {
+				t.Errorf("kind %s has a controller and no story in crashStories", kind)
+			}
 		}
 	})
+}
+
+// What the stories do.
+
+var (
+	clusterKey    = resource.Key{Kind: "Cluster", Name: "default"}
+	namespaceKey  = resource.Key{Kind: "Namespace", Name: "project"}
+	namespaceYAML = "apiVersion: proximity/v1alpha1\nkind: Namespace\nmetadata: {name: project}\n"
+)
+
+func (w *world) begin() { w.Helper(); w.start(); w.until("connected", w.ready(clusterKey)) }
+
+// documents are those of the quickstart of these kinds.
+func (w *world) documents(kinds ...string) string {
+	w.Helper()
+	var docs []string
+	for _, doc := range strings.Split(w.quickstart(), "\n---\n") {
+		for _, kind := range kinds {
+			if strings.Contains(doc, "kind: "+kind+"\n") {
+				docs = append(docs, doc)
+			}
+		}
+	}
+	return strings.Join(docs, "\n---\n")
+}
+
+func (w *world) readyOf(kinds ...string) func() bool {
+	var keys []resource.Key
+	for _, key := range quickstartKeys {
+		for _, kind := range kinds {
+			if key.Kind == kind {
+				keys = append(keys, key)
+			}
+		}
+	}
+	return w.ready(keys...)
+}
+
+// creations counts, by VMID, the creations that ended well.
+func (w *world) creations() map[int]int {
+	w.Helper()
+	n := map[int]int{}
+	for _, o := range append(w.list("App"), w.list("Appliance")...) {
+		vmid := applianceID
+		if a, ok := o.(*v1alpha1.App); ok {
+			vmid = int(a.GetStatus().GetVmid())
+		}
+		n[vmid] = w.tasks("vzcreate", vmid)
+	}
+	return n
+}
+
+func (w *world) bridgeComment(key resource.Key, text string) {
+	w.Helper()
+	b := resource.Clone(w.get(key)).(*v1alpha1.Bridge)
+	b.Spec.Comment = proto.String(text)
+	_, err := w.applier.Update(w.Context(), b)
+	w.must(err)
+}
+
+// cutInterface takes our block out of the node's file.
+func (w *world) cutInterface() {
+	w.Helper()
+	w.editInterfaces(func(was []byte) []byte {
+		head, _, _ := strings.Cut(string(was), "# proximity:begin")
+		return []byte(strings.TrimSpace(head) + "\n")
+	})
+}
+
+func (w *world) changeAppliance() {
+	w.Helper()
+	a := resource.Clone(w.get(applianceKey)).(*v1alpha1.Appliance)
+	a.Spec.Resources.Memory = proto.String("768Mi")
+	a.Spec.Dns.Upstreams = []string{"9.9.9.9"}
+	_, err := w.applier.Update(w.Context(), a)
+	w.must(err)
+}
+
+func (w *world) changeApp() {
+	w.Helper()
+	w.edit(appKey, func(s *v1alpha1.AppSpec) {
+		s.Resources.Memory = proto.String("300Mi")
+		s.Files = append(s.Files, &v1alpha1.AppFile{Path: proto.String("/etc/motd"), Content: proto.String("hello\n")})
+		s.Commands = []*v1alpha1.AppCommand{{Argv: []string{"true"}}}
+	})
+}
+
+func (w *world) state(want string) {
+	w.Helper()
+	w.edit(appKey, func(s *v1alpha1.AppSpec) { s.State = proto.String(want) })
+}
+
+func (w *world) orphan() {
+	w.Helper()
+	w.edit(appKey, func(s *v1alpha1.AppSpec) { s.DeletionPolicy = proto.String("Orphan") })
+	w.until("ready", w.ready(appKey))
+}
+
+// spoil changes what an administrator can change of a guest, and stops it.
+func (w *world) spoil(vmid int) {
+	w.Helper()
+	w.update(vmid, "memory", "333", "hostname", "other", "tags", "mine")
+	w.done(w.admin.StopLXC(w.Context(), nodeName, vmid))
+}
+
+func (w *world) destroy(vmid int) {
+	w.Helper()
+	w.done(w.admin.DeleteLXC(w.Context(), nodeName, vmid, proxmox.LXCDelete{Purge: true, Force: true}))
+}
+
+func (w *world) changeVhost() {
+	w.Helper()
+	v := resource.Clone(w.get(vhostKey)).(*v1alpha1.Vhost)
+	v.Spec.Hosts = []string{"renamed.prox.local"}
+	_, err := w.applier.Update(w.Context(), v)
+	w.must(err)
+}
+
+// serves tells whether the appliance's table has a name.
+func (w *world) serves(host string) bool {
+	w.Helper()
+	return strings.Contains(fmt.Sprint(w.get(vhostKey).(*v1alpha1.Vhost).GetStatus().GetUrls()), host)
+}
+
+func (w *world) changeCluster() {
+	w.Helper()
+	c := resource.Clone(w.get(clusterKey)).(*v1alpha1.Cluster)
+	c.Spec.VmidEnd = proto.Int32(lastVMID + 100)
+	_, err := w.applier.Update(w.Context(), c)
+	w.must(err)
+}
+
+func (w *world) lostDatabase() {
+	w.Helper()
+	w.deployed()
+	w.loseDatabase()
+	w.start()
+	w.apply(w.quickstart())
+	w.until("stalled", w.stalled(bridgeKey, "UIDUnknown"))
+}
+
+func (w *world) askToRebuild() {
+	w.Helper()
+	_, err := w.applier.Create(w.Context(), &v1alpha1.Operation{
+		ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Operation"),
+		Metadata: &v1alpha1.ObjectMeta{Name: fmt.Sprintf("rebuild-%d", len(w.list("Operation"))), Namespace: resource.SystemNamespace},
+		Spec: &v1alpha1.OperationSpec{
+			Action: proto.String("Rebuild"), Target: &v1alpha1.ObjectReference{Kind: proto.String("Cluster"), Name: proto.String("default")},
+			Arguments: map[string]string{"dryRun": "false"},
+		},
+	})
+	w.must(err)
+}
+
+// operationEnded tells whether all that were asked for came to an end.
+func (w *world) operationEnded() bool {
+	w.Helper()
+	for _, o := range w.list("Operation") {
+		if p := o.(*v1alpha1.Operation).GetStatus().GetPhase(); p != "Succeeded" && p != "Failed" {
+			return false
+		}
+	}
+	return len(w.list("Operation")) > 0
 }

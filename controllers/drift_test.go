@@ -130,7 +130,7 @@ func TestEditedGuestIsCorrected(t *testing.T) {
 // editInterfaces changes the node's file as an administrator at its console does.
 func (w *world) editInterfaces(edit func([]byte) []byte) {
 	w.Helper()
-	host, err := guest.NewOnNode(newNodeShell(w.ssh, w.node.Credentials(), w.signer), guest.ModeAttach)
+	host, err := guest.NewOnNode(w.shellOf(0), guest.ModeAttach)
 	w.must(err)
 	defer host.Close()
 	was, err := host.ReadInterfaces(w.Context(), nodeName)

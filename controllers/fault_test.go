@@ -190,7 +190,7 @@ func (w *world) unlock(key resource.Key, vmid int) {
 	if c := resource.FindCondition(w.get(key), "Ready"); !strings.Contains(c.GetMessage(), command) {
 		w.Fatalf("no way out is told: %s", c.GetMessage())
 	}
-	shell := newNodeShell(w.ssh, w.node.Credentials(), w.signer)
+	shell := w.shellOf(0)
 	defer shell.Close()
 	_, err := shell.Exec(w.Context(), nodeName, strings.Fields(command), nil, 0)
 	w.must(err)
@@ -249,6 +249,32 @@ func TestPermissionTakenAway(t *testing.T) {
 			if strings.HasPrefix(c.what, "api ") {
 				t.Errorf("written: %s", c.what)
 			}
+		}
+		w.createdOnce()
+	})
+}
+
+// One answer that says that a guest does not exist is no proof while the list of guests has
+// it: nothing is forgotten, and nothing made again.
+func TestGuestThatIsSaidNotToExist(t *testing.T) {
+	inWorld(t, func(w *world) {
+		empty := w.traces()
+		w.deployed()
+		gone := pvesim.Fault{Method: "GET", Path: "/nodes/pve/lxc/20000/config", Status: 500, Text: "Configuration file 'nodes/pve/lxc/20000.conf' does not exist"}
+		w.node.Faults().Add(gone)
+		w.restart()
+		w.until("told", w.has(appKey, "Ready", "False", "ChangedMeanwhile"))
+		w.remove(appKey)
+		time.Sleep(time.Minute)
+		if w.get(appKey) == nil {
+			t.Error("it was forgotten")
+		}
+		w.node.Faults().Clear()
+		w.until("gone", w.gone(appKey))
+		w.remove(vhostKey, applianceKey, bridgeKey)
+		w.until("everything gone", w.gone(quickstartKeys...))
+		if now := w.traces(); strings.TrimSpace(now) != strings.TrimSpace(empty) {
+			t.Errorf("left on the node:\n%s", diffLines(now, empty))
 		}
 		w.createdOnce()
 	})

@@ -1,6 +1,7 @@
 package controllers_test
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -242,5 +243,45 @@ func TestRebuildRefusesWhatIsNotClear(t *testing.T) {
 		if n := w.tasks("vzcreate", firstVMID); n != 1 {
 			t.Errorf("created %d times", n)
 		}
+	})
+}
+
+// A guest that no object stands for any more keeps its address while it runs: no App gets it.
+func TestAddressOfAnOrphan(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deployed()
+		w.edit(appKey, func(s *v1alpha1.AppSpec) { s.DeletionPolicy = proto.String("Orphan") })
+		had := w.app("nginx-01").GetStatus().GetAddress()
+		w.remove(appKey)
+		w.until("gone", w.gone(appKey))
+		w.apply("apiVersion: proximity/v1alpha1\nkind: App\nmetadata: {name: another}\nspec: {packages: [nginx], ports: [{name: http, port: 80}]}\n")
+		w.until("ready", w.ready(appKeyOf("another")))
+		if got := w.app("another").GetStatus().GetAddress(); got == had || !w.guest(firstVMID).Running() {
+			t.Errorf("it got %s, which guest %d has", got, firstVMID)
+		}
+	})
+}
+
+// A Bridge that is new to the database, with interfaces of its name on some of the nodes
+// only, is begun on none: a rebuild takes them back.
+func TestBridgeOfALostDatabaseOnSomeNodes(t *testing.T) {
+	inCluster(t, 2, func(w *world) {
+		w.deployed()
+		w.daemon.stop()
+		w.editInterfaces(func(was []byte) []byte {
+			return append(bytes.TrimSpace(was[:bytes.Index(was, []byte("# proximity:begin"))]), '\n')
+		})
+		w.start()
+		w.loseDatabase()
+		w.start()
+		w.apply(w.quickstart())
+		w.until("the bridge says so", w.stalled(bridgeKey, "UIDUnknown"))
+		w.until("and so does what is on it", w.has(vhostKey, "Ready", "False", "ApplianceNotReady"))
+		time.Sleep(time.Minute)
+		if strings.Contains(w.interfaces(), "proximity:begin") {
+			t.Error("it was written on the first node")
+		}
+		w.rebuild("real", false, "Succeeded")
+		w.until("ready", w.ready(quickstartKeys...))
 	})
 }

@@ -110,7 +110,7 @@ func TestOperationAndCrash(t *testing.T) {
 				w.deployed()
 				w.daemon.stop()
 				var key resource.Key
-				w.die(restartPoint(w), after, func() { key = w.ask("op", "RestartAppliance", "Appliance", "", dnsmasq) }, func() bool { return false })
+				w.die(restartPoint(w), after, func() { key = w.ask("op", "RestartAppliance", "Appliance", "", dnsmasq) })
 				w.start()
 				w.until("told", w.ended(key, "Failed", "Interrupted"))
 				time.Sleep(time.Minute)

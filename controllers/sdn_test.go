@@ -365,9 +365,7 @@ func (w *world) sdnRequest(method, path string) {
 	w.must(err)
 	creds := w.node.Credentials()
 	req.Header.Set("Authorization", "PVEAPIToken="+creds.TokenID+"="+creds.TokenSecret)
-	tr := newAPITransport(w.api)
-	defer tr.CloseIdleConnections()
-	resp, err := tr.RoundTrip(req)
+	resp, err := w.adminTransport().RoundTrip(req)
 	w.must(err)
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

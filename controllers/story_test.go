@@ -9,7 +9,7 @@ import (
 )
 
 func TestQuickstartConverges(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWiredWorld(t, func(w *world) {
 		begin := time.Now()
 		w.deployed()
 		w.Logf("ready after %s of simulated time", time.Since(begin))
@@ -33,7 +33,7 @@ func TestQuickstartConverges(t *testing.T) {
 
 // In the running state nothing is written, here or there, for a minute after Ready.
 func TestQuietWhenNothingChanges(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWiredWorld(t, func(w *world) {
 		w.deployed()
 		time.Sleep(2 * time.Second) // what Ready itself sets off
 		revision, calls, before := w.store.Revision(), len(w.ledger.all()), w.node.Stats()
@@ -63,9 +63,9 @@ func TestQuietWhenNothingChanges(t *testing.T) {
 
 // A restart of the daemon is no reason to change anything either.
 func TestRestartChangesNothing(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWiredWorld(t, func(w *world) {
 		w.deployed()
-		time.Sleep(2 * time.Second)
+		time.Sleep(6 * time.Minute) // the connection is examined every five, and has new guests now
 		calls, revision := len(w.ledger.all()), w.store.Revision()
 		w.restart()
 		time.Sleep(time.Minute)

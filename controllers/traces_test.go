@@ -124,6 +124,7 @@ func mapKeys[V any](m map[string]V) func(yield func(string) bool) {
 var (
 	macAddress = regexp.MustCompile(`(?i)BC:24:11(:[0-9A-F]{2}){3}`)
 	hexDigest  = regexp.MustCompile(`\b[0-9a-f]{32,}\b`)
+	someUID    = regexp.MustCompile(`\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\bprx-[0-9a-f]{16}\b`)
 	clockTime  = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
 )
 
@@ -150,6 +151,7 @@ func (w *world) portrait() string {
 	b.WriteString(w.traces())
 	text := strings.NewReplacer(uids...).Replace(b.String())
 	text = macAddress.ReplaceAllString(text, "<mac>")
+	text = someUID.ReplaceAllString(text, "<uid of nobody>")
 	text = hexDigest.ReplaceAllString(text, "<digest>")
 	return clockTime.ReplaceAllString(text, "<time>")
 }

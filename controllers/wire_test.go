@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +22,22 @@ import (
 // The wire between the daemon and the node is HTTPS and ssh as in production, but over
 // pipes in memory instead of sockets (pipe_test.go): goroutines that wait for a pipe let
 // the clock of a synctest bubble run.
+
+// wire serves API and ssh of all nodes; both end with the node.
+func (w *world) wire() {
+	w.Helper()
+	key, err := os.ReadFile(w.node.Credentials().SSHPrivateKeyPath)
+	w.must(err)
+	w.signer, err = ssh.ParsePrivateKey(key)
+	w.must(err)
+	w.api = newPipes()
+	go func() { _ = w.node.ServeAPI(w.api) }()
+	for _, n := range w.node.Nodes() {
+		p := newPipes()
+		w.ssh = append(w.ssh, p)
+		go func() { _ = n.ServeSSH(p) }()
+	}
+}
 
 // pipes is a net.Listener whose connections come from dial.
 type pipes struct {

@@ -59,11 +59,13 @@ var templates = []string{"debian-12-proximity_1.0-1_amd64.tar.zst", "debian-12-s
 // world is what outlives a daemon: the node with its guests, and the database.
 type world struct {
 	*testing.T
-	dir      string
-	engine   *mem.Engine
-	sim      *appliancesim.Sim
-	node     *pvesim.Node
-	api, ssh *pipes
+	dir    string
+	engine *mem.Engine
+	sim    *appliancesim.Sim
+	node   *pvesim.Node
+	// api, ssh (by node) and signer are of wired worlds.
+	api      *pipes
+	ssh      []*pipes
 	signer   ssh.Signer
 	store    store.Store
 	registry *resource.Registry
@@ -79,7 +81,12 @@ type world struct {
 	admin *proxmox.Client
 	// hostAccess false takes the daemon's way onto the node away.
 	hostAccess bool
-	daemon     *daemon
+	// noShell is a node on which the daemon can run no commands.
+	noShell string
+	// wired worlds have TLS and ssh between the daemon and the node (wire_test.go); others
+	// call the node's own handlers (direct_test.go).
+	wired  bool
+	daemon *daemon
 }
 
 // inWorld tells a story in a world of its own.
@@ -92,22 +99,42 @@ func inWorld(t *testing.T, story func(w *world)) {
 // inWorldNow tells it before the test goes on.
 func inWorldNow(t *testing.T, story func(w *world)) {
 	t.Helper()
-	inWorldOn(t, func(e *mem.Engine) engine.Engine { return e }, story)
+	inWorldLike(t, worldLike{}, story)
+}
+
+// inWiredWorld tells it with the production wire between the daemon and the node.
+func inWiredWorld(t *testing.T, story func(w *world)) {
+	t.Helper()
+	t.Parallel()
+	inWorldLike(t, worldLike{wired: true}, story)
 }
 
 // inWorldOn tells it with another engine around the guests.
 func inWorldOn(t *testing.T, wrap func(*mem.Engine) engine.Engine, story func(w *world)) {
 	t.Helper()
+	inWorldLike(t, worldLike{wrap: wrap}, story)
+}
+
+// worldLike is in what a world differs from others.
+type worldLike struct {
+	wired bool
+	peers int                             // nodes beside the first
+	wrap  func(*mem.Engine) engine.Engine // around the guests of the first node
+	node  func(c *pvesim.Config)          // changes the node
+}
+
+func inWorldLike(t *testing.T, like worldLike, story func(w *world)) {
+	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, dir, wrap, 0)
+		w := newWorld(t, dir, like)
 		defer w.end()
 		story(w)
 	})
 }
 
-func newWorld(t *testing.T, dir string, wrap func(*mem.Engine) engine.Engine, peers int) *world {
-	w := &world{T: t, dir: dir, api: newPipes(), ssh: newPipes(), ledger: newLedger(), hostAccess: true, registry: kinds.Registry(), fabric: &mem.Fabric{}}
+func newWorld(t *testing.T, dir string, like worldLike) *world {
+	w := &world{T: t, dir: dir, wired: like.wired, ledger: newLedger(), hostAccess: true, registry: kinds.Registry(), fabric: &mem.Fabric{}}
 	templateDir := filepath.Join(dir, "templates")
 	w.must(os.MkdirAll(templateDir, 0o700))
 	for _, name := range templates {
@@ -117,18 +144,22 @@ func newWorld(t *testing.T, dir string, wrap func(*mem.Engine) engine.Engine, pe
 	w.engine, err = mem.New(mem.Config{TemplateDir: templateDir, Fabric: w.fabric})
 	w.must(err)
 	w.sim = appliancesim.Install(w.engine)
-	w.node, err = pvesim.New(pvesim.Config{Dir: filepath.Join(dir, "pve"), NodeName: nodeName, Engine: wrap(w.engine), TemplateDir: templateDir, Peers: w.addPeers(peers, templateDir)})
+	cfg := pvesim.Config{Dir: filepath.Join(dir, "pve"), NodeName: nodeName, Engine: w.engine, TemplateDir: templateDir, Peers: w.addPeers(like.peers, templateDir)}
+	if like.wrap != nil {
+		cfg.Engine = like.wrap(w.engine)
+	}
+	if like.node != nil {
+		like.node(&cfg)
+	}
+	w.node, err = pvesim.New(cfg)
 	w.must(err)
 	w.must(w.node.Boot(t.Context()))
 	w.bootPeers()
-	go func() { _ = w.node.ServeAPI(w.api) }() // both end with the node
-	go func() { _ = w.node.ServeSSH(w.ssh) }()
-	key, err := os.ReadFile(w.node.Credentials().SSHPrivateKeyPath)
-	w.must(err)
-	w.signer, err = ssh.ParsePrivateKey(key)
-	w.must(err)
+	if w.wired {
+		w.wire()
+	}
 	w.admin, err = proxmox.New(proxmox.Config{
-		Endpoints: []string{"https://node"}, Username: "root@pam", Password: w.node.Credentials().RootPassword, Transport: newAPITransport(w.api),
+		Endpoints: []string{"https://node"}, Username: "root@pam", Password: w.node.Credentials().RootPassword, Transport: w.adminTransport(),
 	})
 	w.must(err)
 	w.emptyStore()
@@ -197,31 +228,35 @@ type daemon struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
 	api    *proxmox.Client
-	shell  *nodeShell
-	peers  map[string]*nodeShell
+	shells map[string]shell // by name of the node
 	// manager makes plans.
-	manager *runtime.Manager
+	manager     *runtime.Manager
+	controllers []*runtime.Controller
 }
 
 // start begins a life. There is never more than one.
 func (w *world) start() *daemon {
 	w.Helper()
 	log := slog.New(stepHandler{Handler: slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}), log: &w.steps})
-	d := &daemon{world: w, ended: make(chan struct{}), shell: newNodeShell(w.ssh, w.node.Credentials(), w.signer), peers: w.peerShells()}
+	d := &daemon{world: w, ended: make(chan struct{}), shells: map[string]shell{}}
+	for i, n := range w.node.Nodes() {
+		d.shells[n.Name()] = w.shellOf(i)
+	}
 	creds := w.node.Credentials()
 	var err error
 	d.api, err = proxmox.New(proxmox.Config{
 		Endpoints: []string{"https://node"}, TokenID: creds.TokenID, TokenSecret: creds.TokenSecret,
-		Transport: &mortalTransport{daemon: d, http: newAPITransport(w.api)},
+		Transport: &mortalTransport{daemon: d, http: w.transport()},
 	})
 	w.must(err)
-	way, err := guest.NewOnNode(&mortalShell{daemon: d, shell: d.shell, peers: d.peers}, guest.ModeAttach)
+	way, err := guest.NewOnNode(&mortalShell{d}, guest.ModeAttach)
 	w.must(err)
 	conn := &cluster.Connection{Name: cluster.DefaultName, API: d.api, Guests: way, Installation: installation, Endpoint: "https://node", Identity: creds.TokenID, Mode: cluster.AccessSSH}
 	if w.hostAccess {
 		conn.Host = way
 	}
-	manager := runtime.NewManager(mortalStore{w.store, d}, log, nil, controllers.All(controllers.Deps{Clusters: cluster.NewSet(conn), Secrets: secretref.New(w.keys), Log: log})...)
+	d.controllers = controllers.All(controllers.Deps{Clusters: cluster.NewSet(conn), Secrets: secretref.New(w.keys), Log: log})
+	manager := runtime.NewManager(mortalStore{w.store, d}, log, nil, d.controllers...)
 	ctx, cancel := context.WithCancel(w.Context())
 	d.cancel, d.manager = cancel, manager
 	go func() {
@@ -247,8 +282,7 @@ func (d *daemon) kill() {
 // bury waits until nothing of a life that was ended is left.
 func (d *daemon) bury() {
 	<-d.ended
-	_ = d.shell.Close()
-	for _, s := range d.peers {
+	for _, s := range d.shells {
 		_ = s.Close()
 	}
 	d.api.Close()
