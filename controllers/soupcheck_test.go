@@ -98,6 +98,10 @@ func (s *soup) excused(o resource.Object) string {
 		}
 		appliance, _ := s.get(applianceKey).(*v1alpha1.Appliance)
 		switch reason {
+		case "NetworkNotReady", "Unhealthy": // its policy leaves the NIC as somebody made it
+			if c := resource.FindCondition(o, "InSync"); c.GetStatus() == "False" && strings.Contains(c.GetMessage(), "net0") {
+				return reason
+			}
 		case "ApplianceOnOtherNode":
 			if appliance.GetStatus().GetNode() != o.GetStatus().GetNode() {
 				return reason
