@@ -18,7 +18,9 @@ func (n *Node) Transport() http.RoundTripper { return memoryTransport{node: n} }
 
 // FaultlessTransport is Transport for what is not to be hit by the fault script, nor to be
 // counted by its faults: the hand of an administrator in a test.
-func (n *Node) FaultlessTransport() http.RoundTripper { return memoryTransport{node: n, faultless: true} }
+func (n *Node) FaultlessTransport() http.RoundTripper {
+	return memoryTransport{node: n, faultless: true}
+}
 
 type memoryTransport struct {
 	node      *Node
