@@ -230,7 +230,7 @@ func (c crashStory) undisturbed(w *world) (o crashOutcome) {
 		w.settle()
 	}
 	check()
-	o.portrait, o.created = w.portrait(), w.creations()
+	o.portrait, o.created = w.portrait(), w.createdTimes()
 	if o.calls == 0 {
 		w.Error("nothing was written: there is nothing to be killed at")
 	}
@@ -270,7 +270,7 @@ func (c crashStory) killed(w *world, n int, after bool, want crashOutcome) (kill
 	if now := w.portrait(); now != want.portrait {
 		w.Errorf("not the same end:\n%s", diffLines(now, want.portrait))
 	}
-	for vmid, times := range w.creations() {
+	for vmid, times := range w.createdTimes() {
 		if times > want.created[vmid] {
 			w.Errorf("guest %d was created %d times, want %d", vmid, times, want.created[vmid])
 		}
@@ -329,8 +329,8 @@ func (w *world) readyOf(kinds ...string) func() bool {
 	return w.ready(keys...)
 }
 
-// creations counts, by VMID, the creations that ended well.
-func (w *world) creations() map[int]int {
+// createdTimes counts, by VMID, the creations that ended well.
+func (w *world) createdTimes() map[int]int {
 	w.Helper()
 	n := map[int]int{}
 	for _, o := range append(w.list("App"), w.list("Appliance")...) {
