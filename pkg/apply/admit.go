@@ -19,29 +19,40 @@ import (
 type admitted struct {
 	// done tells it from nothing.
 	done bool
-	// stored is the object that it holds for; nil: there is none.
-	stored resource.Object
-	// cur is stored with sensitive values opened.
-	cur resource.Object
+	// over is the version that it holds for; nil: there is no object.
+	over store.Version
+	// uid is that of the object, deleting whether it is being deleted.
+	uid      string
+	deleting bool
+	// stored is the object, and cur the same with sensitive values opened: both only of kinds
+	// that have some.
+	stored, cur resource.Object
 	// obj is what is to be stored, if nothing is wrong; else a defaulted copy of the document's.
+	// It may lack the status, which the store leaves as it is.
 	obj resource.Object
 	// wrong is what is wrong with the document, or with what it makes of the object.
 	wrong resource.FieldErrors
+	// fixed is what it would change of what cannot change.
+	fixed resource.FieldErrors
 	// conflicts are the fields that belong to other managers.
 	conflicts resource.FieldErrors
 	err       error
 }
 
-// holdsFor tells whether it was made for that version of the object.
-func (ad *admitted) holdsFor(stored resource.Object) bool {
-	if !ad.done || (ad.stored == nil) != (stored == nil) {
-		return false
+// holdsFor tells whether it was made for that version. No two changes have one revision.
+func (ad *admitted) holdsFor(v store.Version) bool {
+	if !ad.done || ad.over == nil || v == nil {
+		return ad.done && ad.over == nil && v == nil
 	}
-	if stored == nil || stored == ad.stored {
-		return true
+	return ad.over.Revision() == v.Revision()
+}
+
+// isAbsent takes it for a version, too, that there is no object.
+func isAbsent(v store.Version, err error) (store.Version, error) {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
 	}
-	was, is := ad.stored.GetMetadata(), stored.GetMetadata()
-	return was.GetUid() == is.GetUid() && was.GetResourceVersion() == is.GetResourceVersion()
+	return v, err
 }
 
 // admitAhead admits items over the objects as they are now. Whatever keeps it from that, the
@@ -49,32 +60,41 @@ func (ad *admitted) holdsFor(stored resource.Object) bool {
 func (a *Applier) admitAhead(ctx context.Context, items []item, opts Options) {
 	inParallel(len(items), func(i int) {
 		it := &items[i]
-		stored, err := a.store.Get(ctx, it.key)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			it.admitted = a.admit(it, nil, opts)
-		case err == nil:
-			it.admitted = a.admit(it, stored, opts)
+		if v, err := isAbsent(store.Lookup(ctx, a.store, it.key)); err == nil {
+			it.admitted = a.admit(it, v, opts)
 		}
 	})
 }
 
-// admit makes of an item what is to be stored in place of stored, and checks that by itself.
-func (a *Applier) admit(it *item, stored resource.Object, opts Options) admitted {
-	ad := admitted{done: true, stored: stored, cur: stored}
-	if a.admitAgain(it, &ad, opts) {
+// admit makes of an item what is to be stored in place of a version, and checks that by
+// itself.
+func (a *Applier) admit(it *item, v store.Version, opts Options) admitted {
+	if ad, ok := a.admitAgain(it, v, opts); ok {
 		return ad
 	}
-	doc := it.doc
+	ad := admitted{done: true, over: v}
+	var stored resource.Object // shared
+	if v != nil {
+		if stored, ad.err = v.Object(); ad.err != nil {
+			return ad
+		}
+		ad.uid, ad.deleting = stored.GetMetadata().GetUid(), resource.Deleting(stored)
+	}
+	doc, cur := it.doc, stored
 	ad.obj = a.own(it.kind, doc.Object)
 	fillDefaults(it.kind, ad.obj)
-	if wrong := a.open(it.kind, &ad, &doc); len(wrong) > 0 {
-		ad.wrong = doc.Place(wrong)
-		return ad
+	if it.kind.HasSensitive() {
+		cur = a.openStored(it.kind, stored)
+		ad.stored, ad.cur = stored, cur
+		doc.Object = resource.Clone(doc.Object)
+		if wrong := revealBoth(it.kind, doc.Object, ad.obj, stored, cur); len(wrong) > 0 {
+			ad.wrong = doc.Place(wrong)
+			return ad
+		}
 	}
 	// Lists can be merged only by keys that are there, once.
 	if len(it.kind.CheckShape(ad.obj)) == 0 && len(it.kind.CheckMetadata(ad.obj)) == 0 {
-		next, conflicts, err := a.owners.Apply(it.kind, ad.cur, doc, ad.obj, opts.Manager, opts.Force)
+		next, conflicts, err := a.owners.Apply(it.kind, cur, doc, ad.obj, opts.Manager, opts.Force)
 		if err != nil {
 			ad.err = fmt.Errorf("%s: %w", it.key, err)
 			return ad
@@ -83,7 +103,10 @@ func (a *Applier) admit(it *item, stored resource.Object, opts Options) admitted
 			ad.conflicts = doc.Place(conflictErrors(conflicts))
 			return ad
 		}
-		a.complete(it, &ad, next)
+		ad.obj = complete(it, next)
+		if stored != nil {
+			ad.fixed = doc.Place(checkImmutable(it.kind, cur, next))
+		}
 	}
 	ad.wrong = doc.Place(it.kind.Check(ad.obj))
 	return ad
@@ -92,27 +115,28 @@ func (a *Applier) admit(it *item, stored resource.Object, opts Options) admitted
 // admitAgain is admit for the common case, with less to do: the manager gives other values
 // to the fields that it has, which no one else has, and all is well. In other cases it
 // answers false.
-func (a *Applier) admitAgain(it *item, ad *admitted, opts Options) bool {
-	if ad.stored == nil || it.kind.HasSensitive() {
-		return false
+func (a *Applier) admitAgain(it *item, v store.Version, opts Options) (ad admitted, ok bool) {
+	if v == nil || it.kind.HasSensitive() || it.kind.ImmutableSpec {
+		return ad, false
 	}
-	next := a.owners.Again(ad.stored, it.doc, opts.Manager)
-	if next == nil {
-		return false
+	next, err := it.kind.DecodeWithoutStatus(v.Encoded())
+	if err != nil || next.GetMetadata() == nil {
+		return ad, false
 	}
-	a.complete(it, ad, next)
-	if len(it.kind.Check(next)) == 0 {
-		return true
+	ad = admitted{done: true, over: v, uid: next.GetMetadata().GetUid(), deleting: resource.Deleting(next), obj: next}
+	fixed := immutables(it.kind, next)
+	if !a.owners.Again(next, it.doc, opts.Manager) {
+		return ad, false
 	}
-	ad.obj = nil
-	return false
+	complete(it, next)
+	return ad, fixed.keptBy(it.kind, next) && len(it.kind.Check(next)) == 0
 }
 
 // complete makes a merged object the one to be stored.
-func (a *Applier) complete(it *item, ad *admitted, next resource.Object) {
+func complete(it *item, next resource.Object) resource.Object {
 	if v := it.doc.Object.GetMetadata().GetResourceVersion(); v != "" {
 		next.GetMetadata().ResourceVersion = v // for the store to check
 	}
 	fillDefaults(it.kind, next)
-	ad.obj = next
+	return next
 }

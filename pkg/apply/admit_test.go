@@ -31,6 +31,11 @@ func (o *overtaken) Update(ctx context.Context, fn func(store.Tx) error) (uint64
 	return o.Store.Update(ctx, fn)
 }
 
+// Lookup keeps the short way of the store below.
+func (o *overtaken) Lookup(ctx context.Context, key resource.Key) (store.Version, error) {
+	return store.Lookup(ctx, o.Store, key)
+}
+
 // rival is what somebody else does to an App.
 type rival struct {
 	what    string

@@ -54,10 +54,11 @@ type Result struct {
 	// Encoded is the object as protobuf in its place, when Options.Encoded asked for it and
 	// the kind has nothing sensitive; shared, not to be changed.
 	Encoded []byte
-	// Before is the object as it was, fit to be shown; nil when there was none; shared likewise.
+	// Before is the object as it was, fit to be shown; nil when there was none, or when there
+	// is Encoded; shared likewise.
 	Before resource.Object
 
-	version store.Version // that Object or Encoded is to be of
+	version, before store.Version // that Object or Encoded, and Before, are to be of
 }
 
 // Applier admits and writes objects. It is safe for concurrent use.

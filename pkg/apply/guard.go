@@ -83,6 +83,9 @@ func (g *guarded) checkUpdate(obj resource.Object) error {
 	return err
 }
 
+// Current gives store.Current what the transaction has.
+func (g *guarded) Current(key resource.Key) (store.Version, error) { return store.Current(g.Tx, key) }
+
 var _ store.Writer = (*guarded)(nil)
 
 // PutNew implements store.Writer.

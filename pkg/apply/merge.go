@@ -34,22 +34,48 @@ func checkImmutable(kind *resource.Kind, cur, next resource.Object) resource.Fie
 		errs = append(errs, resource.Forbidden("spec", "",
 			fmt.Sprintf("an object of kind %s cannot change once it is created; create another one", kind.Name)))
 	}
-	for _, path := range kind.Immutable {
-		was, ok := text(cur, path)
-		if !ok {
-			continue
-		}
+	for i, was := range immutables(kind, cur) {
+		path := kind.Immutable[i]
 		is, ok := text(next, path)
-		if ok && is == was {
+		if was == nil || ok && is == *was {
 			continue
 		}
 		if !ok {
 			is = "(unset)"
 		}
 		errs = append(errs, resource.Forbidden(path, is,
-			fmt.Sprintf("allowed is %q: the field cannot change once it is set; delete the %s and create it again", was, kind.Name)))
+			fmt.Sprintf("allowed is %q: the field cannot change once it is set; delete the %s and create it again", *was, kind.Name)))
 	}
 	return errs
+}
+
+// fixedTexts are the values of an object's immutable fields, nil where one is not set.
+type fixedTexts []*string
+
+func immutables(kind *resource.Kind, obj resource.Object) fixedTexts {
+	if len(kind.Immutable) == 0 {
+		return nil
+	}
+	values := make(fixedTexts, len(kind.Immutable))
+	for i, path := range kind.Immutable {
+		if value, ok := text(obj, path); ok {
+			values[i] = &value
+		}
+	}
+	return values
+}
+
+// keptBy tells whether the object has the values that there are.
+func (f fixedTexts) keptBy(kind *resource.Kind, obj resource.Object) bool {
+	for i, was := range f {
+		if was == nil {
+			continue
+		}
+		if is, ok := text(obj, kind.Immutable[i]); !ok || is != *was {
+			return false
+		}
+	}
+	return true
 }
 
 // text returns the value of a scalar field as text, and whether it is set.

@@ -45,18 +45,12 @@ func (a *Applier) opened(kind *resource.Kind, stored, obj resource.Object) (reso
 	return plain, reveal(kind, obj, stored, plain)
 }
 
-// open does so for a document of a set and its defaulted copy. The document's object is
-// replaced, not changed.
-func (a *Applier) open(kind *resource.Kind, ad *admitted, doc *resource.Document) resource.FieldErrors {
-	if !kind.HasSensitive() {
-		return nil
-	}
-	ad.cur = a.openStored(kind, ad.stored)
-	doc.Object = resource.Clone(doc.Object)
-	if errs := reveal(kind, doc.Object, ad.stored, ad.cur); len(errs) > 0 {
+// revealBoth does reveal in a document's object and in its defaulted copy.
+func revealBoth(kind *resource.Kind, doc, defaulted, stored, plain resource.Object) resource.FieldErrors {
+	if errs := reveal(kind, doc, stored, plain); len(errs) > 0 {
 		return errs
 	}
-	return reveal(kind, ad.obj, ad.stored, ad.cur)
+	return reveal(kind, defaulted, stored, plain)
 }
 
 // reveal replaces the marks in obj by the values that they stand for: those of plain, whose

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/proximity-pve/proximity/pkg/apply/ownership"
 	"github.com/proximity-pve/proximity/pkg/audit"
@@ -65,13 +64,18 @@ func (a *Applier) show(r *Result, opts Options) error {
 	if !ok {
 		return fmt.Errorf("%w %q", resource.ErrUnknownKind, r.Key.Kind) // cannot be: it was written
 	}
-	v := r.version
-	r.version = nil
+	v, before := r.version, r.before
+	r.version, r.before = nil, nil
 	if opts.Encoded && !kind.HasSensitive() {
 		r.Encoded = v.Encoded()
 		return nil
 	}
 	var err error
+	if before != nil {
+		if r.Before, err = shownVersion(kind, before); err != nil {
+			return err
+		}
+	}
 	r.Object, err = shownVersion(kind, v)
 	return err
 }
@@ -122,14 +126,12 @@ func (a *Applier) merge(tx store.Tx, items []item, opts Options) (resource.Field
 	var errs, conflicts resource.FieldErrors
 	for i := range items {
 		it := &items[i]
-		stored, err := tx.Get(it.key)
-		if errors.Is(err, store.ErrNotFound) {
-			stored = nil
-		} else if err != nil {
+		v, err := isAbsent(store.Current(tx, it.key))
+		if err != nil {
 			return nil, err
 		}
-		if !it.holdsFor(stored) {
-			it.admitted = a.admit(it, stored, opts)
+		if !it.holdsFor(v) {
+			it.admitted = a.admit(it, v, opts)
 		}
 		if it.err != nil {
 			return nil, it.err
@@ -239,14 +241,14 @@ func (a *Applier) write(tx store.Tx, items []item, total int) ([]Result, error) 
 }
 
 func (a *Applier) writeOne(tx store.Tx, it item) (Result, resource.FieldErrors, error) {
-	result := Result{Key: it.key, Outcome: Created, Before: it.kind.Shown(it.stored)}
+	result := Result{Key: it.key, Outcome: Created, before: it.over}
 	var wrong resource.FieldErrors
 	if err := a.needNamespace(tx, it.obj); errors.As(err, &wrong) {
 		return result, wrong, nil
 	} else if err != nil {
 		return result, nil, err
 	}
-	if it.cur == nil {
+	if it.over == nil {
 		if uid := it.doc.Object.GetMetadata().GetUid(); uid != "" {
 			return result, nil, fmt.Errorf("%s: %w: it does not exist, but the document names the uid %s", it.key, store.ErrConflict, uid)
 		}
@@ -254,31 +256,29 @@ func (a *Applier) writeOne(tx store.Tx, it item) (Result, resource.FieldErrors, 
 		result.version = created
 		return result, nil, err
 	}
-	cur, next := it.cur, it.obj
-	if err := checkIdentity(cur, it.doc.Object); err != nil {
+	if err := it.checkIdentity(it.doc.Object); err != nil {
 		return result, nil, fmt.Errorf("%s: %w", it.key, err)
 	}
-	if wrong = checkImmutable(it.kind, cur, next); len(wrong) > 0 {
-		return result, wrong, nil
+	if len(it.fixed) > 0 {
+		return result, it.fixed, nil
 	}
-	saved, err := a.update(tx, it.kind, it.stored, cur, next)
+	saved, err := a.update(tx, it.kind, it.stored, it.cur, it.obj)
 	if err != nil {
 		return result, nil, err
 	}
-	result.version = saved
-	result.Outcome = Configured
-	if strconv.FormatUint(saved.Revision(), 10) == cur.GetMetadata().GetResourceVersion() {
+	result.version, result.Outcome = saved, Configured
+	if saved.Revision() == it.over.Revision() {
 		result.Outcome = Unchanged
 	}
 	return result, nil, nil
 }
 
 // checkIdentity refuses a document that means another object than the one there is.
-func checkIdentity(cur, doc resource.Object) error {
-	if uid := doc.GetMetadata().GetUid(); uid != "" && uid != cur.GetMetadata().GetUid() {
-		return fmt.Errorf("%w: its uid is %s, not %s", store.ErrConflict, cur.GetMetadata().GetUid(), uid)
+func (ad *admitted) checkIdentity(doc resource.Object) error {
+	if uid := doc.GetMetadata().GetUid(); uid != "" && uid != ad.uid {
+		return fmt.Errorf("%w: its uid is %s, not %s", store.ErrConflict, ad.uid, uid)
 	}
-	if resource.Deleting(cur) {
+	if ad.deleting {
 		return fmt.Errorf("%w: it is being deleted; apply again when it is gone", store.ErrConflict)
 	}
 	return nil

@@ -2,10 +2,9 @@ package resource
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -71,42 +70,36 @@ func (k Key) EventNamespace() string {
 // Clone returns a deep copy.
 func Clone[T Object](o T) T { return proto.Clone(o).(T) }
 
-// CloneWish returns a copy of an object whose wish may be changed. Its status and its
-// managedFields it shares with the object: they may be replaced, not changed.
-func CloneWish[T Object](o T) T {
-	src := o.ProtoReflect()
-	dst := src.New()
-	src.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case fd.Name() == "metadata":
-			v = protoreflect.ValueOfMessage(cloneMetadata(o.GetMetadata()).ProtoReflect())
-		case fd.Name() == "status", fd.Message() == nil && !fd.IsList():
-		case fd.IsList() || fd.IsMap():
-			only := src.New()
-			only.Set(fd, v)
-			v = proto.Clone(only.Interface()).ProtoReflect().Get(fd)
-		default:
-			v = protoreflect.ValueOfMessage(proto.Clone(v.Message().Interface()).ProtoReflect())
-		}
-		dst.Set(fd, v)
-		return true
-	})
-	dst.SetUnknown(slices.Clone(src.GetUnknown()))
-	return dst.Interface().(T)
+// DecodeWithoutStatus decodes what a store has of an object, but for its status. The object
+// is the caller's own.
+func (k *Kind) DecodeWithoutStatus(encoded []byte) (Object, error) {
+	if fd := k.Descriptor().Fields().ByName("status"); fd != nil {
+		encoded = without(encoded, fd.Number())
+	}
+	obj := k.typ.New().Interface().(Object)
+	if err := proto.Unmarshal(encoded, obj); err != nil {
+		return nil, fmt.Errorf("decode an object of kind %s: %w", k.Name, err)
+	}
+	return obj, nil
 }
 
-func cloneMetadata(m *v1alpha1.ObjectMeta) *v1alpha1.ObjectMeta {
-	c := &v1alpha1.ObjectMeta{
-		Name: m.GetName(), Namespace: m.GetNamespace(), Labels: maps.Clone(m.GetLabels()), Annotations: maps.Clone(m.GetAnnotations()),
-		Uid: m.GetUid(), ResourceVersion: m.GetResourceVersion(), Generation: m.GetGeneration(),
-		CreationTimestamp: m.GetCreationTimestamp(), DeletionTimestamp: m.GetDeletionTimestamp(),
-		Finalizers: slices.Clone(m.GetFinalizers()), ManagedFields: m.GetManagedFields(),
+// without returns an encoded message without the records of a field. It copies only when
+// others come after them. What is damaged it leaves as it is.
+func without(encoded []byte, number protowire.Number) []byte {
+	kept, copied := encoded, false
+	for at := 0; at < len(encoded); {
+		num, _, n := protowire.ConsumeField(encoded[at:])
+		switch {
+		case n < 0:
+			return encoded
+		case num == number && !copied:
+			kept, copied = encoded[:at:at], true
+		case num != number && copied:
+			kept = append(kept, encoded[at:at+n]...)
+		}
+		at += n
 	}
-	for _, r := range m.GetOwnerReferences() {
-		c.OwnerReferences = append(c.OwnerReferences, proto.CloneOf(r))
-	}
-	c.ProtoReflect().SetUnknown(slices.Clone(m.ProtoReflect().GetUnknown()))
-	return c
+	return kept
 }
 
 // Field returns the sub-message of that JSON name ("spec", "status") and whether it is

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"strconv"
 
 	"google.golang.org/protobuf/proto"
@@ -24,6 +25,26 @@ type Writer interface {
 	PutNew(obj resource.Object, uid string) (Version, error)
 	Put(obj resource.Object) (Version, error)
 	PutStatus(obj resource.Object) (Version, error)
+}
+
+// Lookup is st.Get for those who need no decoded object, or not always.
+func Lookup(ctx context.Context, st Store, key resource.Key) (Version, error) {
+	if r, ok := st.(interface {
+		Lookup(context.Context, resource.Key) (Version, error)
+	}); ok {
+		return r.Lookup(ctx, key)
+	}
+	return version(st.Get(ctx, key))
+}
+
+// Current is tx.Get likewise.
+func Current(tx Tx, key resource.Key) (Version, error) {
+	if r, ok := tx.(interface {
+		Current(resource.Key) (Version, error)
+	}); ok {
+		return r.Current(key)
+	}
+	return version(tx.Get(key))
 }
 
 // PutNew is tx.CreateAs, or tx.Create when the uid is empty, for those who need no decoded

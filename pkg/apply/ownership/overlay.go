@@ -28,21 +28,21 @@ func soleApplier(live resource.Object, manager string) (fields string, is bool) 
 		e.GetApiVersion() == resource.APIVersion && e.GetFieldsType() == fieldsType && e.GetSubresource() == ""
 }
 
-// again returns the object with the values of a document whose fields are those of its only
-// manager; nil when that takes the library.
-func again(live, doc resource.Object) resource.Object {
+// again puts the values of a document whose fields are those of the object's only manager
+// into the object. It answers false when that takes the library: the object is then worth
+// nothing.
+func again(live, doc resource.Object) bool {
 	if f := live.GetMetadata().GetFinalizers(); len(f) > 1 && hasTwice(f) {
-		return nil // the library makes a set of them
+		return false // the library makes a set of them
 	}
-	next := resource.CloneWish(live)
-	n, d := next.ProtoReflect(), doc.ProtoReflect()
+	n, d := live.ProtoReflect(), doc.ProtoReflect()
 	fields := fieldsIn(d.Descriptor())
 	for i := range fields {
 		if f := &fields[i]; f.wish && d.Has(f.fd) && !overlay(n, d, f, f.name == "metadata") {
-			return nil
+			return false
 		}
 	}
-	return next
+	return true
 }
 
 func hasTwice(list []string) bool {

@@ -89,7 +89,7 @@ func (t *Tracker) Apply(kind *resource.Kind, live resource.Object, doc resource.
 			return defaulted, nil, nil
 		}
 		if owned, sole := soleApplier(live, manager); sole && owned == fields {
-			if next := again(live, doc.Object); next != nil {
+			if next := resource.Clone(live); again(next, doc.Object) {
 				return next, nil, nil
 			}
 		}
@@ -138,27 +138,24 @@ func (t *Tracker) Apply(kind *resource.Kind, live resource.Object, doc resource.
 
 // Again is Apply for the common case, at a small part of its cost: the manager is the only
 // one that has applied to the object, or updated it, and gives the same or other values to
-// exactly the fields that it has. nil: the case is another one, or is not recognised. The
-// document needs no shape: what is wrong with it is wrong with the outcome. What the outcome
-// has beside its wish, it shares with live, and it must not be changed.
-func (t *Tracker) Again(live resource.Object, doc resource.Document, manager string) resource.Object {
+// exactly the fields that it has. live itself becomes the outcome; it may lack its status.
+// false: the case is another one, or is not recognised, and live is worth nothing. The document
+// needs no shape: what is wrong with it is wrong with the outcome.
+func (t *Tracker) Again(live resource.Object, doc resource.Document, manager string) bool {
 	owned, sole := soleApplier(live, manager)
 	if t.slow || !sole {
-		return nil
+		return false
 	}
 	buf := setBuffers.Get().(*[]byte)
 	defer setBuffers.Put(buf)
 	fields, simple := appendFieldSet((*buf)[:0], doc)
 	if !simple {
-		return nil
+		return false
 	}
 	if cap(fields) <= maxSetBuffer {
 		*buf = fields
 	}
-	if owned != string(fields) {
-		return nil
-	}
-	return again(live, doc.Object)
+	return owned == string(fields) && again(live, doc.Object)
 }
 
 var setBuffers = sync.Pool{New: func() any { return new([]byte) }}

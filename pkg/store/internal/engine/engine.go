@@ -130,11 +130,20 @@ func New(reg *resource.Registry, log Log, contents *Contents, opts Options) *Eng
 
 // Get implements store.Store.
 func (e *Engine) Get(ctx context.Context, key resource.Key) (resource.Object, error) {
+	return object(e.lookup(ctx, key))
+}
+
+// Lookup is Get of a version; see store.Lookup.
+func (e *Engine) Lookup(ctx context.Context, key resource.Key) (store.Version, error) {
+	return versionOf(e.lookup(ctx, key))
+}
+
+func (e *Engine) lookup(ctx context.Context, key resource.Key) (*version, error) {
 	if err := e.readable(ctx, key.Kind); err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	if v := e.current.Load().get(key); v != nil {
-		return v.Object()
+		return v, nil
 	}
 	return nil, fmt.Errorf("%s: %w", key, store.ErrNotFound)
 }

@@ -53,6 +53,11 @@ func (t *transaction) Get(key resource.Key) (resource.Object, error) {
 	return object(t.current(key))
 }
 
+// Current is Get of a version; see store.Current.
+func (t *transaction) Current(key resource.Key) (store.Version, error) {
+	return versionOf(t.current(key))
+}
+
 // object is the decoded form of what a step of a transaction has returned.
 func object(v *version, err error) (resource.Object, error) {
 	if err != nil {
