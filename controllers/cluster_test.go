@@ -29,6 +29,12 @@ type peer struct {
 func inCluster(t *testing.T, nodes int, story func(w *world)) {
 	t.Helper()
 	t.Parallel()
+	inClusterNow(t, nodes, story)
+}
+
+// inClusterNow tells it before the test goes on.
+func inClusterNow(t *testing.T, nodes int, story func(w *world)) {
+	t.Helper()
 	inWorldLike(t, worldLike{peers: nodes - 1}, story)
 }
 

@@ -173,8 +173,13 @@ func (r *reconciler) settle(ctx context.Context, s *session, conn *cluster.Conne
 	var failed *proxmox.TaskError
 	var lost *proxmox.TaskLostError
 	switch {
-	case err == nil || errors.As(err, &lost):
+	case err == nil:
 		return done()
+	case errors.As(err, &lost):
+		// Whether it did anything is not known. What a node's kernel still has of an interface that
+		// nobody defines any more is not listed, so what is to go is reloaded again.
+		s.Warning(ctx, "ReloadLost", "%v", lost)
+		return errors.Join(done(), runtime.Waiting(time.Second, "ReloadLost", "%v", lost))
 	case errors.As(err, &failed):
 		s.Warning(ctx, "ReloadFailed", "%v", failed)
 		return errors.Join(done(), runtime.Waiting(common.DependencyRecheck, "ReloadFailed", "%v", failed))

@@ -18,7 +18,8 @@
 // that of their own node only. A node that is offline is named, and no reason not to be Ready.
 //
 // Reasons: InterfaceTaken, UIDUnknown, HostAccessMissing, ForeignPendingChanges, Written, NotWritten,
-// Active, NotActive, NotSeen, InUse, GuestsAttached, NodeOffline, NodeNotFound, ReloadFailed, Drifted;
+// Active, NotActive, NotSeen, InUse, GuestsAttached, NodeOffline, NodeNotFound, ReloadFailed, ReloadLost,
+// Drifted;
 // of the backend sdn also ZoneTaken, VNetTaken, TagTaken, SDNLocked, NoPeers, NotSettling.
 //
 // Steps (plan.go), on each node: Write, Remove, Reload. Of the backend sdn (sdnplan.go):

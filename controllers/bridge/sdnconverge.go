@@ -274,7 +274,7 @@ func (w *sdnWork) reportNodes(ctx context.Context, o sdnSeen, blocked *runtime.B
 		case !n.known:
 		case !n.online:
 			w.report.offline(m)
-		case n.wanted && n.status == proxmox.SDNAvailable && err == nil:
+		case n.wanted && n.status == proxmox.SDNAvailable && o.vnetOurs && err == nil:
 			entryOf(w.s, n.name).Written = proto.Bool(true) // also by a boot of the node
 			w.report.node(m, true, nil)
 		case err != nil:

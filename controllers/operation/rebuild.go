@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/controllers/internal/marks"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/ownership"
@@ -191,7 +192,7 @@ func (r *rebuild) bridges(ctx context.Context, report *rebuildReport) ([]left, e
 		for _, b := range all {
 			name := b.GetMetadata().GetName()
 			i, ok := net.Find(b.GetSpec().GetInterfaceName())
-			if !ok || cmp.Or(b.GetSpec().GetClusterRef().GetName(), cluster.DefaultName) != r.conn.Name {
+			if !ok || b.GetSpec().GetBackend() == common.BackendSDN || cmp.Or(b.GetSpec().GetClusterRef().GetName(), cluster.DefaultName) != r.conn.Name {
 				continue
 			}
 			if uid := marks.BridgeUID(r.conn.Installation, name, i.Comments); uid != "" {
@@ -202,6 +203,9 @@ func (r *rebuild) bridges(ctx context.Context, report *rebuildReport) ([]left, e
 			}
 		}
 	}
+	if err := r.networks(ctx, all, at); err != nil {
+		return nil, err
+	}
 	var found []left
 	for name, uids := range at {
 		for uid, on := range uids {
@@ -209,4 +213,38 @@ func (r *rebuild) bridges(ctx context.Context, report *rebuildReport) ([]left, e
 		}
 	}
 	return found, nil
+}
+
+// networks finds the vnets of this connection's Bridges by SDN; one is on every node.
+func (r *rebuild) networks(ctx context.Context, all []*v1alpha1.Bridge, at map[string]map[string][]string) error {
+	mine := slices.DeleteFunc(slices.Clone(all), func(b *v1alpha1.Bridge) bool {
+		return b.GetSpec().GetBackend() != common.BackendSDN || cmp.Or(b.GetSpec().GetClusterRef().GetName(), cluster.DefaultName) != r.conn.Name
+	})
+	if len(mine) == 0 {
+		return nil
+	}
+	vnets, err := r.conn.API.SDNVNets(ctx, proxmox.SDNStaged)
+	if err != nil {
+		return fmt.Errorf("list the SDN vnets: %w", err)
+	}
+	nodes, err := r.conn.API.Nodes(ctx)
+	if err != nil {
+		return fmt.Errorf("list nodes: %w", err)
+	}
+	for _, b := range mine {
+		for _, v := range vnets {
+			uid := marks.BridgeUID(r.conn.Installation, b.GetMetadata().GetName(), v.Alias)
+			if v.VNet != b.GetSpec().GetInterfaceName() || uid == "" {
+				continue
+			}
+			var on []string
+			for _, n := range nodes {
+				if len(b.GetSpec().GetNodes()) == 0 || slices.Contains(b.GetSpec().GetNodes(), n.Node) {
+					on = append(on, n.Node)
+				}
+			}
+			at[b.GetMetadata().GetName()] = map[string][]string{uid: on}
+		}
+	}
+	return nil
 }

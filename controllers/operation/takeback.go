@@ -190,6 +190,9 @@ func reserveAgain(tx runtime.Tx, obj resource.Object, connection string, l left)
 		}
 	case *v1alpha1.Bridge:
 		o.Status = &v1alpha1.BridgeStatus{InterfaceName: proto.String(o.GetSpec().GetInterfaceName())}
+		if o.GetSpec().GetBackend() == common.BackendSDN {
+			o.Status.Zone = o.GetSpec().GetSdn().Zone // the vnet in it is ours, so it is
+		}
 		for _, node := range slices.Sorted(slices.Values(l.nodes)) {
 			o.Status.Nodes = append(o.Status.Nodes, &v1alpha1.BridgeNode{Name: proto.String(node), Ready: proto.Bool(false), Written: proto.Bool(true)})
 		}
