@@ -38,6 +38,10 @@ type Options struct {
 	LogMinEvents uint64
 	LogMaxAge    time.Duration
 	LogMaxBytes  uint64
+	// CheckpointBytes is how much of the log a start may have to read (default 64 MiB, and
+	// at most a quarter of LogMaxBytes): when more has come, objects are written to their
+	// place. A store that is closed in order leaves nothing to read.
+	CheckpointBytes uint64
 	// Of the audit records the newest AuditMaxRecords (default 200,000) are kept, for
 	// AuditMaxAge (default 400 days), all as long as they take no more than AuditMaxBytes
 	// (default 128 MiB).
@@ -71,6 +75,10 @@ func (o Options) withDefaults() Options {
 	if o.LogMaxBytes == 0 {
 		o.LogMaxBytes = 256 << 20
 	}
+	if o.CheckpointBytes == 0 {
+		o.CheckpointBytes = 64 << 20
+	}
+	o.CheckpointBytes = min(o.CheckpointBytes, o.LogMaxBytes/4)
 	if o.AuditMaxRecords == 0 {
 		o.AuditMaxRecords = 200_000
 	}
@@ -164,7 +172,7 @@ func openDatabase(path string, reg *resource.Registry, opts Options, keep bool) 
 	if err != nil {
 		return nil, nil, err
 	}
-	d := &database{path: path, reg: reg, opts: opts, id: f.id}
+	d := &database{path: path, reg: reg, opts: opts, id: f.id, backlog: f.backlog}
 	d.db.Store(db)
 	d.settle(f.counters)
 	d.audits = f.audits

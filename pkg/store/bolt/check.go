@@ -2,24 +2,27 @@ package bolt
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strconv"
 
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
+	"google.golang.org/protobuf/proto"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
+	"github.com/proximity-pve/proximity/pkg/store/internal/engine"
 )
 
 // CheckFile reads a whole database that nobody has open for writing and reports what is
 // wrong with it: bbolt's own check of the pages and, unless pagesOnly, what this package
-// relies on: every event and object is as it was written, the log has no gap and ends in the objects,
-// no two objects are the same, owners are who they are said to be. It changes nothing.
+// relies on: every event and object is as it was written, the log has no gap, the objects
+// are what it says up to the checkpoint, no two objects are the same, owners are who they
+// are said to be. It changes nothing.
 //
 // A damaged file may end the process: bbolt maps it. Call it in a process of its own.
 // Errors: store.ErrLocked, ErrSchema, and those of the file system.
@@ -51,16 +54,19 @@ type checker struct {
 	reg      *resource.Registry
 	report   *v1alpha1.DatabaseReport
 	counters counters
-	last     map[resource.Key]logged // the newest event of each object that the log knows
+	last     map[resource.Key]logged // the newest event of each object, up to the checkpoint
+	later    map[uint64]logged       // the events after it
+	changed  map[resource.Key]bool   // there is one of them about the object
 	uids     map[string]resource.Key
 	owned    []ownedObject
 }
 
 // logged is an event in the log; its bytes are the file's.
 type logged struct {
+	key      resource.Key
 	revision uint64
 	deleted  bool
-	sealed   []byte
+	encoded  []byte
 }
 
 type ownedObject struct {
@@ -145,22 +151,38 @@ func usedBytes(tx *bbolt.Tx) (bytes int64) {
 // checkLog demands every revision above the compaction point, once, each the next change
 // of its object.
 func (c *checker) checkLog(log *bbolt.Bucket) {
-	c.last = map[resource.Key]logged{}
-	next, size := c.counters.compacted+1, uint64(0)
+	c.last, c.later, c.changed = map[resource.Key]logged{}, map[uint64]logged{}, map[resource.Key]bool{}
+	newest := map[resource.Key]logged{}
+	next, size := uint64(0), uint64(0)
 	cursor := log.Cursor()
 	for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
-		if len(k) != 8 {
-			c.add("log: key %x is no revision", k)
+		size += uint64(len(v))
+		events, err := openChunk(k, v)
+		if err != nil {
+			c.add("log: %v", err)
+			next = events.last + 1
 			continue
 		}
-		revision := binary.BigEndian.Uint64(k)
-		if revision != next {
-			c.add("log: after revision %d comes %d", next-1, revision)
+		switch {
+		case next == 0 && (events.first > c.counters.compacted+1 || events.last <= c.counters.compacted):
+			c.add("log: it was compacted up to revision %d, and begins with %d to %d", c.counters.compacted, events.first, events.last)
+		case next != 0 && events.first != next:
+			c.add("log: after revision %d comes %d", next-1, events.first)
 		}
-		next = revision + 1
-		size += uint64(len(v))
-		c.report.Events++
-		c.checkEvent(revision, v)
+		next = events.last + 1
+		err = events.each(func(ev engine.Event) bool {
+			if ev.Revision > c.counters.compacted {
+				c.report.Events++
+			}
+			c.checkEvent(ev, newest)
+			return true
+		})
+		if err != nil {
+			c.add("log: %v", err)
+		}
+	}
+	if next == 0 {
+		next = c.counters.compacted + 1
 	}
 	if next != c.counters.revision+1 {
 		c.add("log: it ends at revision %d, the database is at %d", next-1, c.counters.revision)
@@ -170,82 +192,146 @@ func (c *checker) checkLog(log *bbolt.Bucket) {
 	}
 }
 
-func (c *checker) checkEvent(revision uint64, record []byte) {
-	ev, err := decodeEvent(c.reg, revision, record)
+func (c *checker) checkEvent(ev engine.Event, newest map[resource.Key]logged) {
+	obj, err := decodeObject(c.reg, ev.Key, ev.Encoded)
 	if err != nil {
-		c.add("log: revision %d: %v", revision, err)
+		c.add("log: revision %d: %s: %v", ev.Revision, ev.Key, err)
 		return
 	}
-	if ev.Object != nil && ev.Object.GetMetadata().GetResourceVersion() != strconv.FormatUint(revision, 10) {
-		c.add("log: revision %d: %s has the resourceVersion %q", revision, ev.Key, ev.Object.GetMetadata().GetResourceVersion())
+	if obj != nil && obj.GetMetadata().GetResourceVersion() != strconv.FormatUint(ev.Revision, 10) {
+		c.add("log: revision %d: %s has the resourceVersion %q", ev.Revision, ev.Key, obj.GetMetadata().GetResourceVersion())
 	}
-	before, known := c.last[ev.Key]
+	before, known := newest[ev.Key]
 	if known && before.deleted != (ev.Type == store.Added) {
-		c.add("log: revision %d: %s is %s, and at %d it was deleted: %t", revision, ev.Key, ev.Type, before.revision, before.deleted)
+		c.add("log: revision %d: %s is %s, and at %d it was deleted: %t", ev.Revision, ev.Key, ev.Type, before.revision, before.deleted)
 	}
-	_, sealed, _ := decodeHead(revision, record) // decodeRecord has just read it
-	c.last[ev.Key] = logged{revision: revision, deleted: ev.Type == store.Deleted, sealed: sealed}
+	now := logged{key: ev.Key, revision: ev.Revision, deleted: ev.Type == store.Deleted, encoded: ev.Encoded}
+	newest[ev.Key] = now
+	if ev.Revision <= c.counters.checkpoint {
+		c.last[ev.Key] = now
+	} else {
+		c.later[ev.Revision], c.changed[ev.Key] = now, true
+	}
 }
 
-// checkObjects reads all objects and compares them with where the log ends.
+// checkObjects reads the buckets of objects and compares them with the log up to the
+// checkpoint, and then looks at the objects as a start would find them.
 func (c *checker) checkObjects(tx *bbolt.Tx) error {
-	c.uids = map[string]resource.Key{}
+	missing := maps.Clone(c.last)
 	err := tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
 		kindName, ok := bytes.CutPrefix(name, objBucket(""))
 		if !ok {
 			return nil
 		}
-		kind, known := c.reg.Get(string(kindName))
+		_, known := c.reg.Get(string(kindName))
 		if !known {
 			c.note("kind %s is not known to this version: its objects were not read", kindName)
 		}
 		return b.ForEach(func(k, v []byte) error {
-			c.report.Objects++
-			c.checkObject(kind, string(kindName), k, v)
+			key := keyIn(string(kindName), k)
+			delete(missing, key)
+			if !known {
+				c.report.Objects++
+			}
+			c.checkPlace(key, v)
 			return nil
 		})
 	})
-	for key, ev := range c.last {
-		if !ev.deleted {
+	if err != nil {
+		return err
+	}
+	for key, ev := range missing {
+		if !ev.deleted && !c.changed[key] {
 			c.add("%s: revision %d of the log has it, it is not there", key, ev.revision)
 		}
 	}
-	return err
+	return c.checkState(tx)
 }
 
-func (c *checker) checkObject(kind *resource.Kind, kindName string, k, v []byte) {
-	key := keyIn(kindName, k)
-	ev, inLog := c.last[key]
-	delete(c.last, key)
-	switch {
-	case inLog && ev.deleted:
-		c.add("%s: it was deleted at revision %d of the log, and is there", key, ev.revision)
-	case inLog && !bytes.Equal(ev.sealed, v):
-		c.add("%s: it is not what revision %d of the log says", key, ev.revision)
-	}
-	if kind == nil {
-		return
-	}
-	obj, err := decodeObject(kind, v)
+// checkPlace compares what is in its place in the file with the event that it must come
+// from. An object that was changed after the checkpoint may have been passed by, and may be
+// of any age; but if it is newer than the checkpoint, a round has written it.
+func (c *checker) checkPlace(key resource.Key, v []byte) {
+	encoded, err := unseal(v)
 	if err != nil {
 		c.add("%s: %v", key, err)
 		return
 	}
-	if got := resource.KeyOf(obj); got != key {
-		c.add("%s: what is there is %s", key, got)
+	obj, err := decodeObject(c.reg, key, encoded)
+	if err != nil {
+		c.add("%s: %v", key, err)
+		return
 	}
-	c.checkMeta(key, obj.GetMetadata(), inLog)
+	ev, inLog := c.last[key]
+	if obj == nil && c.changed[key] {
+		return // of a kind that this version cannot read
+	}
+	if obj != nil {
+		version, err := strconv.ParseUint(obj.GetMetadata().GetResourceVersion(), 10, 64)
+		switch {
+		case err != nil || version > c.counters.revision:
+			c.add("%s: its resourceVersion is %q, the database is at %d", key, obj.GetMetadata().GetResourceVersion(), c.counters.revision)
+			return
+		case version > c.counters.checkpoint:
+			ev, inLog = c.later[version]
+			inLog = inLog && ev.key == key
+		case c.changed[key]:
+			return
+		}
+		if version > c.counters.compacted && !inLog {
+			c.add("%s: its last change, revision %d, is not in the log", key, version)
+		}
+	}
+	switch {
+	case inLog && ev.deleted:
+		c.add("%s: it was deleted at revision %d of the log, and is there", key, ev.revision)
+	case inLog && !bytes.Equal(ev.encoded, encoded):
+		c.add("%s: it is not what revision %d of the log says", key, ev.revision)
+	}
+}
+
+// checkState looks at all objects as they are.
+func (c *checker) checkState(tx *bbolt.Tx) error {
+	c.uids = map[string]resource.Key{}
+	contents, _, err := readState(tx, c.reg, c.counters)
+	if errors.Is(err, ErrDamaged) {
+		c.add("%v", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	contents.Each(func(key resource.Key, encoded []byte) {
+		c.report.Objects++
+		obj, err := decodeObject(c.reg, key, encoded)
+		if err != nil {
+			c.add("%s: %v", key, err)
+			return
+		}
+		c.checkMeta(key, obj.GetMetadata())
+	})
+	return nil
+}
+
+// decodeObject reads an object and demands that it has the key. It is nil when the registry
+// does not know its kind.
+func decodeObject(reg *resource.Registry, key resource.Key, encoded []byte) (resource.Object, error) {
+	kind, known := reg.Get(key.Kind)
+	if !known {
+		return nil, nil
+	}
+	obj := kind.New()
+	if err := proto.Unmarshal(encoded, obj); err != nil {
+		return nil, err
+	}
+	if got := resource.KeyOf(obj); got != key {
+		return nil, fmt.Errorf("what is there is %s", got)
+	}
+	return obj, nil
 }
 
 // checkMeta checks what the store itself sets.
-func (c *checker) checkMeta(key resource.Key, m *v1alpha1.ObjectMeta, inLog bool) {
-	version, err := strconv.ParseUint(m.GetResourceVersion(), 10, 64)
-	switch {
-	case err != nil || version > c.counters.revision:
-		c.add("%s: its resourceVersion is %q, the database is at %d", key, m.GetResourceVersion(), c.counters.revision)
-	case version > c.counters.compacted && !inLog:
-		c.add("%s: its last change, revision %d, is not in the log", key, version)
-	}
+func (c *checker) checkMeta(key resource.Key, m *v1alpha1.ObjectMeta) {
 	if m.GetGeneration() < 1 || m.GetCreationTimestamp() == "" {
 		c.add("%s: it has no generation or no creationTimestamp", key)
 	}

@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -19,10 +18,10 @@ import (
 )
 
 const (
-	// compactSlack is how many more records a commit removes than it adds, so that a log
+	// compactSlack is how many more events a commit removes than it adds, so that a log
 	// above its bounds shrinks.
 	compactSlack = 64
-	// compactChunk bounds the records that one transaction of Compact removes.
+	// compactChunk bounds the events that one transaction of Compact removes.
 	compactChunk = 1024
 	// letGoAfter is how much is written between two calls of letGo.
 	letGoAfter = 16 << 20
@@ -39,6 +38,10 @@ type database struct {
 
 	counters  counters      // of the last commit; the committer's own
 	audits    auditCounters // likewise
+	backlog   *backlog      // likewise
+	buffer    []byte        // for the chunks of a commit; likewise
+	wrote     bool          // since it was opened; likewise
+	failed    bool          // a write did: nothing is written any more; likewise
 	compacted atomic.Uint64 // counters.compacted, for everybody
 	looked    int           // bytes written since letGo: each write reads pages around it; the committer's own
 }
@@ -48,21 +51,16 @@ var _ engine.Log = (*database)(nil)
 // Commit implements engine.Log.
 func (d *database) Commit(events []engine.Event) error {
 	c, audits := d.counters, d.audits
-	err := d.db.Load().Update(func(tx *bbolt.Tx) error {
+	size := 0
+	err := d.update(func(tx *bbolt.Tx) (err error) {
 		log := tx.Bucket(logBucket)
 		log.FillPercent = 1 // keys only grow: no page is split to make room inside it
-		for _, ev := range events {
-			record, sealed := encodeRecord(ev)
-			if err := log.Put(number(ev.Revision), record); err != nil {
-				return err
-			}
-			if err := putObject(tx, ev, sealed); err != nil {
-				return err
-			}
-			c.logBytes += uint64(len(record))
+		if size, err = d.putEvents(log, events); err != nil {
+			return err
 		}
+		c.logBytes += uint64(size)
 		c.revision = events[len(events)-1].Revision
-		if err := d.trim(log, &c, len(events)+compactSlack); err != nil {
+		if err := d.maintain(tx, log, &c, len(events), size); err != nil {
 			return err
 		}
 		if err := c.write(tx); err != nil {
@@ -77,26 +75,81 @@ func (d *database) Commit(events []engine.Event) error {
 		err = d.opts.seams.afterCommit()
 	}
 	if err != nil {
+		d.failed = true
 		return fmt.Errorf("commit %d changes: %w", len(events), err)
+	}
+	if c.checkpoint != d.counters.checkpoint {
+		d.backlog.done()
 	}
 	d.settle(c)
 	d.audits = audits
-	for _, ev := range events {
-		d.looked += len(ev.Encoded)
-	}
-	if d.looked > letGoAfter {
+	d.wrote = true
+	if d.looked += size; d.looked > letGoAfter {
 		d.looked = 0
 		letGo(d.db.Load())
 	}
 	return nil
 }
 
-func putObject(tx *bbolt.Tx, ev engine.Event, value []byte) error {
-	b := tx.Bucket(objBucket(ev.Key.Kind))
-	if ev.Type == store.Deleted {
-		return b.Delete(objKey(ev.Key))
+// update runs a transaction that writes. After one that failed there must be no other.
+func (d *database) update(fn func(*bbolt.Tx) error) error {
+	err := d.db.Load().Update(fn)
+	d.failed = d.failed || err != nil
+	return err
+}
+
+// putEvents appends to the log and returns how many bytes it did.
+func (d *database) putEvents(log *bbolt.Bucket, events []engine.Event) (size int, err error) {
+	const keep = 8 << 20
+	total := 0
+	for i := range events {
+		total += len(events[i].Encoded) + 64
 	}
-	return b.Put(objKey(ev.Key), value)
+	if cap(d.buffer) < total || cap(d.buffer) > keep && total < keep {
+		d.buffer = make([]byte, 0, total+total/4)
+	}
+	b := d.buffer[:0]
+	for rest := events; len(rest) > 0; {
+		start := len(b)
+		var n int
+		b, n = appendChunk(b, rest)
+		// The bytes stay where they are until the transaction has ended, also when the
+		// buffer has to grow.
+		if err := log.Put(number(rest[n-1].Revision), b[start:len(b):len(b)]); err != nil {
+			return 0, err
+		}
+		rest = rest[n:]
+	}
+	d.buffer = b[:0]
+	for _, ev := range events {
+		d.backlog.note(ev)
+	}
+	d.backlog.since += uint64(len(b))
+	return len(b), nil
+}
+
+// maintain does a commit's share of what keeps the file small: it removes old events, and
+// writes objects when the log behind the checkpoint has become long or holds up the removal.
+func (d *database) maintain(tx *bbolt.Tx, log *bbolt.Bucket, c *counters, events, size int) error {
+	limit := events + compactSlack
+	removed, blocked, err := d.trim(log, c, limit)
+	if err != nil {
+		return err
+	}
+	if blocked || d.backlog.since > d.opts.CheckpointBytes {
+		d.backlog.begin(c.revision)
+	}
+	if d.backlog.target == 0 {
+		return nil
+	}
+	bytes := max(min(flushBytes, int(d.opts.CheckpointBytes/16)), flushFactor*size)
+	end, err := d.backlog.write(tx, flushSlack+flushFactor*events, bytes)
+	if err != nil || !end {
+		return err
+	}
+	c.checkpoint = d.backlog.target
+	_, _, err = d.trim(log, c, limit-removed)
+	return err
 }
 
 func (d *database) settle(c counters) {
@@ -104,46 +157,76 @@ func (d *database) settle(c counters) {
 	d.compacted.Store(c.compacted)
 }
 
-// trim removes up to limit of the oldest records, as long as the log is above its bounds.
-func (d *database) trim(log *bbolt.Bucket, c *counters, limit int) error {
+// trim removes up to limit of the oldest events, as long as the log is above its bounds. It
+// tells whether events that the checkpoint has not passed are in its way.
+func (d *database) trim(log *bbolt.Bucket, c *counters, limit int) (removed int, blocked bool, err error) {
 	now := time.Now()
-	return removeOldest(log, c, limit, func(record []byte) bool {
-		if c.logBytes > d.opts.LogMaxBytes {
-			return true
-		}
-		return c.events() > d.opts.LogMinEvents && len(record) >= recordHeader && now.Sub(recordTime(record)) > d.opts.LogMaxAge
+	return removeOldest(log, c, limit, func(ev engine.Event) bool {
+		return c.logBytes > d.opts.LogMaxBytes || c.events() > d.opts.LogMinEvents && now.Sub(ev.Time) > d.opts.LogMaxAge
 	})
 }
 
-// removeOldest removes records from the front of the log while due says so. The newest
-// record stays, whatever its size.
-func removeOldest(log *bbolt.Bucket, c *counters, limit int, due func(record []byte) bool) error {
+// removeOldest removes events from the front of the log while due says so, those up to the
+// checkpoint. Their bytes go with the last event of their chunk. A chunk that cannot be
+// read is kept, and those after it, for a check to find: what is damaged is nobody's to
+// throw away unseen.
+func removeOldest(log *bbolt.Bucket, c *counters, limit int, due func(engine.Event) bool) (removed int, blocked bool, err error) {
 	// Keys are collected first: a bbolt cursor does not survive a deletion.
 	var keys [][]byte
+	stop := false
 	cursor := log.Cursor()
-	for k, v := cursor.First(); k != nil && len(keys) < limit && due(v); k, v = cursor.Next() {
-		keys = append(keys, k)
-		c.logBytes -= uint64(len(v))
-		c.compacted++
-		if c.compacted >= c.revision {
+	for k, v := cursor.First(); k != nil && !stop; k, v = cursor.Next() {
+		events, err := openChunk(k, v)
+		if err != nil {
 			break
+		}
+		err = events.each(func(ev engine.Event) bool {
+			if ev.Revision <= c.compacted {
+				return true
+			}
+			stop = removed >= limit || !due(ev)
+			if !stop && ev.Revision > c.checkpoint {
+				stop, blocked = true, true
+			}
+			if stop {
+				return false
+			}
+			removed++
+			c.compacted = ev.Revision
+			return true
+		})
+		if err != nil {
+			break
+		}
+		if c.compacted >= events.last {
+			keys = append(keys, k)
+			c.logBytes -= min(c.logBytes, uint64(len(v)))
 		}
 	}
 	for _, k := range keys {
 		if err := log.Delete(k); err != nil {
-			return err
+			return removed, blocked, err
 		}
 	}
-	return nil
+	return removed, blocked, nil
 }
 
 // Compact implements engine.Log.
 func (d *database) Compact(upTo uint64) error {
+	if upTo > d.counters.checkpoint {
+		if err := d.catchUp(); err != nil {
+			return err
+		}
+	}
 	for d.counters.compacted < upTo {
 		c := d.counters
-		err := d.db.Load().Update(func(tx *bbolt.Tx) error {
-			due := func([]byte) bool { return c.compacted < upTo }
-			if err := removeOldest(tx.Bucket(logBucket), &c, compactChunk, due); err != nil {
+		err := d.update(func(tx *bbolt.Tx) error {
+			due := func(engine.Event) bool { return c.compacted < upTo }
+			removed, _, err := removeOldest(tx.Bucket(logBucket), &c, compactChunk, due)
+			if err == nil && removed == 0 {
+				err = fmt.Errorf("%w: revision %d of the log", ErrDamaged, c.compacted+1)
+			}
+			if err != nil {
 				return err
 			}
 			return c.write(tx)
@@ -160,21 +243,32 @@ func (d *database) Compact(upTo uint64) error {
 func (d *database) Events(after, upTo uint64, limit int) ([]engine.Event, error) {
 	var events []engine.Event
 	err := d.view(func(tx *bbolt.Tx) error {
+		compacted, err := readNumber(tx.Bucket(metaBucket), keyCompacted)
+		if err != nil {
+			return err
+		}
 		cursor := tx.Bucket(logBucket).Cursor()
 		k, v := cursor.Seek(number(after + 1))
-		if k == nil || binary.BigEndian.Uint64(k) != after+1 {
+		if after < compacted || k == nil {
 			return fmt.Errorf("%w: revision %d", store.ErrCompacted, after+1)
 		}
-		for ; k != nil && len(events) < limit; k, v = cursor.Next() {
-			revision := binary.BigEndian.Uint64(k)
-			if revision > upTo {
-				return nil
+		for more := true; more && k != nil; k, v = cursor.Next() {
+			chunk, err := openChunk(k, v)
+			if err == nil {
+				err = chunk.each(func(ev engine.Event) bool {
+					if more = len(events) < limit && ev.Revision <= upTo; more && ev.Revision > after {
+						ev.Encoded = bytes.Clone(ev.Encoded)
+						events = append(events, ev)
+					}
+					return more
+				})
 			}
-			ev, err := decodeRecord(revision, v)
 			if err != nil {
-				return fmt.Errorf("revision %d: %w", revision, err)
+				return err
 			}
-			events = append(events, ev)
+		}
+		if len(events) > 0 && events[0].Revision != after+1 {
+			return fmt.Errorf("%w: after revision %d comes %d", errRecord, after, events[0].Revision)
 		}
 		return nil
 	})
@@ -193,8 +287,14 @@ func (d *database) Size() int64 {
 	return info.Size()
 }
 
-// Close implements engine.Log.
+// Close implements engine.Log. What the next start would have to read from the log, it
+// writes where it belongs; that may fail, for it is in the log.
 func (d *database) Close() error {
+	if d.wrote && !d.failed {
+		if err := d.catchUp(); err != nil {
+			d.opts.Logger.Warn("objects that are in the log were not written to their place", "file", d.path, "err", err)
+		}
+	}
 	err := d.db.Load().Close()
 	d.old.Wait()
 	return err
@@ -216,11 +316,12 @@ type found struct {
 	contents *engine.Contents
 	counters counters
 	audits   auditCounters
+	backlog  *backlog
 	id       string
 	complete bool // it has a bucket for every kind, and for audit records
 }
 
-// read checks the layout and reads everything but the log. It changes nothing: a file
+// read checks the layout and reads everything but the log up to the checkpoint. It changes nothing: a file
 // that is refused stays as it is, for whoever has to find out what happened to it.
 func read(db *bbolt.DB, reg *resource.Registry) (found, error) {
 	var f found
@@ -239,18 +340,16 @@ func read(db *bbolt.DB, reg *resource.Registry) (found, error) {
 			return err
 		}
 		f.id = string(tx.Bucket(metaBucket).Get(keyStoreID))
-		if f.contents, err = readObjects(tx, reg); err != nil {
+		if f.contents, f.backlog, err = readState(tx, reg, f.counters); err != nil {
 			return err
 		}
-		f.contents.Revision = f.counters.revision
 		f.complete = hasAllKinds(tx, reg)
 		return err
 	})
 	return f, err
 }
 
-// readObjects reads all objects of known kinds. It copies them out of the file and looks at
-// their checksums and keys; they are decoded when somebody reads them.
+// readObjects reads the objects in the buckets of known kinds; see readState.
 func readObjects(tx *bbolt.Tx, reg *resource.Registry) (*engine.Contents, error) {
 	contents := engine.NewContents(reg)
 	for _, kind := range reg.Kinds() {

@@ -29,15 +29,22 @@ func (o Options) WithFile(see func(*os.File)) Options {
 // SchemaVersion for tests of newer ones.
 const SchemaVersion = schemaVersion
 
-// Internals for tests of records.
-var (
-	DecodeRecord = decodeEvent
-)
+// EncodeChunks returns the chunks of events, each with the number of its events.
+func EncodeChunks(events []engine.Event) (chunks [][]byte, counts []int) {
+	for len(events) > 0 {
+		b, n := appendChunk(nil, events)
+		chunks, counts, events = append(chunks, b), append(counts, n), events[n:]
+	}
+	return chunks, counts
+}
 
-// EncodeRecord for tests of records.
-func EncodeRecord(ev engine.Event) []byte {
-	record, _ := encodeRecord(ev)
-	return record
+// DecodeChunk is the reverse; last is the revision of the last event.
+func DecodeChunk(last uint64, value []byte) (events []engine.Event, err error) {
+	c, err := openChunk(number(last), value)
+	if err == nil {
+		err = c.each(func(ev engine.Event) bool { events = append(events, ev); return true })
+	}
+	return events, err
 }
 
 // WithRewriting returns options that call stage at each step of a rewrite of the file.
@@ -54,6 +61,9 @@ func Defaults() (events uint64, age time.Duration, bytes uint64) {
 	o := Options{}.withDefaults()
 	return o.LogMinEvents, o.LogMaxAge, o.LogMaxBytes
 }
+
+// Seal for tests of checksums.
+func Seal(b []byte) []byte { return appendSealed(nil, b) }
 
 // Unseal for tests of checksums.
 var Unseal = unseal

@@ -1,6 +1,7 @@
 package bolt_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"reflect"
@@ -10,13 +11,11 @@ import (
 
 	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 	"github.com/proximity-pve/proximity/pkg/store/bolt"
 	"github.com/proximity-pve/proximity/pkg/store/internal/engine"
-	"github.com/proximity-pve/proximity/pkg/store/storetest"
 )
 
 func keyOf(bridgeName string) resource.Key { return resource.KeyOf(bridge(bridgeName)) }
@@ -53,10 +52,20 @@ func checkLog(t *testing.T, st *bolt.Store, path string) {
 	closeStore(t, st)
 	raw(t, path, func(tx *bbolt.Tx) error {
 		var events, size uint64
-		err := tx.Bucket([]byte("log")).ForEach(func(_, v []byte) error {
-			events++
+		next := uint64(0)
+		err := tx.Bucket([]byte("log")).ForEach(func(k, v []byte) error {
 			size += uint64(len(v))
-			return nil
+			chunk, err := bolt.DecodeChunk(binary.BigEndian.Uint64(k), v)
+			for _, ev := range chunk {
+				if next != 0 && ev.Revision != next {
+					t.Errorf("revision %d is where %d should be", ev.Revision, next)
+				}
+				next = ev.Revision + 1
+				if ev.Revision > stats.Compacted {
+					events++
+				}
+			}
+			return err
 		})
 		if want := stats.Revision - stats.Compacted; events != want {
 			t.Errorf("%d events in the log, want %d", events, want)
@@ -168,54 +177,84 @@ func TestWatchReadsTheFileAndThenTheMemory(t *testing.T) {
 	}
 }
 
-func TestRecordRoundTrip(t *testing.T) {
-	ev := engine.Event{
-		Event: store.Event{Type: store.Modified, Object: event("a", 3), Revision: 7},
-		Key:   resource.KeyOf(event("a", 3)), Time: time.Unix(1_700_000_000, 42),
+// sampleEvents are changes of objects that follow one another from revision 7 on.
+func sampleEvents(t testing.TB, n int, message string) []engine.Event {
+	t.Helper()
+	events := make([]engine.Event, n)
+	for i := range events {
+		obj := event("a", int32(i))
+		obj.Message = message
+		encoded, err := proto.Marshal(obj)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events[i] = engine.Event{
+			Event: store.Event{Type: store.Modified, Encoded: encoded, Revision: 7 + uint64(i)},
+			Key:   resource.KeyOf(obj), Time: time.Unix(1_700_000_000, int64(i)),
+		}
 	}
-	var err error
-	if ev.Encoded, err = proto.Marshal(ev.Object); err != nil {
-		t.Fatal(err)
-	}
-	got, err := bolt.DecodeRecord(storetest.Registry(), 7, bolt.EncodeRecord(ev))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !proto.Equal(got.Object, ev.Object) {
-		t.Errorf("object is %v", got.Object)
-	}
-	got.Object, ev.Object = nil, nil
-	if !reflect.DeepEqual(got, ev) {
-		t.Errorf("got %+v, want %+v", got, ev)
+	return events
+}
+
+func TestChunksRoundTrip(t *testing.T) {
+	for _, size := range []int{0, 10, 5_000, 40_000} {
+		events := sampleEvents(t, 50, strings.Repeat("x", size))
+		chunks, counts := bolt.EncodeChunks(events)
+		if size > 0 && size < 5_000 && len(chunks) > 1 || size >= 5_000 && len(chunks) < 10 {
+			t.Errorf("%d chunks for 50 events of %d bytes", len(chunks), size)
+		}
+		for i, chunk := range chunks {
+			want := events[:counts[i]]
+			events = events[counts[i]:]
+			last := want[len(want)-1].Revision
+			got, err := bolt.DecodeChunk(last, chunk)
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Fatalf("chunk %d of events of %d bytes: got %+v, want %+v (%v)", i, size, got, want, err)
+			}
+			if _, err := bolt.DecodeChunk(last+1, chunk); err == nil {
+				t.Error("a chunk under another revision was read")
+			}
+			if len(chunk) < 2_000 {
+				for bit := range len(chunk) * 8 {
+					bad := append([]byte(nil), chunk...)
+					bad[bit/8] ^= 1 << (bit % 8)
+					if _, err := bolt.DecodeChunk(last, bad); err == nil {
+						t.Errorf("bit %d flipped and nobody saw it", bit)
+					}
+				}
+			}
+		}
+		if len(events) > 0 {
+			t.Errorf("%d events are in no chunk", len(events))
+		}
 	}
 }
 
-func FuzzDecodeRecord(f *testing.F) {
-	reg := storetest.Registry()
-	for _, o := range []resource.Object{event("a", 3), bridge("b")} {
-		encoded, err := proto.Marshal(o)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(bolt.EncodeRecord(engine.Event{Event: store.Event{Type: store.Added, Encoded: encoded}, Key: resource.KeyOf(o)}))
+func FuzzDecodeChunk(f *testing.F) {
+	for _, n := range []int{1, 3} {
+		chunks, _ := bolt.EncodeChunks(sampleEvents(f, n, "x"))
+		f.Add(uint64(7+n-1), chunks[0][:len(chunks[0])-4])
 	}
-	empty, _ := proto.Marshal(&emptypb.Empty{})
-	f.Add(bolt.EncodeRecord(engine.Event{Event: store.Event{Type: store.Deleted, Encoded: empty}, Key: resource.Key{Kind: "Unknown"}}))
-	f.Fuzz(func(t *testing.T, record []byte) {
-		ev, err := bolt.DecodeRecord(reg, 1, record)
-		if err != nil || ev.Object == nil {
+	f.Add(uint64(1), []byte{0, 0, 0, 0, 0, 0, 0, 1})
+	f.Fuzz(func(t *testing.T, last uint64, chunk []byte) {
+		events, err := bolt.DecodeChunk(last, bolt.Seal(chunk)) // what a disk does, the checksum finds
+		if err != nil {
 			return
 		}
-		// What decodes names itself consistently and survives another round.
-		if resource.KeyOf(ev.Object) != ev.Key {
-			t.Fatalf("record of %s holds %s", ev.Key, resource.KeyOf(ev.Object))
+		// What decodes has the revisions it says and survives another round.
+		var again []engine.Event
+		chunks, counts := bolt.EncodeChunks(events)
+		n := 0
+		for i, chunk := range chunks {
+			n += counts[i]
+			part, err := bolt.DecodeChunk(events[n-1].Revision, chunk)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again = append(again, part...)
 		}
-		if ev.Encoded, err = proto.Marshal(ev.Object); err != nil {
-			t.Fatal(err)
-		}
-		again, err := bolt.DecodeRecord(reg, 1, bolt.EncodeRecord(ev))
-		if err != nil || again.Key != ev.Key || again.Type != ev.Type || !proto.Equal(again.Object, ev.Object) {
-			t.Fatalf("second round: %+v (%v)", again, err)
+		if len(events) == 0 || events[len(events)-1].Revision != last || !reflect.DeepEqual(again, events) {
+			t.Fatalf("second round: %+v, was %+v", again, events)
 		}
 	})
 }

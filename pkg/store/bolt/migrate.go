@@ -1,12 +1,16 @@
 package bolt
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.etcd.io/bbolt"
 
 	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/store"
+	"github.com/proximity-pve/proximity/pkg/store/internal/engine"
 )
 
 // A migration makes of a database of the schema before it one of its own schema. It works
@@ -22,6 +26,7 @@ type migration struct {
 // migrations are in order, without a gap, and end with schemaVersion.
 var migrations = []migration{
 	{to: 2, what: "checksums of objects and events", run: addSeals},
+	{to: 3, what: "a log in chunks and a checkpoint", run: addChunks},
 }
 
 // upgrade returns the database of the file in this version's schema: db itself, or the one
@@ -135,7 +140,7 @@ func addSeals(db *bbolt.DB) error {
 	}
 	var size uint64
 	err = changeValues(db, logBucket, func(v []byte) ([]byte, error) {
-		_, encoded, err := decodeHead(0, v)
+		_, encoded, err := decodeOldRecord(0, v)
 		if err != nil {
 			return nil, err
 		}
@@ -148,4 +153,88 @@ func addSeals(db *bbolt.DB) error {
 		return err
 	}
 	return db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(keyLogBytes, number(size)) })
+}
+
+// decodeOldRecord reads a record of schema 1 or 2, which had a key of its own each: a type,
+// a time, the texts of the key, and then, of schema 2 sealed, the encoded object, which it
+// returns.
+func decodeOldRecord(revision uint64, record []byte) (ev engine.Event, rest []byte, err error) {
+	ev = engine.Event{Event: store.Event{Revision: revision}}
+	if len(record) < recordHeader || eventTypes[record[0]] == "" {
+		return ev, nil, fmt.Errorf("%w: %d bytes of type %x", errRecord, len(record), record[:min(1, len(record))])
+	}
+	ev.Type, ev.Time = eventTypes[record[0]], time.Unix(0, int64(binary.BigEndian.Uint64(record[1:recordHeader])))
+	rest = record[recordHeader:]
+	for _, field := range []*string{&ev.Key.Kind, &ev.Key.Namespace, &ev.Key.Name} {
+		text, more, ok := cutText(rest)
+		if !ok {
+			return ev, nil, fmt.Errorf("%w: key", errRecord)
+		}
+		*field, rest = string(text), more
+	}
+	return ev, rest, nil
+}
+
+// addChunks is the migration to schema 3. Before, each event had a key of its own, and every
+// commit wrote objects to their place.
+func addChunks(db *bbolt.DB) error {
+	var size uint64
+	var next []byte // the first key that is not done
+	for first := true; first || next != nil; first = false {
+		err := db.Update(func(tx *bbolt.Tx) error {
+			log := tx.Bucket(logBucket)
+			log.FillPercent = 1
+			var events []engine.Event
+			bytes := 0
+			cursor := log.Cursor()
+			k, v := cursor.Seek(next)
+			for ; k != nil && bytes < migrateChunk; k, v = cursor.Next() {
+				if len(k) != 8 {
+					return fmt.Errorf("%w: key %x is no revision", errRecord, k)
+				}
+				ev, sealed, err := decodeOldRecord(binary.BigEndian.Uint64(k), v)
+				if err == nil {
+					ev.Encoded, err = unseal(sealed)
+				}
+				if err != nil {
+					return fmt.Errorf("revision %x: %w", k, err)
+				}
+				if n := len(events); n > 0 && events[n-1].Revision+1 != ev.Revision {
+					return fmt.Errorf("%w: after revision %d comes %d", errRecord, events[n-1].Revision, ev.Revision)
+				}
+				ev.Encoded = append([]byte(nil), ev.Encoded...)
+				events = append(events, ev)
+				bytes += len(v)
+			}
+			next = append([]byte(nil), k...)
+			if k == nil {
+				next = nil
+			}
+			for _, ev := range events {
+				if err := log.Delete(number(ev.Revision)); err != nil {
+					return err
+				}
+			}
+			for len(events) > 0 {
+				chunk, n := appendChunk(nil, events)
+				if err := log.Put(number(events[n-1].Revision), chunk); err != nil {
+					return err
+				}
+				size += uint64(len(chunk))
+				events = events[n:]
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return db.Update(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(metaBucket)
+		revision, err := readNumber(meta, keyRevision)
+		if err != nil {
+			return err
+		}
+		return errors.Join(meta.Put(keyCheckpoint, number(revision)), meta.Put(keyLogBytes, number(size)))
+	})
 }

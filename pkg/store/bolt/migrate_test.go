@@ -171,7 +171,7 @@ func TestSnapshotOfAnOlderSchemaIsRestored(t *testing.T) {
 }
 
 // rewriteStages are the moments of a rewrite at which a crash could leave something else.
-var rewriteStages = []string{"copy", "migrate to 2", "sync", "rename", "sync directory", "done"}
+var rewriteStages = []string{"copy", "migrate to 2", "migrate to 3", "sync", "rename", "sync directory", "done"}
 
 // killedAt names the stage at which the child of a test kills itself; killedFile its file,
 // killedWork what it does.

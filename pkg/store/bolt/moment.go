@@ -60,17 +60,18 @@ func (m *Moment) Differences() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	inFile, err := readObjects(m.tx, m.reg)
+	inFile, _, err := readState(m.tx, m.reg, counters)
 	if err != nil {
 		return nil, err
 	}
-	for kind, list := range m.read {
+	for _, k := range m.reg.Kinds() {
+		kind, list := k.Name, m.read[k.Name]
 		if list.Revision != counters.revision {
 			add("reads show revision %d of kind %s, the file has %d", list.Revision, kind, counters.revision)
 		}
 		for _, encoded := range list.Encoded {
-			obj, err := decode(m.reg, kind, encoded)
-			if err != nil {
+			obj := k.New()
+			if err := proto.Unmarshal(encoded, obj); err != nil {
 				add("reads show an object of kind %s that cannot be read: %v", kind, err)
 				continue
 			}
@@ -83,13 +84,4 @@ func (m *Moment) Differences() ([]string, error) {
 	}
 	inFile.Each(func(key resource.Key, _ []byte) { add("%s: the file has it, reads do not show it", key) })
 	return found, nil
-}
-
-func decode(reg *resource.Registry, kind string, encoded []byte) (resource.Object, error) {
-	k, ok := reg.Get(kind)
-	if !ok {
-		return nil, resource.ErrUnknownKind
-	}
-	obj := k.New()
-	return obj, proto.Unmarshal(encoded, obj)
 }

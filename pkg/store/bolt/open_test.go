@@ -108,11 +108,16 @@ func TestFilesThatAreRefused(t *testing.T) {
 		"damaged object": {
 			put("obj/Bridge", "\x00a", []byte{0xff}), bolt.ErrDamaged, "Bridge",
 		},
-		"object under another key": {put("obj/Bridge", "\x00c", nil), bolt.ErrDamaged, "Bridge"},
-		"revision behind the log":  {put("meta", "revision", number(2)), bolt.ErrDamaged, "revision"},
+		"object under another key":    {put("obj/Bridge", "\x00c", nil), bolt.ErrDamaged, "Bridge"},
+		"revision behind the log":     {put("meta", "revision", number(2)), bolt.ErrDamaged, "revision"},
+		"checkpoint ahead of the log": {put("meta", "checkpoint", number(9)), bolt.ErrDamaged, "checkpoint"},
+		"no checkpoint":               {put("meta", "checkpoint", nil), bolt.ErrDamaged, "checkpoint"},
 		"log without its beginning": {func(t *testing.T, path string) {
 			made(t, path)
-			raw(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("log")).Delete(number(2)) })
+			raw(t, path, func(tx *bbolt.Tx) error {
+				k, _ := tx.Bucket([]byte("log")).Cursor().First()
+				return tx.Bucket([]byte("log")).Delete(k)
+			})
 		}, bolt.ErrDamaged, "log"},
 		"no log": {func(t *testing.T, path string) {
 			made(t, path)

@@ -112,6 +112,9 @@ func moveOn(path string, reg *resource.Registry, info snapshot.Info) error {
 	if err != nil {
 		return err
 	}
+	if err := d.catchUp(); err != nil { // the log goes
+		return errors.Join(err, d.Close())
+	}
 	err = d.db.Load().Update(func(tx *bbolt.Tx) error {
 		if contents.Revision != info.Revision || d.id != info.StoreID {
 			return fmt.Errorf("%w: it holds revision %d of store %s, its trailer speaks of %d of %s",
@@ -124,7 +127,7 @@ func moveOn(path string, reg *resource.Registry, info snapshot.Info) error {
 			return err
 		}
 		next := info.Revision + restoreGap
-		return counters{revision: next, compacted: next}.write(tx)
+		return counters{revision: next, compacted: next, checkpoint: next}.write(tx)
 	})
 	return errors.Join(err, d.Close())
 }

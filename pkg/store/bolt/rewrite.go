@@ -173,6 +173,7 @@ func (d *database) defrag() (info DefragInfo, err error) {
 	old := d.db.Load()
 	next, err := rewrite(d.path, old, d.opts, "", func(*bbolt.DB) error { return nil })
 	if err != nil {
+		d.failed = d.failed || errors.Is(err, errPlaced)
 		return info, err
 	}
 	d.db.Store(next)

@@ -16,7 +16,7 @@ import (
 
 const (
 	// schemaVersion is the layout that this package reads and writes; see the package comment.
-	schemaVersion = 2
+	schemaVersion = 3
 	// oldestSchema is the oldest layout that migrations begin with.
 	oldestSchema = 1
 )
@@ -36,6 +36,8 @@ var (
 	keyRevision  = []byte("revision")
 	keyCompacted = []byte("compacted")
 	keyLogBytes  = []byte("log-bytes")
+
+	keyCheckpoint = []byte("checkpoint")
 )
 
 func objBucket(kind string) []byte { return []byte("obj/" + kind) }
@@ -50,12 +52,13 @@ func keyIn(kind string, k []byte) resource.Key {
 
 // counters are the numbers in meta that change with every commit.
 type counters struct {
-	revision  uint64
-	compacted uint64
-	logBytes  uint64
+	revision   uint64
+	compacted  uint64
+	checkpoint uint64 // from compacted to revision
+	logBytes   uint64
 }
 
-// events is the number of records in the log: this backend leaves no gaps.
+// events is the number of events in the log: this backend leaves no gaps.
 func (c counters) events() uint64 { return c.revision - c.compacted }
 
 func (c counters) write(tx *bbolt.Tx) error {
@@ -63,6 +66,7 @@ func (c counters) write(tx *bbolt.Tx) error {
 	return errors.Join(
 		meta.Put(keyRevision, number(c.revision)),
 		meta.Put(keyCompacted, number(c.compacted)),
+		meta.Put(keyCheckpoint, number(c.checkpoint)),
 		meta.Put(keyLogBytes, number(c.logBytes)),
 	)
 }
@@ -92,7 +96,7 @@ func create(tx *bbolt.Tx) error {
 	return errors.Join(
 		meta.Put(keySchema, number(schemaVersion)),
 		meta.Put(keyStoreID, []byte(uuid.NewString())),
-		counters{revision: engine.InitialRevision, compacted: engine.InitialRevision}.write(tx),
+		counters{revision: engine.InitialRevision, compacted: engine.InitialRevision, checkpoint: engine.InitialRevision}.write(tx),
 	)
 }
 
@@ -146,22 +150,28 @@ func readCounters(tx *bbolt.Tx) (counters, error) {
 	var c counters
 	var err error
 	for key, field := range map[string]*uint64{
-		string(keyRevision): &c.revision, string(keyCompacted): &c.compacted, string(keyLogBytes): &c.logBytes,
+		string(keyRevision): &c.revision, string(keyCompacted): &c.compacted, string(keyCheckpoint): &c.checkpoint, string(keyLogBytes): &c.logBytes,
 	} {
 		if *field, err = readNumber(meta, []byte(key)); err != nil {
 			return c, err
 		}
 	}
+	if c.compacted > c.checkpoint || c.checkpoint > c.revision {
+		return c, fmt.Errorf("%w: its checkpoint is %d, its log has revisions %d to %d", ErrDamaged, c.checkpoint, c.compacted+1, c.revision)
+	}
 	log := tx.Bucket(logBucket).Cursor()
-	first, _ := log.First()
+	k, v := log.First()
+	if k == nil && c.events() == 0 {
+		return c, nil
+	}
+	first, err := openChunk(k, v)
 	last, _ := log.Last()
 	switch {
-	case first == nil && c.events() == 0:
-		return c, nil
-	case len(first) != 8 || len(last) != 8,
-		binary.BigEndian.Uint64(first) != c.compacted+1,
-		binary.BigEndian.Uint64(last) != c.revision:
-		return c, fmt.Errorf("%w: its log ends at %x, but its revision is %d", ErrDamaged, last, c.revision)
+	case err != nil:
+		return c, fmt.Errorf("%w: the log: %w", ErrDamaged, err)
+	case first.first > c.compacted+1, first.last < c.compacted+1, binary.BigEndian.Uint64(last) != c.revision:
+		return c, fmt.Errorf("%w: its log has revisions %d to %x, but its revision is %d and it was compacted up to %d",
+			ErrDamaged, first.first, last, c.revision, c.compacted)
 	}
 	return c, nil
 }

@@ -68,6 +68,10 @@ func (r Report) enough() error {
 	return nil
 }
 
+// checkpoints are the values of Workload.Checkpoint: one that the log of a cycle does not
+// reach, one that it passes now and then, one that is passed by every commit.
+var checkpoints = []uint64{0, 64 << 10, 256}
+
 // Run kills and verifies, cycle after cycle on the same database, until the first
 // difference. What it found wrong stays in the directory: the database and the ledger.
 func Run(ctx context.Context, opts Options) (Report, error) {
@@ -89,6 +93,7 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 		if cycle%2 == 1 {
 			w.LogEvents = shortLog
 		}
+		w.Checkpoint = checkpoints[rng.IntN(len(checkpoints))]
 		w.DefragEvery = 0
 		if cycle%3 == 2 {
 			w.DefragEvery = defragEvery

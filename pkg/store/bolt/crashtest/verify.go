@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 
-	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
@@ -45,7 +44,7 @@ type Found struct {
 // itself, and against a state recorded earlier (the zero State: none). The database may
 // be one that bbolt faults on: a caller with doubts does this in a process of its own.
 func (w Workload) Verify(book *Ledger, before State) (found Found, err error) {
-	if err := checkPages(w.Path); err != nil {
+	if err := checkFile(w.Path); err != nil {
 		return found, err
 	}
 	st, err := bolt.Open(w.Path, storetest.Registry(), w.options())
@@ -66,23 +65,21 @@ func (w Workload) Verify(book *Ledger, before State) (found Found, err error) {
 	return found, err
 }
 
-// checkPages runs the database's own check. An empty file has nothing to check.
-func checkPages(path string) error {
+// checkFile runs the database's own check, and that of what the store relies on. An empty
+// file has nothing to check.
+func checkFile(path string) error {
 	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
 		return err
 	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, PreLoadFreelist: true})
+	report, err := bolt.CheckFile(path, storetest.Registry(), false)
 	if err != nil {
-		return fmt.Errorf("open the database for a check: %w", err)
+		return err
 	}
 	var all []error
-	err = db.View(func(tx *bbolt.Tx) error {
-		for err := range tx.Check() {
-			all = append(all, fmt.Errorf("database check: %w", err))
-		}
-		return nil
-	})
-	return errors.Join(append(all, err, db.Close())...)
+	for _, problem := range report.GetProblems() {
+		all = append(all, fmt.Errorf("database check: %s", problem))
+	}
+	return errors.Join(all...)
 }
 
 func stateOf(st store.Store) (State, error) {

@@ -26,6 +26,9 @@ type Workload struct {
 	Writers int
 	// LogEvents is how many events the log keeps. A short one is compacted all the time.
 	LogEvents uint64
+	// Checkpoint is bolt.Options.CheckpointBytes. With a short one objects are written to
+	// their place all the time, a few with each commit.
+	Checkpoint uint64
 	// Transactions is what each writer does before the store is closed and opened again;
 	// 0 means to go on until the process is killed.
 	Transactions int
@@ -36,7 +39,7 @@ type Workload struct {
 }
 
 func (w Workload) options() bolt.Options {
-	return bolt.Options{LogMinEvents: w.LogEvents, LogMaxAge: time.Nanosecond}
+	return bolt.Options{LogMinEvents: w.LogEvents, LogMaxAge: time.Nanosecond, CheckpointBytes: w.Checkpoint}
 }
 
 // Command is a child process that does the workload. Its standard output is for Ledger.

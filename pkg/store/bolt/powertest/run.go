@@ -79,7 +79,7 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 			Seed: rng.Uint64(), Images: min(imagesPerRecording, opts.Images-r.Images),
 			Workload: crashtest.Workload{
 				Path: filepath.Join(dir, "data", "state.db"), Writers: 1 + rng.IntN(6),
-				LogEvents: 20 + rng.Uint64N(200), Transactions: 10 + rng.IntN(16), Opens: 1 + rng.IntN(3),
+				LogEvents: 20 + rng.Uint64N(200), Checkpoint: 1 << (8 + rng.IntN(9)), Transactions: 10 + rng.IntN(16), Opens: 1 + rng.IntN(3),
 			},
 		}
 		bad := r.Bad
