@@ -9,40 +9,50 @@ import (
 	"github.com/proximity-pve/proximity/pkg/store"
 )
 
-// Records of changes are made by the executor, of what a transaction did when it has
-// succeeded, and travel with its events: the log makes both durable in one commit. No
-// caller can forget them.
+// Records of changes are made of what transactions did, and travel with their events: the
+// log makes both durable in one commit. No caller can forget them. The committer makes them,
+// while the executor has the next batch at hand.
 
-// addRecords gives the transaction's events their audit records.
-func (t *transaction) addRecords(origin *audit.Origin) error {
-	for i := range t.events {
-		ev := &t.events[i]
-		kind := ev.version.layout.kind
-		if kind.System && origin.Type == audit.TypeDaemon {
-			continue // whatever it changed
-		}
-		var room [16]field
-		meta, err := ev.version.meta(room[:0])
-		if err != nil {
-			return err
-		}
-		r := &audit.Record{Origin: origin, Revision: ev.Revision, Time: ev.Time, Key: ev.Key, UID: meta.text(metaUID)}
-		switch ev.Type {
-		case store.Added:
-			r.Effect = audit.Created
-		case store.Deleted:
-			r.Effect = audit.Deleted
-		default:
-			r.Effect = audit.Modified
-			if r.Fields, err = changedFields(t.undo[i], ev.version); err != nil {
-				return err
-			}
-		}
-		if audit.Wanted(kind, origin, r.Fields) {
-			ev.Audit = r
+// addRecords gives events their audit records.
+func addRecords(events []Event) {
+	for i := range events {
+		if ev := &events[i]; ev.origin != nil {
+			ev.Audit = recordOf(ev)
+			ev.origin, ev.was, ev.fields = nil, nil, nil
 		}
 	}
-	return nil
+}
+
+// recordOf returns the record of a change, nil when none is wanted.
+func recordOf(ev *Event) *audit.Record {
+	kind := ev.version.layout.kind
+	if kind.System && ev.origin.Type == audit.TypeDaemon {
+		return nil // whatever it changed
+	}
+	r := &audit.Record{Origin: ev.origin, Revision: ev.Revision, Time: ev.Time, Key: ev.Key}
+	var room [16]field
+	if meta, err := ev.version.meta(room[:0]); err == nil { // the transaction has made it
+		r.UID = meta.text(metaUID)
+	}
+	switch ev.Type {
+	case store.Added:
+		r.Effect = audit.Created
+	case store.Deleted:
+		r.Effect = audit.Deleted
+	default:
+		r.Effect = audit.Modified
+		var err error
+		if r.Fields = ev.fields; r.Fields != nil {
+			break
+		}
+		if r.Fields, err = changedFields(ev.was, ev.version); err != nil {
+			r.Fields = nil // what cannot be read has a record, too
+		}
+	}
+	if !audit.Wanted(kind, ev.origin, r.Fields) {
+		return nil
+	}
+	return r
 }
 
 // recordsOf collects the records of events.

@@ -11,6 +11,7 @@ import (
 // commitAll is the committer. It ends after the executor.
 func (e *Engine) commitAll() {
 	defer close(e.stopped)
+	e.ready <- struct{}{}
 	for {
 		select {
 		case b, ok := <-e.batches:
@@ -18,10 +19,19 @@ func (e *Engine) commitAll() {
 				return
 			}
 			e.commit(b)
+			b.empty()
+			select {
+			case e.spare <- b:
+			default:
+			}
 			// Those who were just answered may have their next transaction at hand. Let
 			// them run first, or they will miss this commit and all writers will end up in
 			// two halves that take turns. It is not a wait: an idle machine is back at once.
 			runtime.Gosched()
+			select {
+			case e.ready <- struct{}{}:
+			default: // the last batch came unasked
+			}
 		case task := <-e.tasks:
 			task()
 		}
@@ -58,7 +68,11 @@ func (e *Engine) makeDurable(events []Event) error {
 	if why := e.failure.Load(); why != nil {
 		return readOnly(*why)
 	}
-	if e.log == nil || len(events) == 0 {
+	if len(events) == 0 {
+		return nil
+	}
+	addRecords(events)
+	if e.log == nil {
 		return nil
 	}
 	if err := e.log.Commit(events); err != nil {

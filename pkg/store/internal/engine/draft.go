@@ -19,11 +19,18 @@ type draft struct {
 // scratch is room for what a transaction encodes and looks for, used again by the next one.
 type scratch struct {
 	rest, meta []byte
+	undo       []*version
 	pivot      version
 }
 
 func newDraft(c *codec, base *view) *draft {
 	return &draft{codec: c, base: base, revision: base.revision, scratch: &scratch{}}
+}
+
+// next is a draft on top of this one, which is no longer used.
+func (d *draft) next() *draft {
+	base := d.view()
+	return &draft{codec: d.codec, base: base, revision: base.revision, scratch: d.scratch}
 }
 
 // view is the draft as it is now; what is drafted later does not show in it.

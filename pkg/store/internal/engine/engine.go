@@ -82,9 +82,13 @@ type Engine struct {
 	pins     pins          // what paged lists see
 	memory   memoryRecords // without a log
 
+	answered sync.Pool // of requests, to be used again
+
 	queue   chan *request // to the executor
 	pending *batch        // the executor's own
-	batches chan *batch   // to the committer
+	ready   chan struct{} // from the committer: it can take a batch; has room for that
+	batches chan *batch   // to the committer; has room for the one that it was ready for
+	spare   chan *batch   // back from it, empty
 	tasks   chan func()   // other work for the committer
 	closing chan struct{}
 	stopped chan struct{} // the committer has ended, and the executor before it
@@ -114,7 +118,9 @@ func New(reg *resource.Registry, log Log, contents *Contents, opts Options) *Eng
 		reg: reg, codec: contents.draft.codec, log: log, opts: opts, instance: rand.Uint64(),
 		ring:     newRing(start.revision, opts.RingEvents, opts.RingBytes),
 		queue:    make(chan *request, queueLength),
-		batches:  make(chan *batch),
+		ready:    make(chan struct{}, 1),
+		batches:  make(chan *batch, 1),
+		spare:    make(chan *batch, 2),
 		tasks:    make(chan func()),
 		closing:  make(chan struct{}),
 		stopped:  make(chan struct{}),
@@ -122,7 +128,7 @@ func New(reg *resource.Registry, log Log, contents *Contents, opts Options) *Eng
 	}
 	e.current.Store(start)
 	e.codec.watchScans(e.current.Load)
-	e.pending = newBatch(e.codec, start)
+	e.pending = &batch{draft: newDraft(e.codec, start)}
 	go e.execute()
 	go e.commitAll()
 	return e

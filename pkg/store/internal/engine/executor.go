@@ -36,6 +36,24 @@ type request struct {
 	outcome outcome // sent when the batch is durable
 }
 
+// newRequest makes a request, of one that was answered if there is one.
+func (e *Engine) newRequest(ctx context.Context, fn func(store.Tx) error) *request {
+	r, ok := e.answered.Get().(*request)
+	if !ok {
+		r = &request{done: make(chan outcome, 1)}
+	}
+	r.fn, r.origin = fn, audit.OriginFrom(ctx)
+	return r
+}
+
+// release gives back a request whose answer was taken: nobody else knows of it any more.
+// One that was given up is not used again.
+func (e *Engine) release(r *request) {
+	r.fn, r.origin, r.outcome = nil, nil, outcome{}
+	r.state.Store(waiting)
+	e.answered.Put(r)
+}
+
 // States of a request. The executor takes it or the caller abandons it, never both.
 const (
 	waiting int32 = iota
@@ -71,18 +89,20 @@ func (e *Engine) Update(ctx context.Context, fn func(store.Tx) error) (uint64, e
 	if why := e.failure.Load(); why != nil && !e.closed() {
 		return 0, readOnly(*why)
 	}
-	req := &request{fn: fn, origin: audit.OriginFrom(ctx), done: make(chan outcome, 1)}
-	select {
-	case <-e.closing:
+	if e.closed() {
 		return 0, store.ErrClosed
-	default:
 	}
+	req := e.newRequest(ctx, fn)
 	select {
 	case e.queue <- req:
-	case <-e.closing:
-		return 0, store.ErrClosed
-	case <-ctx.Done():
-		return 0, ctx.Err()
+	default: // it is full
+		select {
+		case e.queue <- req:
+		case <-e.closing:
+			return 0, store.ErrClosed
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
 	}
 	out := e.await(ctx, req)
 	if out.panicked != nil {
@@ -96,6 +116,7 @@ func (e *Engine) Update(ctx context.Context, fn func(store.Tx) error) (uint64, e
 func (e *Engine) await(ctx context.Context, req *request) outcome {
 	select {
 	case out := <-req.done:
+		e.release(req)
 		return out
 	case <-e.stopped:
 		return e.lastWord(req)
@@ -127,7 +148,7 @@ func (e *Engine) lastWord(req *request) outcome {
 }
 
 // batch is what one commit makes durable: the transactions, their changes and the view
-// after the last one.
+// after the last one. It has a draft while it is the executor's, and then the view.
 type batch struct {
 	requests []*request
 	events   []Event
@@ -136,14 +157,33 @@ type batch struct {
 	after    *view
 }
 
-func newBatch(c *codec, after *view) *batch { return &batch{draft: newDraft(c, after), after: after} }
+// next is the batch after this one, in the room of one that was committed before if there
+// is one.
+func (b *batch) next(spare *batch) *batch {
+	if spare == nil {
+		spare = &batch{}
+	}
+	spare.draft = b.draft.next()
+	b.after, b.draft = spare.draft.base, nil
+	return spare
+}
+
+// empty clears a batch that was committed.
+func (b *batch) empty() {
+	clear(b.requests)
+	if cap(b.events) > maxBatchEvents {
+		b.events = nil
+	}
+	clear(b.events[:cap(b.events)]) // those of transactions that failed, too
+	*b = batch{requests: b.requests[:0], events: b.events[:0]}
+}
 
 func (b *batch) full() bool {
 	return len(b.requests) >= maxBatch || len(b.events) >= maxBatchEvents || b.bytes >= maxBatchBytes
 }
 
 // execute is the executor. It runs closures one after the other and collects them in a
-// batch, which goes to the committer as soon as that one is free.
+// batch, which goes to the committer as soon as that one is ready.
 func (e *Engine) execute() {
 	orderly := false
 	defer func() {
@@ -154,32 +194,43 @@ func (e *Engine) execute() {
 		go e.execute() // a closure called runtime.Goexit, as t.FailNow does
 	}()
 	for {
-		queue, batches := e.queue, e.batches
+		queue, ready := e.queue, e.ready
 		if e.pending.full() {
 			queue = nil
 		}
 		if len(e.pending.requests) == 0 {
-			batches = nil
+			ready = nil
 		}
-		// What is queued goes into this batch, even when the committer is free.
+		// What is queued goes into this batch, even when the committer is ready.
 		select {
 		case req := <-queue:
 			e.run(req)
 			continue
 		default:
 		}
-		e.pending.after = e.pending.draft.view()
 		select {
 		case req := <-queue:
 			e.run(req)
-		case batches <- e.pending:
-			e.pending = newBatch(e.codec, e.pending.after)
+		case <-ready:
+			e.handOver()
 		case <-e.closing:
 			orderly = true
-			e.batches <- e.pending
+			e.handOver()
 			return
 		}
 	}
+}
+
+// handOver gives the committer the batch and begins the next one.
+func (e *Engine) handOver() {
+	var spare *batch
+	select {
+	case spare = <-e.spare:
+	default:
+	}
+	b := e.pending
+	e.pending = b.next(spare)
+	e.batches <- b
 }
 
 // run runs the closure of a request on the state after the ones before it.
@@ -190,8 +241,13 @@ func (e *Engine) run(req *request) {
 	b := e.pending
 	b.requests = append(b.requests, req)
 	t := newTransaction(b.draft, time.Now())
+	t.events = b.events[len(b.events):] // the room behind the others
+	defer t.end()
 	if req.runIn(t) {
-		b.events = append(b.events, t.events...)
+		for i := range t.events {
+			t.events[i].origin, t.events[i].was = req.origin, t.undo[i]
+		}
+		b.events = append(b.events, t.events...) // where they are, or where there was room
 		b.bytes += t.bytes
 		e.noOps.Add(t.noOps)
 	}
@@ -212,9 +268,6 @@ func (r *request) runIn(t *transaction) (ok bool) {
 	err := r.fn(t)
 	if err == nil {
 		err = t.limit
-	}
-	if err == nil {
-		err = t.addRecords(r.origin)
 	}
 	if err != nil {
 		r.outcome = outcome{err: err}

@@ -19,6 +19,7 @@ var deterministic = proto.MarshalOptions{Deterministic: true}
 // revision is what an update makes of a version.
 type revision struct {
 	changed, specChanged bool
+	alone                []string             // path of the one field that changed; nil: find out
 	rest                 fields               // everything but metadata and status
 	meta                 fields               // of the version before
 	metadata             *v1alpha1.ObjectMeta // as it is going to be; nil: as in meta
@@ -78,8 +79,16 @@ func (l *layout) reviseField(r *revision, was, is field) error {
 		fd := l.kind.Descriptor().Fields().ByNumber(max(was.num, is.num))
 		equal, err := false, error(nil)
 		spec := fd != nil && fd.Name() == "spec"
+		var alone []string
 		if spec { // unset and empty are equal
-			equal, err = equalMessages(l.spec, contents(was.bytes), contents(is.bytes))
+			var inA, inB []byte
+			if inA, inB, err = differences(contents(was.bytes), contents(is.bytes)); err == nil {
+				equal = len(inA) == 0 && len(inB) == 0
+			}
+			if err == nil && !equal {
+				equal, err = equalParts(l.spec, inA, inB)
+				alone = l.alone(inA, inB)
+			}
 		} else {
 			equal, err = equalParts(l.typ, was.bytes, is.bytes)
 		}
@@ -88,13 +97,32 @@ func (l *layout) reviseField(r *revision, was, is field) error {
 		}
 		if !equal {
 			keep = is
-			r.changed, r.specChanged = true, r.specChanged || spec
+			if r.changed {
+				alone = nil // not alone
+			}
+			r.changed, r.specChanged, r.alone = true, r.specChanged || spec, alone
 		}
 	}
 	if keep.bytes != nil {
 		r.rest = append(r.rest, keep)
 	}
 	return nil
+}
+
+// alone returns the path of the one field of the spec that is in one or both of the parts,
+// nil when there are more or when what is below it has paths of its own.
+func (l *layout) alone(a, b []byte) []string {
+	num := protowire.Number(0)
+	for _, part := range [][]byte{a, b} {
+		for len(part) > 0 {
+			n, _, size := protowire.ConsumeField(part)
+			if size < 0 || num != 0 && n != num {
+				return nil
+			}
+			num, part = n, part[size:]
+		}
+	}
+	return l.paths[num]
 }
 
 // reviseWhole does the same for encodings that cannot be compared field by field.
@@ -146,12 +174,29 @@ func equalMessages(typ protoreflect.MessageType, a, b []byte) (bool, error) {
 }
 
 func equalParts(typ protoreflect.MessageType, a, b []byte) (bool, error) {
+	if surelyDiffer(a, b) {
+		return false, nil
+	}
 	x, err := part(typ, a)
 	if err != nil {
 		return false, err
 	}
 	y, err := part(typ, b)
 	return err == nil && proto.Equal(x.Interface(), y.Interface()), err
+}
+
+// surelyDiffer tells whether two encodings by protobuf's encoder cannot mean the same: two
+// that do have the same records, in another order at most, down to each entry of a map, and
+// so the same number and the same sum of bytes.
+func surelyDiffer(a, b []byte) bool {
+	if len(a) != len(b) {
+		return true
+	}
+	sum := 0
+	for i := range a {
+		sum += int(a[i]) - int(b[i])
+	}
+	return sum != 0
 }
 
 // metadata decodes a version's metadata; they belong to the caller.

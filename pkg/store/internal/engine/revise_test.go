@@ -110,10 +110,10 @@ func TestWritesOnBytesAreThoseOnObjects(t *testing.T) {
 			if ev := tx.events[len(tx.events)-1]; err != nil || string(ev.Encoded) != string(whole) {
 				t.Fatalf("the bytes are not those of the message (%v)\n%q\n%q", err, ev.Encoded, whole)
 			}
-			if err := tx.addRecords(&audit.Origin{Type: "user"}); err != nil {
-				t.Fatal(err)
-			}
-			if got, want := tx.events[len(tx.events)-1].Audit.Fields, audit.Changed(cur, want); !slices.Equal(got, want) {
+			last := &tx.events[len(tx.events)-1]
+			last.origin, last.was = &audit.Origin{Type: "user"}, tx.undo[len(tx.undo)-1]
+			addRecords(tx.events)
+			if got, want := last.Audit.Fields, audit.Changed(cur, want); !slices.Equal(got, want) {
 				t.Fatalf("fields are %q, want %q", got, want)
 			}
 			cur = got

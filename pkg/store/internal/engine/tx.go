@@ -33,13 +33,22 @@ type transaction struct {
 }
 
 func newTransaction(d *draft, now time.Time) *transaction {
-	return &transaction{draft: d, before: d.revision, now: now}
+	return &transaction{draft: d, before: d.revision, now: now, undo: d.scratch.undo[:0]}
 }
 
 var (
 	_ store.Tx     = (*transaction)(nil)
 	_ store.Writer = (*transaction)(nil)
 )
+
+// end lets the next transaction have the room of this one.
+func (t *transaction) end() {
+	t.ended = true
+	clear(t.undo)
+	if cap(t.undo) <= maxBatchEvents {
+		t.draft.scratch.undo = t.undo
+	}
+}
 
 // takeBack makes the draft what it was before the transaction.
 func (t *transaction) takeBack() {
@@ -131,7 +140,7 @@ func (t *transaction) create(obj resource.Object, uid string) (*version, error) 
 	next := l.typ.New()
 	l.copyOthers(next, obj.ProtoReflect())
 	next.Set(l.metadata, protoreflect.ValueOfMessage(m.ProtoReflect()))
-	return t.record(store.Added, key, l, func(version string) ([]byte, error) {
+	return t.record(change{store.Added, key, l, nil}, func(version string) ([]byte, error) {
 		m.ResourceVersion = version
 		return deterministic.Marshal(next.Interface())
 	})
@@ -194,7 +203,7 @@ func (t *transaction) update(obj resource.Object) (*version, error) {
 	if meta.deleting() && len(obj.GetMetadata().GetFinalizers()) == 0 {
 		typ = store.Deleted
 	}
-	return t.record(typ, key, l, func(version string) ([]byte, error) {
+	return t.record(change{typ, key, l, next.alone}, func(version string) ([]byte, error) {
 		return next.encode(version, generation, cur, t.draft.scratch)
 	})
 }
@@ -233,13 +242,16 @@ func (t *transaction) updateStatus(obj resource.Object) (*version, error) {
 		t.noOps++
 		return cur, nil
 	}
-	return t.record(store.Modified, key, l, func(version string) ([]byte, error) {
+	return t.record(change{store.Modified, key, l, statusAlone}, func(version string) ([]byte, error) {
 		var room [16]field
 		rest, err := cur.others(room[:0])
 		t.draft.scratch.meta = meta.appendMetadata(t.draft.scratch.meta[:0], version, meta.generation())
 		return l.join(rest, t.draft.scratch.meta, status), err
 	})
 }
+
+// statusAlone is what a status write changes.
+var statusAlone = []string{"status"}
 
 func (t *transaction) Delete(key resource.Key, pre store.Preconditions) (resource.Object, error) {
 	return object(t.remove(key, pre))
@@ -276,7 +288,7 @@ func (t *transaction) remove(key resource.Key, pre store.Preconditions) (*versio
 		return nil, err
 	}
 	next := revision{rest: rest, metadata: m}
-	return t.record(typ, key, cur.layout, func(version string) ([]byte, error) {
+	return t.record(change{typ, key, cur.layout, nil}, func(version string) ([]byte, error) {
 		return next.encode(version, m.Generation, cur, t.draft.scratch)
 	})
 }
@@ -338,11 +350,20 @@ func (t *transaction) checkContent(obj resource.Object) (resource.Key, *layout, 
 	return key, l, nil
 }
 
+// change is what record has to know of one.
+type change struct {
+	typ    store.EventType
+	key    resource.Key
+	layout *layout
+	fields []string // that it changes, shared; nil: find out
+}
+
 // record gives a change the next revision. For Deleted, encode makes the object as it last
 // was; it too carries the revision, so that a client can resume a watch from it. Encoding
 // happens here and not in the log, so that an object that cannot be encoded fails its
 // transaction and nothing else.
-func (t *transaction) record(typ store.EventType, key resource.Key, l *layout, encode func(version string) ([]byte, error)) (*version, error) {
+func (t *transaction) record(c change, encode func(version string) ([]byte, error)) (*version, error) {
+	typ, key := c.typ, c.key
 	if t.ended {
 		return nil, fmt.Errorf("%s: %w: %w", key, store.ErrInvalid, errEnded)
 	}
@@ -362,7 +383,7 @@ func (t *transaction) record(typ store.EventType, key resource.Key, l *layout, e
 	}
 	t.draft.revision++
 	t.bytes += int64(size)
-	next := &version{layout: l, key: treeKey(key.Namespace, key.Name), encoded: encoded, revision: t.draft.revision}
+	next := &version{layout: c.layout, key: treeKey(key.Namespace, key.Name), encoded: encoded, revision: t.draft.revision}
 	after := next
 	if typ == store.Deleted {
 		after = nil
@@ -370,7 +391,7 @@ func (t *transaction) record(typ store.EventType, key resource.Key, l *layout, e
 	t.undo = append(t.undo, t.draft.put(key.Kind, next.key, after))
 	t.events = append(t.events, Event{
 		Event: store.Event{Type: typ, Encoded: encoded, Revision: t.draft.revision},
-		Key:   key, Time: t.now, version: next,
+		Key:   key, Time: t.now, version: next, fields: c.fields,
 	})
 	return next, nil
 }

@@ -29,6 +29,7 @@ type layout struct {
 	others   []protoreflect.FieldDescriptor // the rest
 	spec     protoreflect.MessageType       // nil: the kind has none
 	observed protoreflect.MessageType       // of the status
+	paths    map[protowire.Number][]string  // of fields of the spec that have none below them
 	scans    scans
 }
 
@@ -44,7 +45,12 @@ func newCodec(reg *resource.Registry) *codec {
 			case "status":
 				l.status, l.observed = fd, l.message(fd)
 			case "spec":
-				l.spec = l.message(fd)
+				l.spec, l.paths = l.message(fd), map[protowire.Number][]string{}
+				for i := range fd.Message().Fields().Len() {
+					if sub := fd.Message().Fields().Get(i); !sub.IsMap() && (sub.IsList() || sub.Message() == nil) {
+						l.paths[sub.Number()] = []string{resource.JoinPath(fd.JSONName(), sub.JSONName())}
+					}
+				}
 				l.others = append(l.others, fd)
 			default:
 				l.others = append(l.others, fd)
