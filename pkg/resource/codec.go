@@ -134,6 +134,48 @@ func DecodeEach(reg *Registry, source string, data []byte) (docs []Document, wro
 	return d.docs, d.wrong, d.index, nil
 }
 
+// ParseNodes reads the documents of a text as trees, for a caller who changes them before
+// they are decoded (DecodeNodes). Blank documents are left out, and a text without any is no
+// error. The bounds and errors are those of DecodeDocuments.
+func ParseNodes(source string, data []byte) ([]*yaml.Node, error) {
+	if err := checkText(source, data); err != nil {
+		return nil, FieldErrors{err}
+	}
+	var nodes []*yaml.Node
+	for tree := newTreeReader(data); ; {
+		node, err := tree.next()
+		if errors.Is(err, io.EOF) {
+			return nodes, nil
+		}
+		if err != nil {
+			d := &decoder{source: source, index: len(nodes)}
+			d.syntax(err)
+			return nil, d.errs
+		}
+		if isNull(node) {
+			continue
+		}
+		if nodes = append(nodes, node); len(nodes) > MaxDocuments {
+			return nil, FieldErrors{sourceError(source, node.Line, ReasonTooLong, "").withFound(
+				fmt.Sprintf("more than %d documents", MaxDocuments), "a smaller set: split the file")}
+		}
+	}
+}
+
+// DecodeNodes decodes trees as DecodeDocuments decodes a text.
+func DecodeNodes(reg *Registry, source string, nodes []*yaml.Node) ([]Document, error) {
+	d := &decoder{reg: reg, source: source}
+	for _, node := range nodes {
+		if d.document(node); len(d.errs) > MaxFieldErrors {
+			break
+		}
+	}
+	if len(d.errs) > 0 {
+		return nil, d.errs.Bounded()
+	}
+	return d.docs, nil
+}
+
 // documents decodes all documents of a text.
 func (d *decoder) documents(data []byte) error {
 	if err := checkText(d.source, data); err != nil {

@@ -16,6 +16,8 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/cache"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/storage/filesystem"
+
+	"github.com/proximity-pve/proximity/pkg/gitops/gitspec"
 )
 
 const (
@@ -77,7 +79,7 @@ func (c *Cache) Fetch(ctx context.Context, id string, r Remote, ref Ref) (Fetche
 // Ensure makes a commit readable that was fetched before, or is in the history of a branch:
 // from the cache, by its name, or with the whole history of the repository.
 func (c *Cache) Ensure(ctx context.Context, id string, r Remote, commit, branch string) error {
-	if !IsCommit(commit) {
+	if !gitspec.IsCommit(commit) {
 		return failf(ReasonInvalidSpec, "the commit %q: allowed are 40 hexadecimal digits", commit)
 	}
 	if c.Has(id, r.URL, commit) {
@@ -223,7 +225,7 @@ func (c *Cache) heads(id string) []string {
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(strings.Fields(string(data)), func(s string) bool { return !IsCommit(s) })
+	return slices.DeleteFunc(strings.Fields(string(data)), func(s string) bool { return !gitspec.IsCommit(s) })
 }
 
 // full tells whether a repository has to be begun anew.

@@ -66,3 +66,10 @@ func wrap(reason string, err error, format string, args ...any) error {
 	}
 	return because(reason, err, format, args...)
 }
+
+func shorten(s string) string {
+	if len(s) > 80 {
+		return s[:77] + "..."
+	}
+	return s
+}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/storage/filesystem"
+
+	"github.com/proximity-pve/proximity/pkg/gitops/gitspec"
 )
 
 // Snapshot is one commit of a repository in the cache.
@@ -116,7 +118,7 @@ func parseCommit(data []byte) (*Commit, error) {
 			return nil, err
 		}
 	}
-	if !IsCommit(c.Tree) {
+	if !gitspec.IsCommit(c.Tree) {
 		return nil, errors.New("it names no tree")
 	}
 	subject, _, _ := strings.Cut(strings.TrimLeft(string(rest), "\n"), "\n")

@@ -6,6 +6,8 @@ import (
 	"github.com/Masterminds/semver/v3"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
+
+	"github.com/proximity-pve/proximity/pkg/gitops/gitspec"
 )
 
 const (
@@ -17,7 +19,7 @@ const (
 func pick(adv *packp.AdvRefs, ref Ref) (Head, error) {
 	switch {
 	case ref.Commit != "":
-		if !IsCommit(ref.Commit) {
+		if !gitspec.IsCommit(ref.Commit) {
 			return Head{}, failf(ReasonInvalidSpec, "the commit %q: allowed are 40 hexadecimal digits", ref.Commit)
 		}
 		return Head{Commit: ref.Commit}, nil
@@ -108,10 +110,4 @@ func pickSemver(adv *packp.AdvRefs, text string) (Head, error) {
 		return Head{}, failf(ReasonRefNotFound, "the repository has no tag in the range %q", text)
 	}
 	return head, nil
-}
-
-// CheckSemver tells what is wrong with a range of versions.
-func CheckSemver(text string) error {
-	_, err := semver.NewConstraint(text)
-	return err
 }

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/url"
-	"regexp"
-	"strings"
 
-	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
+
+	"github.com/proximity-pve/proximity/pkg/gitops/gitspec"
 )
 
 // Auth is how to be let in; the values are secrets, but for CA and KnownHosts.
@@ -29,70 +27,6 @@ type Remote struct {
 	Limits Limits
 }
 
-// ErrURL is what is wrong with a URL, in words.
-type ErrURL struct{ Text string }
-
-func (e *ErrURL) Error() string { return e.Text }
-
-// scpLike is git@host:path, which Git takes for ssh.
-var scpLike = regexp.MustCompile(`^([A-Za-z0-9._-]+@)?([A-Za-z0-9][A-Za-z0-9.-]*):([^/\\].*|/[^/].*)$`)
-
-// ParseURL checks the URL of a repository. Allowed are https, http, ssh and file URLs and
-// user@host:path, without a password.
-func ParseURL(raw string) (*url.URL, error) {
-	if strings.ContainsAny(raw, "\x00\r\n\t ") {
-		return nil, &ErrURL{"a URL without white space"}
-	}
-	if !strings.Contains(raw, "://") {
-		if m := scpLike.FindStringSubmatch(raw); m != nil {
-			path := m[3]
-			if !strings.HasPrefix(path, "/") {
-				path = "/~/" + path
-			}
-			return &url.URL{Scheme: "ssh", User: userOf(strings.TrimSuffix(m[1], "@")), Host: m[2], Path: path}, nil
-		}
-		return nil, &ErrURL{"https://HOST/PATH, ssh://USER@HOST/PATH, USER@HOST:PATH or file:///PATH"}
-	}
-	u, err := url.Parse(raw)
-	if err != nil {
-		return nil, &ErrURL{"a URL such as https://HOST/PATH"}
-	}
-	if _, has := u.User.Password(); has {
-		return nil, &ErrURL{"a URL without a password: put it into a Secret and name that in spec.auth"}
-	}
-	switch u.Scheme {
-	case "http", "https":
-		if u.User != nil {
-			return nil, &ErrURL{"a URL without a user: name it in spec.auth.username"}
-		}
-		fallthrough
-	case "ssh":
-		if u.Hostname() == "" || strings.HasPrefix(u.Hostname(), "-") {
-			return nil, &ErrURL{"a URL with a host"}
-		}
-		if strings.Trim(u.Path, "/") == "" {
-			return nil, &ErrURL{"a URL with the path of a repository"}
-		}
-	case "file":
-		if u.Host != "" && u.Host != "localhost" || !strings.HasPrefix(u.Path, "/") {
-			return nil, &ErrURL{"file:///PATH with an absolute path on the daemon's machine"}
-		}
-	default:
-		return nil, &ErrURL{"a URL of https, http, ssh or file"}
-	}
-	if u.RawQuery != "" || u.Fragment != "" {
-		return nil, &ErrURL{"a URL without ? and #"}
-	}
-	return u, nil
-}
-
-func userOf(name string) *url.Userinfo {
-	if name == "" {
-		return nil
-	}
-	return url.User(name)
-}
-
 // session is one conversation with git-upload-pack: the advertisement comes first, then at
 // most one request.
 type session interface {
@@ -108,7 +42,7 @@ type session interface {
 
 // open begins a session.
 func (r Remote) open(ctx context.Context) (session, error) {
-	u, err := ParseURL(r.URL)
+	u, err := gitspec.ParseURL(r.URL)
 	if err != nil {
 		return nil, failf(ReasonInvalidSpec, "the URL %s: allowed is %s", r.URL, err)
 	}
@@ -179,11 +113,4 @@ func (r Remote) LsRemote(ctx context.Context, ref Ref) (Head, error) {
 	}
 	defer s.close()
 	return pick(adv, ref)
-}
-
-var fullHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
-
-// IsCommit tells whether s is the full name of a commit.
-func IsCommit(s string) bool {
-	return fullHash.MatchString(s) && plumbing.NewHash(s) != plumbing.ZeroHash
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
+
+	"github.com/proximity-pve/proximity/pkg/gitops/gitspec"
 )
 
 // File is one manifest of a commit.
@@ -97,17 +99,17 @@ func (w *walker) dir(dir, id string, depth int) error {
 	}
 	names := make(map[string]string, len(entries))
 	for _, e := range entries {
-		at, err := JoinPath(dir, e.name)
+		at, err := gitspec.JoinPath(dir, e.name)
 		if err != nil {
 			return because(ReasonRefused, err, "refused")
 		}
-		if Excluded(at, w.exclude) {
+		if gitspec.Excluded(at, w.exclude) {
 			continue
 		}
-		if other, clash := names[folded(e.name)]; clash {
+		if other, clash := names[gitspec.Folded(e.name)]; clash {
 			return failf(ReasonRefused, "%s and %s differ in case only: on some systems they are one file", at, other)
 		}
-		names[folded(e.name)] = at
+		names[gitspec.Folded(e.name)] = at
 		if err := w.entry(e, at, depth); err != nil {
 			return err
 		}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/proximity-pve/proximity/pkg/gitops/gitspec"
 )
 
 // TestMaliciousTrees: trees that git itself would not make. What leads out of a directory
@@ -118,12 +120,12 @@ func TestCleanPath(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "", ".": "", "./": "", "/": "", "apps": "apps", "./apps/": "apps", "/apps/prod": "apps/prod",
 	} {
-		if got, err := CleanPath(in); err != nil || got != want {
+		if got, err := gitspec.CleanPath(in); err != nil || got != want {
 			t.Errorf("%q: %q, %v; want %q", in, got, err, want)
 		}
 	}
 	for _, in := range []string{"..", "../x", "apps/..", "apps/../../x", "a//b", "a/.git/b", `a\b`, "a/./b", strings.Repeat("a/", 600)} {
-		if got, err := CleanPath(in); err == nil {
+		if got, err := gitspec.CleanPath(in); err == nil {
 			t.Errorf("%q: taken as %q", in, got)
 		}
 	}
@@ -135,7 +137,7 @@ func TestJoinPathStaysInside(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		piece := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"..", ".", "/", `\`, "a", ".git", "\x00", "a/../..", "~"}))
 		name := strings.Join(rapid.SliceOfN(piece, 0, 4).Draw(t, "name"), "")
-		got, err := JoinPath("dir/sub", name)
+		got, err := gitspec.JoinPath("dir/sub", name)
 		if err != nil {
 			return
 		}
@@ -160,11 +162,11 @@ func FuzzTree(f *testing.F) {
 			if len(e.hash) != 40 {
 				t.Fatalf("entry %+v", e)
 			}
-			at, err := JoinPath("root", e.name)
+			at, err := gitspec.JoinPath("root", e.name)
 			if err != nil {
 				continue
 			}
-			clean, err := CleanPath(at)
+			clean, err := gitspec.CleanPath(at)
 			if err != nil || clean != at || !strings.HasPrefix(at, "root/") || strings.Count(at, "/") != 1 {
 				t.Fatalf("the name %q became %q (%q, %v)", e.name, at, clean, err)
 			}
@@ -176,7 +178,7 @@ func FuzzTree(f *testing.F) {
 func FuzzCommit(f *testing.F) {
 	f.Add([]byte("tree " + strings.Repeat("a", 40) + "\nauthor A <a@b> 1 +0000\ngpgsig -----BEGIN\n more\n\nsubject\n\nbody"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if c, err := parseCommit(data); err == nil && !IsCommit(c.Tree) {
+		if c, err := parseCommit(data); err == nil && !gitspec.IsCommit(c.Tree) {
 			t.Fatalf("tree %q", c.Tree)
 		}
 	})

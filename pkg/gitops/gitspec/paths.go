@@ -1,4 +1,4 @@
-package git
+package gitspec
 
 import (
 	"fmt"
@@ -85,8 +85,8 @@ func isGitDir(name string) bool {
 	return name == ".git" || name == "git~1"
 }
 
-// folded is equal for names that are one file where case does not matter.
-func folded(name string) string { return strings.ToLower(strings.ToUpper(name)) }
+// Folded is equal for names that are one file where case does not matter.
+func Folded(name string) string { return strings.ToLower(strings.ToUpper(name)) }
 
 // Excluded tells whether a path matches one of the patterns: as path.Match has them, of the
 // whole path or of a directory above it.
