@@ -27,7 +27,8 @@ const (
 type Options struct {
 	// Manager names who writes, for example proxctl; "" is DefaultManager.
 	Manager string
-	// Force lets an apply take fields that other managers set to other values.
+	// Force lets an apply take fields that other managers set to other values, and any write
+	// change an object that a Sync keeps as its repository says.
 	Force bool
 	// DryRun does everything but keep the result.
 	DryRun bool
@@ -153,7 +154,7 @@ func (a *Applier) Update(ctx context.Context, obj resource.Object, opts ...Optio
 		if err != nil {
 			return err
 		}
-		saved, err = a.replace(tx, kind, cur, obj, opt.Manager)
+		saved, err = a.replace(tx, kind, cur, obj, opt)
 		return err
 	})
 	if err != nil {
@@ -163,7 +164,7 @@ func (a *Applier) Update(ctx context.Context, obj resource.Object, opts ...Optio
 }
 
 // replace admits obj, which it may change, in place of cur.
-func (a *Applier) replace(tx store.Tx, kind *resource.Kind, cur, obj resource.Object, manager string) (store.Version, error) {
+func (a *Applier) replace(tx store.Tx, kind *resource.Kind, cur, obj resource.Object, opt Options) (store.Version, error) {
 	stored := cur
 	cur, errs := a.opened(kind, stored, obj)
 	if len(errs) > 0 {
@@ -176,7 +177,10 @@ func (a *Applier) replace(tx store.Tx, kind *resource.Kind, cur, obj resource.Ob
 	if errs := a.checkUpdate(kind, cur, obj, changed); len(errs) > 0 {
 		return nil, errs.Bounded()
 	}
-	if err := a.owners.Update(kind, cur, obj, manager); err != nil {
+	if wrong := a.followed(tx, cur, obj, opt.Force); len(wrong) > 0 {
+		return nil, wrong
+	}
+	if err := a.owners.Update(kind, cur, obj, opt.Manager); err != nil {
 		return nil, err
 	}
 	saved, err := a.update(tx, kind, stored, cur, obj)
@@ -219,6 +223,11 @@ func (a *Applier) UpdateStatus(ctx context.Context, obj resource.Object, opts ..
 func (a *Applier) Delete(ctx context.Context, key resource.Key, pre store.Preconditions, opts ...Options) (resource.Object, error) {
 	var last resource.Object
 	err := a.transact(audit.WithVerb(ctx, "delete", ""), isDry(opts), func(tx store.Tx) (err error) {
+		if cur, err := tx.Get(key); err == nil {
+			if wrong := a.followed(tx, cur, nil, isForced(opts)); len(wrong) > 0 {
+				return wrong
+			}
+		}
 		if key.Kind == namespaceKind {
 			if err := a.emptyNamespace(tx, key.Name); err != nil {
 				return err
@@ -252,6 +261,10 @@ func (a *Applier) transact(ctx context.Context, dry bool, write func(store.Tx) e
 
 func isDry(opts []Options) bool {
 	return slices.ContainsFunc(opts, func(o Options) bool { return o.DryRun })
+}
+
+func isForced(opts []Options) bool {
+	return slices.ContainsFunc(opts, func(o Options) bool { return o.Force })
 }
 
 // options returns the options of a write with the name of a manager.

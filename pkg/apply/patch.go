@@ -66,7 +66,7 @@ func (a *Applier) Patch(ctx context.Context, key resource.Key, typ PatchType, pa
 		if wrong := checkSameKey(key, obj); len(wrong) > 0 {
 			return wrong
 		}
-		saved, err = a.replace(tx, kind, cur, obj, opt.Manager)
+		saved, err = a.replace(tx, kind, cur, obj, opt)
 		return err
 	})
 	if err != nil {

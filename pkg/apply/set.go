@@ -137,7 +137,19 @@ func (a *Applier) merge(tx store.Tx, items []item, opts Options) (resource.Field
 			return nil, it.err
 		}
 		errs = append(errs, it.wrong...)
-		conflicts = append(conflicts, it.conflicts...)
+		next := it.obj
+		if len(it.conflicts) > 0 {
+			next = nil // it conflicts, so it changes something
+		}
+		kept, err := a.followedVersion(tx, it, v, next, opts.Force)
+		if err != nil {
+			return nil, err
+		}
+		if len(kept) > 0 {
+			conflicts = append(conflicts, it.doc.Place(kept)...)
+		} else {
+			conflicts = append(conflicts, it.conflicts...)
+		}
 	}
 	if errs = append(errs, checkClaims(items)...); len(errs) > 0 {
 		return errs, nil
