@@ -12,13 +12,19 @@ import (
 	"github.com/proximity-pve/proximity/controllers/appliance"
 	"github.com/proximity-pve/proximity/controllers/bridge"
 	clustercontroller "github.com/proximity-pve/proximity/controllers/cluster"
+	"github.com/proximity-pve/proximity/controllers/gitrepository"
 	"github.com/proximity-pve/proximity/controllers/internal/bulk"
 	"github.com/proximity-pve/proximity/controllers/internal/credentials"
 	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/controllers/namespace"
 	"github.com/proximity-pve/proximity/controllers/operation"
+	"github.com/proximity-pve/proximity/controllers/sync"
 	"github.com/proximity-pve/proximity/controllers/vhost"
 	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/gitops"
+	"github.com/proximity-pve/proximity/pkg/gitops/git"
+	"github.com/proximity-pve/proximity/pkg/gitops/source"
+	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
 	"github.com/proximity-pve/proximity/pkg/secretref"
 )
@@ -28,6 +34,8 @@ type Deps struct {
 	Clusters *cluster.Set
 	// Secrets opens what specs refer to.
 	Secrets *secretref.Resolver
+	// GitOps is what follows repositories; without an Engine nothing does.
+	GitOps GitOps
 	// Dial and Configured are how connections are made; see the controller of kind Cluster.
 	Dial       func(name string, s cluster.Settings) (*cluster.Connection, error)
 	Configured func(name string) (cluster.Settings, bool)
@@ -36,17 +44,32 @@ type Deps struct {
 	Probe time.Duration
 }
 
+// GitOps is what the controllers of GitRepository and Sync need.
+type GitOps struct {
+	Cache    *git.Cache
+	Engine   gitops.Engine
+	Registry *resource.Registry
+	// Pokes are repositories to look at now; nil: none.
+	Pokes <-chan resource.Key
+}
+
 // All makes the controllers of every kind.
 func All(d Deps) []*runtime.Controller {
 	opened := credentials.New(d.Secrets)
 	board, guests := live.NewBoard(), bulk.New(d.Clusters, d.Log, d.Probe)
-	return []*runtime.Controller{
+	sources := source.Sources{Cache: d.GitOps.Cache, Secrets: d.Secrets}
+	syncs, previewer := sync.New(sync.Deps{Sources: sources, Engine: d.GitOps.Engine, Registry: d.GitOps.Registry, Log: d.Log})
+	all := []*runtime.Controller{
 		namespace.New(),
 		clustercontroller.New(clustercontroller.Deps{Clusters: d.Clusters, Dial: d.Dial, Configured: d.Configured, Secrets: d.Secrets}),
 		bridge.New(bridge.Deps{Clusters: d.Clusters, Log: d.Log, Probe: d.Probe}),
 		appliance.New(appliance.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Credentials: opened, Log: d.Log, Probe: d.Probe}),
 		app.New(app.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Secrets: d.Secrets, Log: d.Log, Probe: d.Probe}),
 		vhost.New(vhost.Deps{Clusters: d.Clusters, Board: board, Credentials: opened, Log: d.Log, Probe: d.Probe}),
-		operation.New(operation.Deps{Clusters: d.Clusters, Board: board, Log: d.Log}),
+		operation.New(operation.Deps{Clusters: d.Clusters, Board: board, Syncs: previewer, Log: d.Log}),
 	}
+	if d.GitOps.Engine == nil {
+		return all
+	}
+	return append(all, gitrepository.New(gitrepository.Deps{Sources: sources, Pokes: d.GitOps.Pokes, Log: d.Log}), syncs)
 }

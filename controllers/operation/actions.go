@@ -62,6 +62,8 @@ func (r *reconciler) target(ctx context.Context, s *session) (subject, error) {
 	case ref.GetKind() == "Cluster" && action == "Rebuild":
 		conn, _, err := r.connection(ctx, s, ref)
 		return &rebuild{client: s.Client, conn: conn}, err
+	case ref.GetKind() == "Sync" && action == "Preview":
+		return r.syncTarget(s, ref)
 	case ref.GetKind() == "Appliance":
 		return r.applianceTarget(ctx, s, ref)
 	case ref.GetKind() == "App" && action == "CollectLogs":

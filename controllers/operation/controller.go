@@ -60,6 +60,7 @@ const (
 type Deps struct {
 	Clusters *cluster.Set
 	Board    *live.Board
+	Syncs    Previewer
 	Log      *slog.Logger
 }
 

@@ -26,6 +26,7 @@ var openRoutes = []OpenRoute{
 	{REST, "GET /healthz", "supervisors ask whether the process serves"},
 	{REST, "GET /readyz", "supervisors ask whether the daemon is ready"},
 	{GRPC, "/grpc.health.v1.Health/Check", "the same for gRPC clients and load balancers"},
+	{REST, "POST /webhooks/git", "Git servers call it; the signature of the body is the credential"},
 	{REST, "POST /api/v1/auth/login", "who logs in has no credential yet"},
 	{GRPC, "/proximity.v1alpha1.AuthService/Login", "who logs in has no credential yet"},
 	{REST, "POST /api/v1/auth/refresh", "the refresh token is the credential"},

@@ -177,6 +177,7 @@ func TestOpenRoutes(t *testing.T) {
 	want := map[string]bool{
 		"GET /healthz": true, "GET /readyz": true, "/grpc.health.v1.Health/Check": true,
 		"POST /api/v1/auth/login": true, "POST /api/v1/auth/refresh": true, "POST /api/v1/auth/register": true,
+		"POST /webhooks/git":                    true,
 		"/proximity.v1alpha1.AuthService/Login": true, "/proximity.v1alpha1.AuthService/Refresh": true, "/proximity.v1alpha1.AuthService/Register": true,
 	}
 	for _, r := range OpenRoutes() {

@@ -32,6 +32,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/auth/access"
 	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/gitops/webhook"
 	"github.com/proximity-pve/proximity/pkg/pvesim/embedded"
 	"github.com/proximity-pve/proximity/pkg/resource/kinds"
 	"github.com/proximity-pve/proximity/pkg/runtime"
@@ -114,15 +115,20 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := ensureCluster(ctx, applier.System(), registry, cfg); err != nil {
 		return fmt.Errorf("make Cluster %s: %w", cluster.DefaultName, err)
 	}
+	secrets := secretref.New(keys)
+	repositories, err := follow(ctx, cfg, st, registry, applier, authorizer, secrets)
+	if err != nil {
+		return fmt.Errorf("repositories: %w", err)
+	}
 	manager := runtime.NewManager(st, log, metrics, controllers.All(controllers.Deps{
-		Clusters: clusters, Dial: dialer.Dial, Configured: configured, Secrets: secretref.New(keys), Log: log,
+		Clusters: clusters, Dial: dialer.Dial, Configured: configured, Secrets: secrets, GitOps: repositories.GitOps, Log: log,
 	})...)
 
-	return serve(ctx, cfg, log, st, metrics, node, applier, manager, identities{authorizer, policy, accounts})
+	return serve(ctx, cfg, log, st, metrics, node, applier, manager, identities{authorizer, policy, accounts}, repositories.webhooks)
 }
 
 // serve runs the servers, the controllers and the forwarder's target until ctx ends.
-func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database, metrics *prometheus.Registry, node *embedded.Handle, applier *apply.Applier, manager *runtime.Manager, who identities) error {
+func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database, metrics *prometheus.Registry, node *embedded.Handle, applier *apply.Applier, manager *runtime.Manager, who identities, webhooks *webhook.Receiver) error {
 	endpoint, certs, err := certificates(cfg)
 	if err != nil {
 		return err
@@ -140,7 +146,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database
 	srv, err := server.New(server.Config{
 		Store: st, Applier: applier, Registry: kinds.Registry(), Auth: who.accounts, Access: who.authorizer, Accounts: who.accounts, OnAccessChange: who.onChange, TLS: certs.TLS, Log: log,
 		Metrics: metrics, Version: version.String(), Ready: func() error { return ready(st) },
-		Planner: planner{manager}, Database: databaseFile{st, cfg.DataDir},
+		Planner: planner{manager}, Database: databaseFile{st, cfg.DataDir}, Webhooks: webhooks,
 	})
 	if err != nil {
 		return err

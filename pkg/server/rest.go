@@ -25,6 +25,8 @@ type rest struct {
 	fixed   map[string]*route
 	kinds   kindRoutes
 	json    jsonOnce
+	// webhooks is nil when nobody takes calls of Git servers.
+	webhooks Webhooks
 }
 
 // ServeHTTP is what every request goes through: id, authentication, route, method, slot,

@@ -66,6 +66,7 @@ func (s *rest) fixedRoutes() map[string]*route {
 		"/version":                      {methods: only(http.MethodGet, s.versionPage)},
 		"/api/openapi.json":             {methods: only(http.MethodGet, s.openAPI)},
 		"/api":                          {methods: only(http.MethodGet, s.coreVersions)},
+		WebhookPath:                     {methods: only(http.MethodPost, s.webhook)},
 		"/openapi/v3":                   {methods: only(http.MethodGet, s.openAPIIndex)},
 		"/openapi/v3" + apiRoot:         {methods: only(http.MethodGet, s.openAPI)},
 		"/apis":                         {methods: only(http.MethodGet, s.groupList)},

@@ -45,6 +45,8 @@ type Config struct {
 	// Database may be nil too: the store then has no file.
 	Database Database
 	Streams  Streams
+	// Webhooks may be nil too.
+	Webhooks Webhooks
 }
 
 func (c Config) check() error {
@@ -127,7 +129,7 @@ func (s *Server) newREST(cfg Config) (*rest, error) {
 		return nil, err
 	}
 	r := &rest{
-		core: s.core, gate: s.gate, auth: s.auth, gateway: gateway, openapi: document, ready: cfg.Ready, version: cfg.Version,
+		core: s.core, gate: s.gate, auth: s.auth, gateway: gateway, openapi: document, ready: cfg.Ready, version: cfg.Version, webhooks: cfg.Webhooks,
 		scrape: promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{
 			MaxRequestsInFlight: maxScrapes, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 		}),

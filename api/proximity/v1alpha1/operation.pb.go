@@ -105,7 +105,8 @@ func (x *Operation) GetStatus() *OperationStatus {
 type OperationSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Action to carry out. Rebuild, on a Cluster, gives objects of a new database the guests and
-	// bridges of the lost one back; its argument dryRun is true unless it says false.
+	// bridges of the lost one back; its argument dryRun is true unless it says false. Preview, of
+	// a Sync, tells what it would do with the commit of the argument revision, or the newest.
 	Action *string `protobuf:"bytes,1,opt,name=action" json:"action,omitempty"`
 	// Target object.
 	Target *ObjectReference `protobuf:"bytes,2,opt,name=target" json:"target,omitempty"`
@@ -308,9 +309,9 @@ const file_proximity_v1alpha1_operation_proto_rawDesc = "" +
 	"\x06ACTION\x12\vspec.action\"\x15\n" +
 	"\x06TARGET\x12\vspec.target\"\x15\n" +
 	"\x05PHASE\x12\fstatus.phase\"\x1b\n" +
-	"\aMESSAGE\x12\x0estatus.message\x18\x01@\x01H\xa0\x06\"\x9c\x03\n" +
-	"\rOperationSpec\x12\x94\x01\n" +
-	"\x06action\x18\x01 \x01(\tB|\xbaH\x03\xc8\x01\x01\xda\xda\x184RestartAppliance,TestNAT,CollectLogs,Examine,Rebuild\xea\xda\x18:RestartAppliance, TestNAT, CollectLogs, Examine or RebuildR\x06action\x12;\n" +
+	"\aMESSAGE\x12\x0estatus.message\x18\x01@\x01H\xa0\x06\"\xae\x03\n" +
+	"\rOperationSpec\x12\xa6\x01\n" +
+	"\x06action\x18\x01 \x01(\tB\x8d\x01\xbaH\x03\xc8\x01\x01\xda\xda\x18<RestartAppliance,TestNAT,CollectLogs,Examine,Rebuild,Preview\xea\xda\x18CRestartAppliance, TestNAT, CollectLogs, Examine, Rebuild or PreviewR\x06action\x12;\n" +
 	"\x06target\x18\x02 \x01(\v2#.proximity.v1alpha1.ObjectReferenceR\x06target\x12_\n" +
 	"\targuments\x18\x03 \x03(\v20.proximity.v1alpha1.OperationSpec.ArgumentsEntryB\x0f\xbaH\f\x9a\x01\t\x10 *\x05r\x03(\x80\bR\targuments\x12\x18\n" +
 	"\atimeout\x18\x04 \x01(\tR\atimeout\x1a<\n" +

@@ -38,6 +38,8 @@ func definitions() []resource.Definition {
 		{Message: &v1alpha1.Appliance{}, Default: fill(defaultAppliance), Validate: check(validateAppliance), Relate: relate(relateAppliance), Claims: claim(claimsOfAppliance)},
 		{Message: &v1alpha1.App{}, Default: fill(defaultApp), Validate: check(validateApp), Relate: relate(relateApp), Claims: claim(claimsOfApp)},
 		{Message: &v1alpha1.Vhost{}, Default: fill(defaultVhost), Validate: check(validateVhost), Claims: claim(claimsOfVhost)},
+		{Message: &v1alpha1.GitRepository{}, Default: fill(defaultGitRepository), Validate: check(validateGitRepository)},
+		{Message: &v1alpha1.Sync{}, Default: fill(defaultSync), Validate: check(validateSync)},
 		{Message: &v1alpha1.Operation{}, Default: fill(defaultOperation), Validate: check(validateOperation)},
 		{Message: &v1alpha1.Event{}},
 	}

@@ -27,6 +27,7 @@ func defaultOperation(o *v1alpha1.Operation) { orText(&sub(&o.Spec).Timeout, "2m
 // targetsOf names the kinds that each action works on.
 var targetsOf = map[string][]string{
 	"RestartAppliance": {"Appliance"}, "TestNAT": {"Appliance"}, "CollectLogs": {"Appliance", "App"}, "Examine": {"Cluster"}, "Rebuild": {"Cluster"},
+	"Preview": {"Sync"},
 }
 
 func validateOperation(o *v1alpha1.Operation, p *problems) {

@@ -57,6 +57,25 @@ var valid = map[string]string{
   ssh: {user: root, privateKeyRef: {name: office, key: ssh}, hostKeys: [ssh-ed25519 AAAA], addresses: {pve1: "192.168.1.10:22"}}
   templateSources: [{name: base, url: "https://example.org/base.tar.zst", sha512: ` + strings.Repeat("ab", 64) + `}]
 `,
+	"GitRepository": `spec:
+  url: https://git.example.org/ops/infra.git
+  ref: {branch: main}
+  interval: 30s
+  auth: {username: git, passwordRef: {name: git, key: token}}
+  verify: {keys: ssh-ed25519 AAAA ada@example.org}
+  webhook: {provider: github, secretRef: {name: git, key: webhook}}
+`,
+	"Sync": `spec:
+  sourceRef: {name: main}
+  path: ./apps/production
+  exclude: [docs, "*/test"]
+  namespaces: [default, "*"]
+  dependsOn: [{name: infra}]
+  substitute: {ZONE: prox.local}
+  substituteFrom: [{name: TOKEN, secretKeyRef: {name: values, key: token}}]
+  decryption: {ageKeyRefs: [{name: age, key: key}]}
+  timeout: 90s
+`,
 	"Operation": `spec:
   action: CollectLogs
   target: {kind: Appliance, name: net}
@@ -115,6 +134,18 @@ const (
 // TestRules: the change makes exactly these errors. Line 4 is `spec:`.
 func TestRules(t *testing.T) {
 	tests := []struct{ kind, old, new, want string }{
+		// GitRepository
+		{"GitRepository", "https://git.example.org/ops/infra.git", "https://git:pw@example.org/x", `5: spec.url: found "https://***@example.org/x"; allowed is a URL without a password: put it into a Secret and name that in spec.auth`},
+		{"GitRepository", "https://git.example.org/ops/infra.git", "ftp://example.org/x", `5: spec.url: found "ftp://example.org/x"; allowed is a URL of https, http, ssh or file`},
+		{"GitRepository", "https://git.example.org/ops/infra.git", "ssh://git@example.org/x", `4: spec.knownHosts: missing; allowed is lines of a known_hosts file with the keys of the server, as ssh-keyscan prints them`},
+		{"GitRepository", "{branch: main}", "{branch: main, tag: v1}", `6: spec.ref: found "branch, tag"; only one of branch, tag, semver and commit says what is followed`},
+		{"GitRepository", "{branch: main}", "{semver: new}", `6: spec.ref.semver: found "new"; allowed is a range of semantic versions, e.g. 1.x or >=1.2.0 <2.0.0`},
+		{"GitRepository", "interval: 30s", "interval: 1s", `7: spec.interval: found "1s"; allowed is a duration in whole seconds from 5s to 24h, e.g. 90s, 30m, 12h`},
+		// Sync
+		{"Sync", "./apps/production", "../elsewhere", `6: spec.path: found "../elsewhere"; allowed is a directory inside the repository, e.g. apps/production`},
+		{"Sync", "{name: infra}", "{name: web}", `9: spec.dependsOn[0].name: found "web"; a Sync cannot wait for itself`},
+		{"Sync", "ZONE:", "A-B:", `10: spec.substitute[A-B]: found "A-B"; allowed is a name of letters, digits and _, not beginning with a digit`},
+		{"Sync", "ZONE:", "TOKEN:", `11: spec.substituteFrom[0].name: found "TOKEN"; allowed is a value of its own; it is already at spec.substitute["TOKEN"]`},
 		// Bridge
 		{"Bridge", "  subnet: 10.20.0.0/24\n", "", "4: spec.subnet: missing; allowed is " + subnetRule},
 		{"Bridge", "10.20.0.0/24", "10.20.0.1/24", `5: spec.subnet: found "10.20.0.1/24"; allowed is the address of the network itself: 10.20.0.0/24`},
@@ -272,8 +303,8 @@ func TestRules(t *testing.T) {
 		{"Cluster", "https://example.org/base.tar.zst", "https://example.org/base.iso", `13: spec.templateSources[0].url: found "https://example.org/base.iso"; allowed is an http or https URL of a .tar.zst, .tar.xz or .tar.gz, without credentials`},
 		{"Cluster", "name: base", "name: -base", `13: spec.templateSources[0].name: found "-base"; allowed is letters, digits, -, _ and ., a letter or digit first`},
 		{"Cluster", strings.Repeat("ab", 64), "abc", `13: spec.templateSources[0].sha512: found "abc"; allowed is 128 hexadecimal digits`},
-		{"Operation", "action: CollectLogs", "action: Explode", `5: spec.action: found "Explode"; allowed is one of RestartAppliance, TestNAT, CollectLogs, Examine, Rebuild`},
-		{"Operation", "  action: CollectLogs\n", "", "4: spec.action: missing; allowed is RestartAppliance, TestNAT, CollectLogs, Examine or Rebuild"},
+		{"Operation", "action: CollectLogs", "action: Explode", `5: spec.action: found "Explode"; allowed is one of RestartAppliance, TestNAT, CollectLogs, Examine, Rebuild, Preview`},
+		{"Operation", "  action: CollectLogs\n", "", "4: spec.action: missing; allowed is RestartAppliance, TestNAT, CollectLogs, Examine, Rebuild or Preview"},
 		{"Operation", "kind: Appliance", "kind: Vhost", `6: spec.target.kind: found "Vhost"; allowed is Appliance or App, for the action CollectLogs`},
 		{"Operation", ", name: net", "", "6: spec.target.name: missing; allowed is the name of the object to act on"},
 		{"Operation", "timeout: 90s", "timeout: 31m", `8: spec.timeout: found "31m"; allowed is a duration in whole seconds from 1s to 30m, e.g. 90s, 30m, 12h`},
