@@ -117,7 +117,7 @@ func (a *app) root() *cobra.Command {
 		a.patchCommand, a.labelCommand, a.annotateCommand, a.deleteCommand,
 		a.waitCommand, a.eventsCommand, a.logsCommand, a.validateCommand, a.apiResourcesCommand, a.explainCommand)
 	a.add(root, groupDaemon, a.doctorCommand, a.adoptCommand, a.restartCommand, a.testNATCommand, a.adminCommand)
-	a.add(root, groupAccess, a.loginCommand, a.logoutCommand, a.whoamiCommand, a.passwdCommand, a.authCommand)
+	a.add(root, groupAccess, a.loginCommand, a.logoutCommand, a.whoamiCommand, a.passwdCommand, a.authCommand, a.trailCommand)
 	a.add(root, groupOther, a.configCommand, a.versionCommand)
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)

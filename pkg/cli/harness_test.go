@@ -20,6 +20,7 @@ import (
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/admin"
 	"github.com/proximity-pve/proximity/pkg/apply"
+	"github.com/proximity-pve/proximity/pkg/audit/trail"
 	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/auth/access"
 	"github.com/proximity-pve/proximity/pkg/auth/account"
@@ -159,6 +160,7 @@ type daemon struct {
 	store  *memory.Store
 	reg    *resource.Registry
 	keys   *seal.Keyring
+	trail  *trail.Trail
 	cancel context.CancelFunc // nil: stopped
 	done   chan error
 	ctl    chan struct{} // closed when the controller has ended
@@ -216,7 +218,13 @@ func (d *daemon) start() error {
 	if err := os.WriteFile(filepath.Join(d.dir, "setup-token"), []byte(accounts.SetupToken()), 0o600); err != nil {
 		return err
 	}
+	if d.trail == nil {
+		if d.trail, err = trail.Open(filepath.Join(dir, "audit"), trail.Options{}); err != nil {
+			return err
+		}
+	}
 	srv, err := server.New(server.Config{
+		Trail: d.trail,
 		Store: d.store, Applier: admission.WithGuard(access.NewGuard(d.reg, policy, accounts.Follower())), Registry: d.reg,
 		Auth: accounts, Accounts: accounts, Access: authorizer,
 		TLS: certs.TLS, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
@@ -236,7 +244,10 @@ func (d *daemon) start() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel, d.done = cancel, make(chan error, 1)
-	go func() { d.done <- srv.Serve(ctx, rest, rpc) }()
+	go func() {
+		go d.trail.Run(ctx, nil) // it ends with ctx
+		d.done <- srv.Serve(ctx, rest, rpc)
+	}()
 	data, err := json.Marshal(client.Endpoint{
 		REST: "https://" + rest.Addr().String(), GRPC: rpc.Addr().String(), CA: certs.CAFile, TokenFile: tokenFile,
 		Forward: "127.0.0.1:8080", ForwardTLS: "127.0.0.1:8443", Engine: "mem",

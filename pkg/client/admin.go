@@ -67,3 +67,21 @@ func (c *Client) Snapshot(ctx context.Context, w io.Writer) error {
 		}
 	}
 }
+
+// AuditTrail returns lines of the audit trail, at most req.Limit of them.
+func (c *Client) AuditTrail(ctx context.Context, req *v1alpha1.AuditTrailRequest) ([]string, error) {
+	resp, err := c.admin.AuditTrail(ctx, req)
+	if err != nil {
+		return nil, c.fail(ctx, err)
+	}
+	return resp.GetLines(), nil
+}
+
+// VerifyAudit lets the daemon check its audit trail. head, if not empty, is a hash that was
+// noted earlier.
+func (c *Client) VerifyAudit(ctx context.Context, head string) (*v1alpha1.VerifyAuditResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	resp, err := c.admin.VerifyAudit(ctx, &v1alpha1.VerifyAuditRequest{Head: head})
+	return resp, c.fail(ctx, err)
+}

@@ -31,6 +31,8 @@ type Config struct {
 	Hosts []string `yaml:"hosts"`
 	// Registration lets anybody who reaches the API make a user, without any right. Off.
 	Registration bool `yaml:"registration"`
+	// Audit is about the audit trail.
+	Audit AuditConfig `yaml:"audit"`
 	// LogLevel is debug, info, warn or error.
 	LogLevel string        `yaml:"logLevel"`
 	Proxmox  ProxmoxConfig `yaml:"proxmox"`
@@ -52,6 +54,16 @@ type Config struct {
 
 	Stdout io.Writer `yaml:"-"`
 	Stderr io.Writer `yaml:"-"`
+}
+
+// AuditConfig is about the audit trail, in the data directory's audit/.
+type AuditConfig struct {
+	// MaxAgeDays and MaxMiB are what is kept: 400 days, 256 MiB.
+	MaxAgeDays int `yaml:"maxAgeDays"`
+	MaxMiB     int `yaml:"maxMiB"`
+	// Forward are targets that get a copy: file:/path, syslog://host:port, syslog+udp://host:port,
+	// syslog+unix:///dev/log.
+	Forward []string `yaml:"forward"`
 }
 
 // ProxmoxConfig is the connection named default.
@@ -163,6 +175,9 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("data directory: %w", err)
 	}
 	c.DataDir = dir
+	if c.Audit.MaxAgeDays < 0 || c.Audit.MaxMiB < 0 || c.Audit.MaxAgeDays > 36500 || c.Audit.MaxMiB > 1<<20 {
+		return c, fmt.Errorf("audit: maxAgeDays %d, maxMiB %d: allowed are 1 to 36500 and 1 to 1048576", c.Audit.MaxAgeDays, c.Audit.MaxMiB)
+	}
 	c.Proxmox.setDefaults()
 	if c.Embedded {
 		if len(c.Proxmox.Endpoints) > 0 {

@@ -133,6 +133,11 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database
 	if err != nil {
 		return err
 	}
+	records, err := openTrail(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = records.Close() }() // what is in it is synced
 	rest, err := listen(cfg.Listen, cfg.anyPort, log)
 	if err != nil {
 		return fmt.Errorf("listen for REST: %w; choose another address with --listen", err)
@@ -144,7 +149,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database
 	}
 	defer grpc.Close()
 	srv, err := server.New(server.Config{
-		Store: st, Applier: applier, Registry: kinds.Registry(), Auth: who.accounts, Access: who.authorizer, Accounts: who.accounts, OnAccessChange: who.onChange, TLS: certs.TLS, Log: log,
+		Store: st, Applier: applier, Registry: kinds.Registry(), Auth: who.accounts, Access: who.authorizer, Accounts: who.accounts, OnAccessChange: who.onChange, Trail: records.Trail, TLS: certs.TLS, Log: log,
 		Metrics: metrics, Version: version.String(), Ready: func() error { return ready(st) },
 		Planner: planner{manager}, Database: databaseFile{st, cfg.DataDir}, Webhooks: webhooks,
 	})
@@ -165,6 +170,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database
 	wg.Go(func() { collector.Run(ctx) })
 	wg.Go(func() { who.policy.Run(ctx, log) })
 	wg.Go(func() { who.accounts.Run(ctx) })
+	wg.Go(func() { records.run(ctx, st) })
 	if node != nil {
 		wg.Go(func() { followAppliance(ctx, st, node, log) })
 		endpoint.fromNode(node.Info())

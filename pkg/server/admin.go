@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/audit/trail"
 	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/server/apistatus"
 	"github.com/proximity-pve/proximity/pkg/store"
@@ -22,16 +23,20 @@ type adminService struct {
 	v1alpha1.UnimplementedAdminServiceServer
 	database  Database       // nil: there is none
 	audit     store.AuditLog // nil: the store keeps no records
+	trail     *trail.Trail   // nil: there is none
+	auditing  slots
 	snapshots slots
 	checks    slots
 	defrags   slots
 	log       *slog.Logger
 }
 
-func newAdminService(database Database, st store.Store, log *slog.Logger) *adminService {
+func newAdminService(database Database, st store.Store, trail *trail.Trail, log *slog.Logger) *adminService {
 	records, _ := st.(store.AuditLog)
 	return &adminService{
 		audit:    records,
+		trail:    trail,
+		auditing: slots{what: "readers of the audit trail", max: MaxSnapshots},
 		database: database, log: log,
 		snapshots: slots{what: "snapshots of the database", max: MaxSnapshots},
 		checks:    slots{what: "checks of the database", max: 1},

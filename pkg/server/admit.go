@@ -12,6 +12,7 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/audit"
+	"github.com/proximity-pve/proximity/pkg/audit/trail"
 	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/server/apistatus"
 )
@@ -27,6 +28,7 @@ type gate struct {
 	// stopping ends when the server shuts down: watches and waits end with it.
 	stopping context.Context
 	lasting  longRequests
+	trail    *trail.Trail // nil: there is none
 }
 
 func newGate(cfg Config, stopping context.Context) *gate {
@@ -34,6 +36,7 @@ func newGate(cfg Config, stopping context.Context) *gate {
 		stopping: stopping,
 		auth:     cfg.Auth,
 		access:   cfg.Access,
+		trail:    cfg.Trail,
 		log:      cfg.Log,
 		short:    &slots{what: "requests in flight", max: MaxInFlight},
 		long:     &slots{what: "watches and waits", max: MaxLongRunning},

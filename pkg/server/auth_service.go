@@ -21,6 +21,7 @@ type authService struct {
 	v1alpha1.UnimplementedAuthServiceServer
 	accounts *account.Service // nil: there are no users
 	access   *auth.Authorizer
+	note     func(context.Context, audit.Event)
 }
 
 // begin authorises and refuses where there are no users.
@@ -82,14 +83,31 @@ func (s *authService) Login(ctx context.Context, req *v1alpha1.LoginRequest) (*v
 	if err := s.open(); err != nil {
 		return nil, err
 	}
-	return loginResponse(s.accounts.Login(ctx, req.GetUser(), req.GetPassword(), peerIn(ctx), client(ctx)))
+	l, err := s.accounts.Login(ctx, req.GetUser(), req.GetPassword(), peerIn(ctx), client(ctx))
+	s.noteLogin(ctx, req.GetUser(), "login", err)
+	return loginResponse(l, err)
 }
 
 func (s *authService) Register(ctx context.Context, req *v1alpha1.RegisterRequest) (*v1alpha1.LoginResponse, error) {
 	if err := s.open(); err != nil {
 		return nil, err
 	}
-	return loginResponse(s.accounts.Register(ctx, req.GetUser(), req.GetPassword(), req.GetDisplayName(), req.GetSetupToken(), peerIn(ctx), client(ctx)))
+	l, err := s.accounts.Register(ctx, req.GetUser(), req.GetPassword(), req.GetDisplayName(), req.GetSetupToken(), peerIn(ctx), client(ctx))
+	s.noteLogin(ctx, req.GetUser(), "register", err)
+	return loginResponse(l, err)
+}
+
+// noteLogin keeps the outcome. The name of a user that does not exist is left out: people
+// type passwords into the wrong field.
+func (s *authService) noteLogin(ctx context.Context, user, verb string, err error) {
+	e := audit.Event{Type: audit.EventLogin, Verb: verb, Result: audit.ResultOK}
+	if _, known := s.accounts.User(user); known {
+		e.Kind, e.Name = "User", user
+	}
+	if err != nil {
+		e.Result, e.Reason = audit.ResultFailed, apistatus.From(accountError(err)).GetMessage()
+	}
+	s.note(ctx, e)
 }
 
 func (s *authService) Refresh(ctx context.Context, req *v1alpha1.RefreshRequest) (*v1alpha1.LoginResponse, error) {

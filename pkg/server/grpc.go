@@ -34,6 +34,13 @@ var grpcSubjects = map[string]string{
 	"grpc.reflection.v1alpha.ServerReflection":       auth.Discovery,
 }
 
+// asksItself are methods of services in grpcSubjects that need another right than the rest.
+var asksItself = map[string]bool{
+	v1alpha1.AdminService_Audit_FullMethodName:       true,
+	v1alpha1.AdminService_AuditTrail_FullMethodName:  true,
+	v1alpha1.AdminService_VerifyAudit_FullMethodName: true,
+}
+
 // grpcLong are the methods that hold a slot of the long-running requests, and how long
 // they may take (0: as long as the caller wants).
 var grpcLong = map[string]time.Duration{
@@ -41,6 +48,7 @@ var grpcLong = map[string]time.Duration{
 	v1alpha1.AdminService_Snapshot_FullMethodName:                    SnapshotTimeout,
 	v1alpha1.AdminService_Check_FullMethodName:                       CheckTimeout,
 	v1alpha1.AdminService_Defrag_FullMethodName:                      MaintainTimeout,
+	v1alpha1.AdminService_VerifyAudit_FullMethodName:                 CheckTimeout,
 	v1alpha1.SystemService_RestartAppliance_FullMethodName:           MaxWait + RequestTimeout,
 	v1alpha1.SystemService_ApplianceLogs_FullMethodName:              MaxWait + RequestTimeout,
 	v1alpha1.SystemService_TestNAT_FullMethodName:                    MaxWait + RequestTimeout,
@@ -115,6 +123,7 @@ func (s *Server) serveRPC(ctx context.Context, method string, handle func(contex
 	reason := "OK"
 	if err != nil {
 		st := s.gate.status(ctx, err)
+		s.gate.noteRefusal(ctx, st, method)
 		reason, err = st.GetReason(), apistatus.GRPC(st)
 	}
 	route := method
@@ -134,7 +143,7 @@ func (s *Server) handleRPC(ctx context.Context, method string, handle func(conte
 		switch {
 		case !known:
 			return apistatus.New(apistatus.MethodNotAllowed, "there is no such method")
-		case subject != "" && method != v1alpha1.AdminService_Audit_FullMethodName: // which asks for itself
+		case subject != "" && !asksItself[method]:
 			verb := auth.VerbGet
 			if method == v1alpha1.AdminService_Defrag_FullMethodName {
 				verb = auth.VerbUpdate

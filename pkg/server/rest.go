@@ -103,6 +103,7 @@ func clearDeadlines(w http.ResponseWriter) {
 // fail answers with the Status of err, unless the answer has begun.
 func (s *rest) fail(ctx context.Context, w *recorder, r *http.Request, err error) string {
 	st := s.gate.status(ctx, err)
+	s.gate.noteRefusal(ctx, st, r.Method+" "+r.URL.Path)
 	if w.code != 0 {
 		return st.GetReason()
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/proximity-pve/proximity/pkg/audit/trail"
 	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/auth/account"
 	"github.com/proximity-pve/proximity/pkg/resource"
@@ -40,6 +41,9 @@ type Config struct {
 	Ready func() error
 	// Version is the daemon's.
 	Version string
+
+	// Trail keeps what happens and changes no object; nil: nothing does.
+	Trail *trail.Trail
 
 	Planner Planner
 	// Database may be nil too: the store then has no file.
@@ -100,11 +104,11 @@ func New(cfg Config) (*Server, error) {
 		tls: cfg.TLS.Clone(), log: cfg.Log, stop: stop,
 	}
 	s.system = &systemService{core: s.core}
-	s.auth = &authService{accounts: cfg.Accounts, access: cfg.Access}
+	s.auth = &authService{accounts: cfg.Accounts, access: cfg.Access, note: s.gate.note}
 	if cfg.OnAccessChange != nil {
 		cfg.OnAccessChange(s.gate.recheck)
 	}
-	s.admin = newAdminService(cfg.Database, cfg.Store, cfg.Log)
+	s.admin = newAdminService(cfg.Database, cfg.Store, cfg.Trail, cfg.Log)
 	s.tls.MinVersion = max(s.tls.MinVersion, tls.VersionTLS13)
 	var err error
 	if s.rest, err = s.newREST(cfg); err != nil {

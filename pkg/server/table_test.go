@@ -102,6 +102,7 @@ var rpcNeeds = map[string]need{
 	"SystemService/TestNAT":          {verb: "create", subject: "Operation", namespace: "proximity-system"},
 	"AdminService/Snapshot":          {verb: "get", subject: "database"}, "AdminService/Check": {verb: "get", subject: "database"},
 	"AdminService/Defrag": {verb: "update", subject: "database"}, "AdminService/Audit": {verb: "list", subject: "audit"},
+	"AdminService/AuditTrail": {verb: "list", subject: "audit"}, "AdminService/VerifyAudit": {verb: "list", subject: "audit"},
 	"Health/Check": {open: true}, "Health/Watch": {verb: "get", subject: "health"}, "Health/List": {verb: "get", subject: "health"},
 	"ServerReflection/ServerReflectionInfo": {verb: "get", subject: "discovery"},
 	"AuthService/Login":                     {open: true}, "AuthService/Register": {open: true}, "AuthService/Refresh": {open: true},

@@ -702,6 +702,258 @@ func (x *AuditRecord) GetFields() []string {
 	return nil
 }
 
+// AuditTrailRequest selects entries; empty fields select nothing.
+type AuditTrailRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// After: only entries with a higher sequence number.
+	After string `protobuf:"bytes,1,opt,name=after" json:"after,omitempty"`
+	// Limit is the number of entries, at most 1,000; 0: 1,000.
+	Limit int32 `protobuf:"varint,2,opt,name=limit" json:"limit,omitempty"`
+	// Newest takes the newest entries instead of the oldest.
+	Newest bool `protobuf:"varint,3,opt,name=newest" json:"newest,omitempty"`
+	// Type of the entries: change, login, refused, secrets-read, console, exec.
+	Type string `protobuf:"bytes,4,opt,name=type" json:"type,omitempty"`
+	// Identity of who did it.
+	Identity      string `protobuf:"bytes,5,opt,name=identity" json:"identity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditTrailRequest) Reset() {
+	*x = AuditTrailRequest{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditTrailRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditTrailRequest) ProtoMessage() {}
+
+func (x *AuditTrailRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditTrailRequest.ProtoReflect.Descriptor instead.
+func (*AuditTrailRequest) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *AuditTrailRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *AuditTrailRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *AuditTrailRequest) GetNewest() bool {
+	if x != nil {
+		return x.Newest
+	}
+	return false
+}
+
+func (x *AuditTrailRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *AuditTrailRequest) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+// AuditTrailResponse has the entries, each a line of JSON as it is in the trail.
+type AuditTrailResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lines         []string               `protobuf:"bytes,1,rep,name=lines" json:"lines,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditTrailResponse) Reset() {
+	*x = AuditTrailResponse{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditTrailResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditTrailResponse) ProtoMessage() {}
+
+func (x *AuditTrailResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditTrailResponse.ProtoReflect.Descriptor instead.
+func (*AuditTrailResponse) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *AuditTrailResponse) GetLines() []string {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+// VerifyAuditRequest may name a hash that was noted earlier.
+type VerifyAuditRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Head          string                 `protobuf:"bytes,1,opt,name=head" json:"head,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyAuditRequest) Reset() {
+	*x = VerifyAuditRequest{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyAuditRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyAuditRequest) ProtoMessage() {}
+
+func (x *VerifyAuditRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyAuditRequest.ProtoReflect.Descriptor instead.
+func (*VerifyAuditRequest) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *VerifyAuditRequest) GetHead() string {
+	if x != nil {
+		return x.Head
+	}
+	return ""
+}
+
+// VerifyAuditResponse is what was found.
+type VerifyAuditResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Problems, a sentence each, at most 100; none: the chain is whole.
+	Problems []string `protobuf:"bytes,1,rep,name=problems" json:"problems,omitempty"`
+	// Entries, and the first and the last sequence number.
+	Entries string `protobuf:"bytes,2,opt,name=entries" json:"entries,omitempty"`
+	First   string `protobuf:"bytes,3,opt,name=first" json:"first,omitempty"`
+	Last    string `protobuf:"bytes,4,opt,name=last" json:"last,omitempty"`
+	// Head is the hash of the last entry: keep it elsewhere.
+	Head          string `protobuf:"bytes,5,opt,name=head" json:"head,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyAuditResponse) Reset() {
+	*x = VerifyAuditResponse{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyAuditResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyAuditResponse) ProtoMessage() {}
+
+func (x *VerifyAuditResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyAuditResponse.ProtoReflect.Descriptor instead.
+func (*VerifyAuditResponse) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *VerifyAuditResponse) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *VerifyAuditResponse) GetEntries() string {
+	if x != nil {
+		return x.Entries
+	}
+	return ""
+}
+
+func (x *VerifyAuditResponse) GetFirst() string {
+	if x != nil {
+		return x.First
+	}
+	return ""
+}
+
+func (x *VerifyAuditResponse) GetLast() string {
+	if x != nil {
+		return x.Last
+	}
+	return ""
+}
+
+func (x *VerifyAuditResponse) GetHead() string {
+	if x != nil {
+		return x.Head
+	}
+	return ""
+}
+
 var File_proximity_v1alpha1_admin_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_admin_proto_rawDesc = "" +
@@ -758,12 +1010,31 @@ const file_proximity_v1alpha1_admin_proto_rawDesc = "" +
 	" \x01(\tR\trequestId\x12\x12\n" +
 	"\x04verb\x18\v \x01(\tR\x04verb\x12#\n" +
 	"\rfield_manager\x18\f \x01(\tR\ffieldManager\x12\x16\n" +
-	"\x06fields\x18\r \x03(\tR\x06fields2\xd1\x02\n" +
+	"\x06fields\x18\r \x03(\tR\x06fields\"\x87\x01\n" +
+	"\x11AuditTrailRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12\x16\n" +
+	"\x06newest\x18\x03 \x01(\bR\x06newest\x12\x12\n" +
+	"\x04type\x18\x04 \x01(\tR\x04type\x12\x1a\n" +
+	"\bidentity\x18\x05 \x01(\tR\bidentity\"*\n" +
+	"\x12AuditTrailResponse\x12\x14\n" +
+	"\x05lines\x18\x01 \x03(\tR\x05lines\"(\n" +
+	"\x12VerifyAuditRequest\x12\x12\n" +
+	"\x04head\x18\x01 \x01(\tR\x04head\"\x89\x01\n" +
+	"\x13VerifyAuditResponse\x12\x1a\n" +
+	"\bproblems\x18\x01 \x03(\tR\bproblems\x12\x18\n" +
+	"\aentries\x18\x02 \x01(\tR\aentries\x12\x14\n" +
+	"\x05first\x18\x03 \x01(\tR\x05first\x12\x12\n" +
+	"\x04last\x18\x04 \x01(\tR\x04last\x12\x12\n" +
+	"\x04head\x18\x05 \x01(\tR\x04head2\x8e\x04\n" +
 	"\fAdminService\x12T\n" +
 	"\bSnapshot\x12#.proximity.v1alpha1.SnapshotRequest\x1a!.proximity.v1alpha1.SnapshotChunk0\x01\x12L\n" +
 	"\x05Check\x12 .proximity.v1alpha1.CheckRequest\x1a!.proximity.v1alpha1.CheckResponse\x12O\n" +
 	"\x06Defrag\x12!.proximity.v1alpha1.DefragRequest\x1a\".proximity.v1alpha1.DefragResponse\x12L\n" +
-	"\x05Audit\x12 .proximity.v1alpha1.AuditRequest\x1a!.proximity.v1alpha1.AuditResponseBIZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
+	"\x05Audit\x12 .proximity.v1alpha1.AuditRequest\x1a!.proximity.v1alpha1.AuditResponse\x12[\n" +
+	"\n" +
+	"AuditTrail\x12%.proximity.v1alpha1.AuditTrailRequest\x1a&.proximity.v1alpha1.AuditTrailResponse\x12^\n" +
+	"\vVerifyAudit\x12&.proximity.v1alpha1.VerifyAuditRequest\x1a'.proximity.v1alpha1.VerifyAuditResponseBIZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
 
 var (
 	file_proximity_v1alpha1_admin_proto_rawDescOnce sync.Once
@@ -777,34 +1048,42 @@ func file_proximity_v1alpha1_admin_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_admin_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_proximity_v1alpha1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_proximity_v1alpha1_admin_proto_goTypes = []any{
-	(*SnapshotRequest)(nil), // 0: proximity.v1alpha1.SnapshotRequest
-	(*SnapshotChunk)(nil),   // 1: proximity.v1alpha1.SnapshotChunk
-	(*CheckRequest)(nil),    // 2: proximity.v1alpha1.CheckRequest
-	(*CheckResponse)(nil),   // 3: proximity.v1alpha1.CheckResponse
-	(*DatabaseReport)(nil),  // 4: proximity.v1alpha1.DatabaseReport
-	(*DefragRequest)(nil),   // 5: proximity.v1alpha1.DefragRequest
-	(*DefragResponse)(nil),  // 6: proximity.v1alpha1.DefragResponse
-	(*AuditRequest)(nil),    // 7: proximity.v1alpha1.AuditRequest
-	(*AuditResponse)(nil),   // 8: proximity.v1alpha1.AuditResponse
-	(*AuditRecord)(nil),     // 9: proximity.v1alpha1.AuditRecord
-	(*ObjectKey)(nil),       // 10: proximity.v1alpha1.ObjectKey
+	(*SnapshotRequest)(nil),     // 0: proximity.v1alpha1.SnapshotRequest
+	(*SnapshotChunk)(nil),       // 1: proximity.v1alpha1.SnapshotChunk
+	(*CheckRequest)(nil),        // 2: proximity.v1alpha1.CheckRequest
+	(*CheckResponse)(nil),       // 3: proximity.v1alpha1.CheckResponse
+	(*DatabaseReport)(nil),      // 4: proximity.v1alpha1.DatabaseReport
+	(*DefragRequest)(nil),       // 5: proximity.v1alpha1.DefragRequest
+	(*DefragResponse)(nil),      // 6: proximity.v1alpha1.DefragResponse
+	(*AuditRequest)(nil),        // 7: proximity.v1alpha1.AuditRequest
+	(*AuditResponse)(nil),       // 8: proximity.v1alpha1.AuditResponse
+	(*AuditRecord)(nil),         // 9: proximity.v1alpha1.AuditRecord
+	(*AuditTrailRequest)(nil),   // 10: proximity.v1alpha1.AuditTrailRequest
+	(*AuditTrailResponse)(nil),  // 11: proximity.v1alpha1.AuditTrailResponse
+	(*VerifyAuditRequest)(nil),  // 12: proximity.v1alpha1.VerifyAuditRequest
+	(*VerifyAuditResponse)(nil), // 13: proximity.v1alpha1.VerifyAuditResponse
+	(*ObjectKey)(nil),           // 14: proximity.v1alpha1.ObjectKey
 }
 var file_proximity_v1alpha1_admin_proto_depIdxs = []int32{
 	4,  // 0: proximity.v1alpha1.CheckResponse.report:type_name -> proximity.v1alpha1.DatabaseReport
 	9,  // 1: proximity.v1alpha1.AuditResponse.records:type_name -> proximity.v1alpha1.AuditRecord
-	10, // 2: proximity.v1alpha1.AuditRecord.key:type_name -> proximity.v1alpha1.ObjectKey
+	14, // 2: proximity.v1alpha1.AuditRecord.key:type_name -> proximity.v1alpha1.ObjectKey
 	0,  // 3: proximity.v1alpha1.AdminService.Snapshot:input_type -> proximity.v1alpha1.SnapshotRequest
 	2,  // 4: proximity.v1alpha1.AdminService.Check:input_type -> proximity.v1alpha1.CheckRequest
 	5,  // 5: proximity.v1alpha1.AdminService.Defrag:input_type -> proximity.v1alpha1.DefragRequest
 	7,  // 6: proximity.v1alpha1.AdminService.Audit:input_type -> proximity.v1alpha1.AuditRequest
-	1,  // 7: proximity.v1alpha1.AdminService.Snapshot:output_type -> proximity.v1alpha1.SnapshotChunk
-	3,  // 8: proximity.v1alpha1.AdminService.Check:output_type -> proximity.v1alpha1.CheckResponse
-	6,  // 9: proximity.v1alpha1.AdminService.Defrag:output_type -> proximity.v1alpha1.DefragResponse
-	8,  // 10: proximity.v1alpha1.AdminService.Audit:output_type -> proximity.v1alpha1.AuditResponse
-	7,  // [7:11] is the sub-list for method output_type
-	3,  // [3:7] is the sub-list for method input_type
+	10, // 7: proximity.v1alpha1.AdminService.AuditTrail:input_type -> proximity.v1alpha1.AuditTrailRequest
+	12, // 8: proximity.v1alpha1.AdminService.VerifyAudit:input_type -> proximity.v1alpha1.VerifyAuditRequest
+	1,  // 9: proximity.v1alpha1.AdminService.Snapshot:output_type -> proximity.v1alpha1.SnapshotChunk
+	3,  // 10: proximity.v1alpha1.AdminService.Check:output_type -> proximity.v1alpha1.CheckResponse
+	6,  // 11: proximity.v1alpha1.AdminService.Defrag:output_type -> proximity.v1alpha1.DefragResponse
+	8,  // 12: proximity.v1alpha1.AdminService.Audit:output_type -> proximity.v1alpha1.AuditResponse
+	11, // 13: proximity.v1alpha1.AdminService.AuditTrail:output_type -> proximity.v1alpha1.AuditTrailResponse
+	13, // 14: proximity.v1alpha1.AdminService.VerifyAudit:output_type -> proximity.v1alpha1.VerifyAuditResponse
+	9,  // [9:15] is the sub-list for method output_type
+	3,  // [3:9] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -822,7 +1101,7 @@ func file_proximity_v1alpha1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_admin_proto_rawDesc), len(file_proximity_v1alpha1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

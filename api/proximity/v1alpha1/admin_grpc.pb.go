@@ -19,10 +19,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_Snapshot_FullMethodName = "/proximity.v1alpha1.AdminService/Snapshot"
-	AdminService_Check_FullMethodName    = "/proximity.v1alpha1.AdminService/Check"
-	AdminService_Defrag_FullMethodName   = "/proximity.v1alpha1.AdminService/Defrag"
-	AdminService_Audit_FullMethodName    = "/proximity.v1alpha1.AdminService/Audit"
+	AdminService_Snapshot_FullMethodName    = "/proximity.v1alpha1.AdminService/Snapshot"
+	AdminService_Check_FullMethodName       = "/proximity.v1alpha1.AdminService/Check"
+	AdminService_Defrag_FullMethodName      = "/proximity.v1alpha1.AdminService/Defrag"
+	AdminService_Audit_FullMethodName       = "/proximity.v1alpha1.AdminService/Audit"
+	AdminService_AuditTrail_FullMethodName  = "/proximity.v1alpha1.AdminService/AuditTrail"
+	AdminService_VerifyAudit_FullMethodName = "/proximity.v1alpha1.AdminService/VerifyAudit"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -40,6 +42,11 @@ type AdminServiceClient interface {
 	Defrag(ctx context.Context, in *DefragRequest, opts ...grpc.CallOption) (*DefragResponse, error)
 	// Audit answers records of who changed what, in the order of the changes.
 	Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditResponse, error)
+	// AuditTrail answers entries of the audit trail: changes, logins, refusals, secrets that
+	// were read, each chained to the one before.
+	AuditTrail(ctx context.Context, in *AuditTrailRequest, opts ...grpc.CallOption) (*AuditTrailResponse, error)
+	// VerifyAudit checks the chain of the whole trail, and that it has what the store has.
+	VerifyAudit(ctx context.Context, in *VerifyAuditRequest, opts ...grpc.CallOption) (*VerifyAuditResponse, error)
 }
 
 type adminServiceClient struct {
@@ -99,6 +106,26 @@ func (c *adminServiceClient) Audit(ctx context.Context, in *AuditRequest, opts .
 	return out, nil
 }
 
+func (c *adminServiceClient) AuditTrail(ctx context.Context, in *AuditTrailRequest, opts ...grpc.CallOption) (*AuditTrailResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AuditTrailResponse)
+	err := c.cc.Invoke(ctx, AdminService_AuditTrail_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) VerifyAudit(ctx context.Context, in *VerifyAuditRequest, opts ...grpc.CallOption) (*VerifyAuditResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyAuditResponse)
+	err := c.cc.Invoke(ctx, AdminService_VerifyAudit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -114,6 +141,11 @@ type AdminServiceServer interface {
 	Defrag(context.Context, *DefragRequest) (*DefragResponse, error)
 	// Audit answers records of who changed what, in the order of the changes.
 	Audit(context.Context, *AuditRequest) (*AuditResponse, error)
+	// AuditTrail answers entries of the audit trail: changes, logins, refusals, secrets that
+	// were read, each chained to the one before.
+	AuditTrail(context.Context, *AuditTrailRequest) (*AuditTrailResponse, error)
+	// VerifyAudit checks the chain of the whole trail, and that it has what the store has.
+	VerifyAudit(context.Context, *VerifyAuditRequest) (*VerifyAuditResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -135,6 +167,12 @@ func (UnimplementedAdminServiceServer) Defrag(context.Context, *DefragRequest) (
 }
 func (UnimplementedAdminServiceServer) Audit(context.Context, *AuditRequest) (*AuditResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Audit not implemented")
+}
+func (UnimplementedAdminServiceServer) AuditTrail(context.Context, *AuditTrailRequest) (*AuditTrailResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AuditTrail not implemented")
+}
+func (UnimplementedAdminServiceServer) VerifyAudit(context.Context, *VerifyAuditRequest) (*VerifyAuditResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifyAudit not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -222,6 +260,42 @@ func _AdminService_Audit_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_AuditTrail_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AuditTrailRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).AuditTrail(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_AuditTrail_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).AuditTrail(ctx, req.(*AuditTrailRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_VerifyAudit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyAuditRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).VerifyAudit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_VerifyAudit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).VerifyAudit(ctx, req.(*VerifyAuditRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -240,6 +314,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Audit",
 			Handler:    _AdminService_Audit_Handler,
+		},
+		{
+			MethodName: "AuditTrail",
+			Handler:    _AdminService_AuditTrail_Handler,
+		},
+		{
+			MethodName: "VerifyAudit",
+			Handler:    _AdminService_VerifyAudit_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
