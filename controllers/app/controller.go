@@ -207,7 +207,7 @@ func (r *reconciler) driver(s *session, conn *cluster.Connection, n network) *lx
 		return announce(ctx, step)
 	}
 	guest := r.memory(s, conn)
-	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log, Before: before, Memory: guest, Turns: guest}
+	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log, Before: before, Memory: guest, Turns: guest, Fetches: r.Guests.Of(conn).Fetch(resource.KeyOf(s.Object))}
 }
 
 // memory is where what was seen of the App's guest is kept.

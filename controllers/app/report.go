@@ -31,12 +31,16 @@ func (r *reconciler) reportGuest(ctx context.Context, s *session, o lxc.Observed
 		}
 	case errors.As(err, &stalled):
 		cond := CondCreated
-		if lxc.IsAboutTemplate(stalled.Reason) {
+		// What is refused while a template is fetched is the fetching.
+		if lxc.IsAboutTemplate(stalled.Reason) || resource.FindCondition(s.Object, CondTemplate).GetReason() == "Fetching" {
 			cond = CondTemplate
 		}
 		s.False(cond, stalled.Reason, "%s", stalled.Text)
 	}
 	var waiting *runtime.WaitingError
+	if errors.As(err, &waiting) && lxc.IsAboutTemplate(waiting.Reason) {
+		s.False(CondTemplate, waiting.Reason, "%s", waiting.Text)
+	}
 	if errors.As(err, &waiting) && waiting.Reason == lxc.ReasonNodeOffline {
 		if o.Node != "" {
 			st.Node = proto.String(o.Node)

@@ -185,7 +185,7 @@ func (r *reconciler) driver(s *session, conn *cluster.Connection) *lxc.Driver {
 		}
 		return announce(ctx, step)
 	}
-	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log, Before: before}
+	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log, Before: before, Fetches: r.Guests.Of(conn).Fetch(resource.KeyOf(s.Object))}
 }
 
 // journal keeps the awaited task in the status.
@@ -291,6 +291,8 @@ func (r *reconciler) reportGuest(s *session, o lxc.Observed, err error) {
 		s.False(CondTemplate, stalled.Reason, "%s", stalled.Text)
 	case errors.As(err, &stalled):
 		s.False(CondCreated, stalled.Reason, "%s", stalled.Text)
+	case errors.As(err, &waiting) && lxc.IsAboutTemplate(waiting.Reason):
+		s.False(CondTemplate, waiting.Reason, "%s", waiting.Text)
 	case errors.As(err, &waiting) && waiting.Reason == lxc.ReasonNodeOffline:
 		if o.Node != "" {
 			status(s).Node = proto.String(o.Node)

@@ -38,6 +38,11 @@
 //   - the list says of the power what the direct look said;
 //   - no task has ended on the guest since, and no audit found another configuration.
 //
+// # Nodes and templates
+//
+// Inventory is what nodes are chosen by, read once for all who ask (inventory.go has what it
+// costs). Fetch has one object fetch a template for all who wait for it (fetches.go).
+//
 // # Turns
 //
 // Here too is what bounds the work on guests: Turns per node, for tasks and for work inside

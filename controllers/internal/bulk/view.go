@@ -33,6 +33,7 @@ type View struct {
 	turns        *turns // for tasks on guests
 	inside       *turns // for work in guests
 	inventories  inventories
+	fetches      fetches
 
 	mu      sync.Mutex
 	looking bool
@@ -78,7 +79,8 @@ type face struct {
 func newView(conn *cluster.Connection, log *slog.Logger, period time.Duration, wake func(resource.Key)) *View {
 	v := &View{
 		API: conn.API, inner: conn, log: log, period: period, turns: newTurns(wake), inside: newTurns(wake),
-		guests: map[int]*guest{}, ended: map[string]map[proxmox.UPID]bool{}, awaited: map[proxmox.UPID]bool{},
+		fetches: fetches{wake: wake},
+		guests:  map[int]*guest{}, ended: map[string]map[proxmox.UPID]bool{}, awaited: map[proxmox.UPID]bool{},
 	}
 	outer := *conn
 	outer.API = v

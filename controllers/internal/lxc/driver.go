@@ -57,6 +57,8 @@ type Driver struct {
 	Memory Memory
 	// Turns bounds the guests that are worked on at the same time (nil: nothing does).
 	Turns Turns
+	// Fetches has one object fetch a template for all (nil: each fetches its own).
+	Fetches Fetches
 	// Before is called before each step (nil: nothing is). It says in the object what is
 	// about to happen; a step that it returns an error for is not taken.
 	Before func(ctx context.Context, s Step, o Observed) error
@@ -129,6 +131,11 @@ func (d *Driver) converge(ctx context.Context, desired *Desired, mark ownership.
 		if desired != nil && (steps[0].Effect == runtime.Recreate || steps[0].Effect == runtime.DataLoss) {
 			return o, nil, fmt.Errorf("step %s of guest %d would be %s, which only a deletion may be", steps[0].Action, mark.VMID, steps[0].Effect)
 		}
+		if steps[0].Action == ActionDownload && d.Fetches != nil {
+			if err := d.Fetches.Begin(fetchOf(desired, o.Template)); err != nil {
+				return o, nil, err
+			}
+		}
 		if !d.turn(desired, o, steps[0]) {
 			return o, nil, queued()
 		}
@@ -155,6 +162,20 @@ func (d *Driver) Settle(ctx context.Context, vmid int) error {
 	status, err := d.API.WaitTask(wctx, upid.Node, upid)
 	var failed *proxmox.TaskError
 	var lost *proxmox.TaskLostError
+	ended := err == nil || errors.As(err, &failed) || errors.As(err, &lost)
+	if purpose == ActionDownload && ended {
+		cause := err
+		if lost != nil {
+			cause = nil // what came of it is looked at
+		}
+		if sorted := d.endFetch(cause); sorted != nil {
+			d.Report.Warning(ctx, purpose+"Failed", "%v", failed)
+			if err := d.Journal.SetTask(ctx, "", ""); err != nil {
+				return err
+			}
+			return fmt.Errorf("%s: %w", purpose, sorted)
+		}
+	}
 	switch {
 	case err == nil && status.Warnings() > 0:
 		d.Report.Normal(ctx, purpose+"Done", "task %s ended with %d warnings", upid, status.Warnings())
@@ -280,7 +301,10 @@ func (d *Driver) act(ctx context.Context, desired *Desired, mark ownership.Mark,
 	}
 	upid, err := d.launch(ctx, desired, mark, o, s)
 	if err != nil {
-		return d.refused(ctx, s, mark, err)
+		if err = d.refused(ctx, s, mark, err); s.Action == ActionDownload && d.Fetches != nil {
+			d.Fetches.End(nil) // a task that runs all the same is found by who comes next
+		}
+		return err
 	}
 	if err := d.Journal.SetTask(ctx, upid.String(), s.Action); err != nil {
 		return err
@@ -345,8 +369,12 @@ func createRequest(d *Desired, volid string) proxmox.LXCCreate {
 	return c
 }
 
-// download fetches a template; the node verifies it, also one of a source, by its checksum.
+// download fetches a template, or follows a task that does so already; the node verifies it,
+// also one of a source, by its checksum.
 func (d *Driver) download(ctx context.Context, node string, t TemplateSeen) (proxmox.UPID, error) {
+	if upid, running, err := d.attach(ctx, fetchOf(&Desired{Node: node}, t)); err != nil || running {
+		return upid, err
+	}
 	if t.Source == nil {
 		return d.API.DownloadTemplate(ctx, node, t.Storage, t.Fetch)
 	}

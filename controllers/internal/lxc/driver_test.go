@@ -70,6 +70,7 @@ type bareNode struct {
 	cluster.API
 	fetched, created, running bool
 	calls                     []string
+	fetching                  string // file of a download that runs
 }
 
 func (n *bareNode) task(typ string) (proxmox.UPID, error) {
@@ -115,6 +116,14 @@ func (n *bareNode) DownloadTemplate(_ context.Context, _, storage, template stri
 	return n.task("download")
 }
 
+func (n *bareNode) Tasks(_ context.Context, _ string, f proxmox.TaskFilter) ([]proxmox.TaskListEntry, error) {
+	if n.fetching == "" || f.Source != "active" || f.Type != proxmox.TaskDownload {
+		return nil, nil
+	}
+	upid, err := proxmox.ParseUPID("UPID:pve:00000001:00000001:65000000:download:" + n.fetching + ":root@pam:")
+	return []proxmox.TaskListEntry{{UPID: upid, ID: proxmox.Text(n.fetching), Type: f.Type}}, err
+}
+
 func (n *bareNode) CreateLXC(_ context.Context, _ string, c proxmox.LXCCreate) (proxmox.UPID, error) {
 	n.created = c.Template == "local:vztmpl/debian-12-standard_12.12-1_amd64.tar.zst"
 	return n.task("vzcreate")
@@ -125,7 +134,8 @@ func (n *bareNode) StartLXC(context.Context, string, int) (proxmox.UPID, error) 
 	return n.task("vzstart")
 }
 
-func (n *bareNode) WaitTask(context.Context, string, proxmox.UPID) (proxmox.TaskStatus, error) {
+func (n *bareNode) WaitTask(_ context.Context, _ string, upid proxmox.UPID) (proxmox.TaskStatus, error) {
+	n.fetched = n.fetched || upid.ID == n.fetching
 	return proxmox.TaskStatus{Status: "stopped", Exit: "OK"}, nil
 }
 
@@ -185,5 +195,17 @@ func TestNoSuchTemplate(t *testing.T) {
 		if !errors.As(err, &stalled) || stalled.Reason != reason || !IsAboutTemplate(stalled.Reason) || len(node.calls) > 0 {
 			t.Errorf("%s: %v, calls %v", want, err, node.calls)
 		}
+	}
+}
+
+// A download that runs already, whoever asked for it, is followed and not asked for again.
+func TestRunningDownloadIsFollowed(t *testing.T) {
+	node, journal := &bareNode{fetching: "debian-12-standard_12.12-1_amd64.tar.zst"}, &diary{}
+	d := &Driver{API: node, Journal: journal, Report: journal, Log: slog.New(slog.DiscardHandler)}
+	_, _, err := d.Converge(t.Context(), testDesired(), testMark, "pve", func(o Observed) ([]Step, *Blocked) {
+		return Plan(testDesired(), testMark, o)
+	})
+	if err != nil || strings.Join(node.calls, " ") != "vzcreate vzstart" {
+		t.Errorf("calls %v, %v", node.calls, err)
 	}
 }

@@ -3,6 +3,7 @@ package lxc
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,6 +18,7 @@ type TemplateSeen struct {
 	// Volid is the template that is there; else Fetch names the one that Source or Proxmox's
 	// index has and that Storage would take; else Blocked says why there is none.
 	Volid, Fetch, Storage string
+	Shared                bool // Storage is the same on all nodes
 	Source                *TemplateSource
 	Blocked               *Blocked
 }
@@ -92,7 +94,7 @@ func (d *Driver) Template(ctx context.Context, node, want string, from Templates
 			continue
 		}
 		if seen.Storage == "" || st.Storage == from.Storage {
-			seen.Storage = st.Storage
+			seen.Storage, seen.Shared = st.Storage, bool(st.Shared)
 		}
 		vols, err := d.API.StorageContent(ctx, node, st.Storage, proxmox.ContentTemplate)
 		if err != nil {
@@ -125,7 +127,7 @@ func (d *Driver) Template(ctx context.Context, node, want string, from Templates
 
 // IsAboutTemplate tells whether the reason of a Blocked is about the template.
 func IsAboutTemplate(reason string) bool {
-	return reason == "TemplateMissing" || reason == "NoTemplateStorage"
+	return slices.Contains([]string{"TemplateMissing", "NoTemplateStorage", ReasonFetching, ReasonFetchFailed, ReasonChecksumMismatch}, reason)
 }
 
 // indexed finds the newest template of that name that could be fetched.
