@@ -50,6 +50,7 @@ const (
 	CheckVMIDRange     = "VMIDRange"
 	CheckUplink        = "Uplink"
 	CheckNetworkStaged = "NetworkStaged"
+	CheckSDN           = "SDN"
 	CheckGuestAccess   = "GuestAccess"
 	CheckHostAccess    = "HostAccess"
 	CheckRootFeatures  = "RootFeatures"
@@ -77,6 +78,7 @@ type API interface {
 	StorageContent(ctx context.Context, node, storage, content string) ([]proxmox.Volid, error)
 	ListTemplates(ctx context.Context, node string) ([]proxmox.ApplianceTemplate, error)
 	ListNetwork(ctx context.Context, node string) (proxmox.Network, error)
+	SDNChanges(ctx context.Context) ([]proxmox.SDNChange, error)
 }
 
 // Subject is what is examined.
@@ -115,6 +117,8 @@ type Want struct {
 	Downloads bool
 	// Bridges are the interface names of the declared Bridges.
 	Bridges []string
+	// Networks are the names of the zones and vnets of those that are made by SDN.
+	Networks []string
 }
 
 // maxNodes bounds how many nodes are looked at one by one: what a Proxmox cluster has at
@@ -151,6 +155,7 @@ func Examine(ctx context.Context, s Subject) []Check {
 		{CheckVMIDRange, true, e.vmidRange},
 		{CheckUplink, true, e.uplink},
 		{CheckNetworkStaged, true, e.networkStaged},
+		{CheckSDN, true, e.sdn},
 		{CheckGuestAccess, true, e.guestAccess},
 		{CheckHostAccess, true, e.hostAccess},
 		{CheckRootFeatures, false, e.rootFeatures},

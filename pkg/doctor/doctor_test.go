@@ -236,6 +236,16 @@ func TestBrokenSetUps(t *testing.T) {
 		{name: "foreign pending changes", spoil: func(p *patient) {
 			p.must(p.admin.CreateNetwork(p.Context(), "pve", proxmox.InterfaceSpec{Iface: "vmbr7", Type: "bridge", Autostart: true}))
 		}, check: doctor.CheckNetworkStaged, status: doctor.Fail, says: "+auto vmbr7", fix: "pvesh set /nodes/pve/network"},
+		{name: "foreign pending SDN changes", spoil: func(p *patient) {
+			p.want.Networks = []string{"lan"}
+			p.must(p.admin.CreateSDNZone(p.Context(), proxmox.SDNZone{Zone: "theirs", Type: "simple"}))
+			p.must(p.admin.CreateSDNZone(p.Context(), proxmox.SDNZone{Zone: "lan", Type: "simple"}))
+		}, check: doctor.CheckSDN, status: doctor.Fail, says: "Bridges wait for that: zone theirs (new)", fix: "pvesh set /cluster/sdn"},
+		{name: "no SDN", config: func(c *pvesim.Config) { c.Version = "7.4" }, spoil: func(p *patient) {
+			p.want.Networks = []string{"lan"}
+			p.node.Faults().Add(pvesim.Fault{Path: "/cluster/sdn", Status: 501, Text: "Method 'GET /cluster/sdn/zones' not implemented"}) // without libpve-network-perl
+		},
+			check: doctor.CheckSDN, status: doctor.Fail, says: "has no software-defined network", fix: "libpve-network-perl", also: []string{doctor.CheckVersion, doctor.CheckPrivileges}},
 		{name: "no uplink", spoil: func(p *patient) { p.want.Uplink = "vmbr3" },
 			check: doctor.CheckUplink, status: doctor.Fail, says: "no bridge vmbr3", fix: "pvesh get /nodes/pve/network"},
 	} {
@@ -266,8 +276,8 @@ func TestBrokenSetUps(t *testing.T) {
 // nothing else is called missing.
 func TestEveryPrivilegeIsNamed(t *testing.T) {
 	p := newPatient(t, nil)
-	p.want.Downloads = true
-	p.grant(doctor.RolePrivileges(doctor.Want{Downloads: true}, "console"))
+	p.want.Downloads, p.want.Networks = true, []string{"lan"}
+	p.grant(doctor.RolePrivileges(p.want, "console"))
 	if c := find(p.examine(), doctor.CheckPrivileges); c.Status != doctor.Pass {
 		t.Fatalf("with the whole role: %+v", c)
 	}
@@ -275,7 +285,7 @@ func TestEveryPrivilegeIsNamed(t *testing.T) {
 		if missing.Name == "VM.Console" {
 			continue // not needed with ssh
 		}
-		p.grant(slices.DeleteFunc(doctor.RolePrivileges(doctor.Want{Downloads: true}, "console"), func(s string) bool { return s == missing.Name }))
+		p.grant(slices.DeleteFunc(doctor.RolePrivileges(p.want, "console"), func(s string) bool { return s == missing.Name }))
 		c := find(p.examine(), doctor.CheckPrivileges)
 		if c.Status != doctor.Fail || !strings.Contains(c.Message, missing.Name+" on ") || !strings.Contains(c.Message, missing.For) {
 			t.Errorf("without %s: %+v", missing.Name, c)

@@ -63,6 +63,42 @@ func (e *examination) networkStaged(ctx context.Context) Check {
 	}, "no changes of a network are pending")
 }
 
+// sdn looks whether the nodes can carry Bridges by SDN, and whether somebody has changes of it
+// pending: applying ours would apply theirs, so the daemon waits.
+func (e *examination) sdn(ctx context.Context) Check {
+	if len(e.Want.Networks) == 0 {
+		return pass("no declared Bridge is made by SDN")
+	}
+	for _, node := range e.online {
+		can, err := e.API.Capabilities(ctx, node)
+		if err != nil {
+			return unseen("the version of node "+node, err)
+		}
+		if !can.SDN {
+			return fail(fmt.Sprintf("node %s has no software-defined network: Proxmox VE has it since 8.1", node),
+				"apt install libpve-network-perl", "grep -q 'source /etc/network/interfaces.d' /etc/network/interfaces || echo 'source /etc/network/interfaces.d/*' >> /etc/network/interfaces",
+				"# or set the Bridge's backend to linux")
+		}
+	}
+	changes, err := e.API.SDNChanges(ctx)
+	if err != nil {
+		return unseen("the software-defined network", err)
+	}
+	var foreign []string
+	for _, c := range changes {
+		if !slices.Contains(e.Want.Networks, c.ID) { // the daemon is just making them
+			foreign = append(foreign, c.String())
+		}
+	}
+	if len(foreign) > 0 {
+		return fail("the cluster's SDN has changes that somebody made and did not apply; Bridges wait for that: "+strings.Join(foreign, ", "),
+			"# look at them: Datacenter, SDN",
+			"pvesh set /cluster/sdn   # applies them",
+			"pvesh create /cluster/sdn/rollback   # or throws them away")
+	}
+	return pass("the nodes have SDN, and no changes of it are pending")
+}
+
 // ours tells whether a diff only adds bridges that are declared: the daemon is just making
 // them.
 func (e *examination) ours(diff string) bool {

@@ -20,7 +20,7 @@ type Privilege struct {
 	Path string
 	// For is what does not work without it, to be read after "cannot".
 	For string
-	// Only, when set, is what needs it: onlyConsole or onlyDownloads.
+	// Only, when set, is what needs it: onlyConsole, onlyDownloads or onlySDN.
 	Only string
 }
 
@@ -28,6 +28,7 @@ type Privilege struct {
 const (
 	onlyConsole   = "console"   // guestAccess: console
 	onlyDownloads = "downloads" // template sources
+	onlySDN       = "sdn"       // Bridges by the software-defined network
 )
 
 // Role is the least that the daemon needs (manual, chapter User Management; the endpoints'
@@ -47,6 +48,9 @@ var Role = []Privilege{
 	{Name: "Datastore.AllocateTemplate", Path: "/storage", For: "download templates"},
 	{Name: "SDN.Use", Path: "/sdn/zones/localnetwork/%bridge", For: "connect guests to the bridge"},
 	{Name: "SDN.Audit", Path: "/sdn/zones/localnetwork", For: "see bridges"},
+	{Name: "SDN.Allocate", Path: "/sdn", For: "make Bridges by SDN", Only: onlySDN},
+	{Name: "SDN.Use", Path: "/sdn/zones", For: "connect guests to a Bridge by SDN", Only: onlySDN},
+	{Name: "SDN.Audit", Path: "/sdn", For: "see what others changed in the SDN and did not apply", Only: onlySDN},
 	{Name: "Sys.Audit", Path: "/", For: "see the cluster's quorum and the nodes' state"},
 	{Name: "Sys.Modify", Path: "/nodes/%node", For: "create bridges"},
 	{Name: "Sys.AccessNetwork", Path: "/nodes/%node", For: "download from the template sources", Only: onlyDownloads},
@@ -59,6 +63,8 @@ func (p Privilege) needed(w Want, mode string) bool {
 		return mode == "console"
 	case onlyDownloads:
 		return w.Downloads
+	case onlySDN:
+		return len(w.Networks) > 0
 	}
 	return true
 }
@@ -68,7 +74,7 @@ func (p Privilege) needed(w Want, mode string) bool {
 func RolePrivileges(w Want, mode string) []string {
 	var names []string
 	for _, p := range Role {
-		if p.needed(w, mode) {
+		if p.needed(w, mode) && !slices.Contains(names, p.Name) {
 			names = append(names, p.Name)
 		}
 	}

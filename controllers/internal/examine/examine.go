@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/doctor"
 	"github.com/proximity-pve/proximity/pkg/runtime"
@@ -62,6 +63,10 @@ func subjectOf(ctx context.Context, c runtime.Client, obj *v1alpha1.Cluster, con
 	}
 	for _, b := range bridges {
 		if cmp.Or(b.GetSpec().GetClusterRef().GetName(), cluster.DefaultName) == obj.GetMetadata().GetName() {
+			if b.GetSpec().GetBackend() == common.BackendSDN {
+				s.Want.Networks = append(s.Want.Networks, b.GetSpec().GetSdn().GetZone(), b.GetSpec().GetInterfaceName())
+				continue
+			}
 			s.Want.Bridges = append(s.Want.Bridges, cmp.Or(b.GetSpec().GetInterfaceName(), b.GetMetadata().GetName()))
 		}
 	}
