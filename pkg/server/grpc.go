@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"path"
 	"strings"
 	"time"
@@ -107,7 +108,7 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 
 func (s *Server) interceptStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	return s.serveRPC(stream.Context(), info.FullMethod, func(ctx context.Context) error {
-		return handler(srv, &boundedStream{stream, ctx})
+		return s.serveBounded(ctx, stream, func(bounded grpc.ServerStream) error { return handler(srv, bounded) })
 	})
 }
 
@@ -131,8 +132,10 @@ func (s *Server) serveRPC(ctx context.Context, method string, handle func(contex
 		route = "unknown" // callers choose the names of methods that are not there
 	}
 	s.metrics.observe(auth.GRPC, route, reason, time.Since(start))
-	s.gate.log.DebugContext(ctx, "rpc", "request", requestID(ctx), "method", route, "identity", auth.IdentityFrom(ctx).Name,
-		"result", reason, "duration", time.Since(start))
+	if s.gate.log.Enabled(ctx, slog.LevelDebug) { // seldom, and its arguments cost
+		s.gate.log.DebugContext(ctx, "rpc", "request", requestID(ctx), "method", route, "identity", auth.IdentityFrom(ctx).Name,
+			"result", reason, "duration", time.Since(start))
+	}
 	return err
 }
 
