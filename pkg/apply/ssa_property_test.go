@@ -135,8 +135,11 @@ func conflictPlaces(err error) string {
 
 // alike compares two objects but for what depends on when and how often was written.
 func alike(a, b resource.Object) string {
+	if resource.Deleting(a) != resource.Deleting(b) {
+		return "one is being deleted, the other is not"
+	}
 	return cmp.Diff(a, b, protocmp.Transform(),
-		protocmp.IgnoreFields(&v1alpha1.ObjectMeta{}, "uid", "resource_version", "generation", "creation_timestamp"),
+		protocmp.IgnoreFields(&v1alpha1.ObjectMeta{}, "uid", "resource_version", "generation", "creation_timestamp", "deletion_timestamp"),
 		protocmp.IgnoreFields(&v1alpha1.ManagedFieldsEntry{}, "time"))
 }
 
