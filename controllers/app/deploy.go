@@ -122,6 +122,9 @@ func (r *reconciler) deploy(ctx context.Context, s *session, conn *cluster.Conne
 		s.Remember(o)
 	}
 	s.True(CondProvisioned, "Provisioned", "packages, files and commands are as declared")
+	if err := r.publish(ctx, s, n); err != nil {
+		return err
+	}
 	if err := r.proxied(ctx, s); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -68,6 +69,9 @@ type session = runtime.Session[*v1alpha1.Appliance]
 type reconciler struct {
 	Deps
 	marks marks.Reader
+
+	mu           sync.Mutex
+	certificates map[string]certificates // by appliance
 }
 
 // New makes the controller.
@@ -75,7 +79,7 @@ func New(d Deps) *runtime.Controller {
 	if d.Probe == 0 {
 		d.Probe = DefaultProbe
 	}
-	r := &reconciler{Deps: d}
+	r := &reconciler{Deps: d, certificates: map[string]certificates{}}
 	return runtime.New(runtime.Options[*v1alpha1.Appliance]{
 		Kind: kind, Finalizer: finalizer, Reconciler: r, Ready: readyTable, Resync: d.Probe, Plan: r.Plan,
 		Watches: []runtime.Watch{
@@ -118,6 +122,7 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err != nil {
 		return runtime.Result{}, err
 	}
+	reportZone(s)
 	network, err := r.network(ctx, s)
 	if err != nil {
 		// Those that it serves wait for the first look, which may not come for long.

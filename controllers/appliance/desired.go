@@ -155,7 +155,7 @@ func (w world) vhostAppliance(v *v1alpha1.Vhost) string {
 
 // input is what the appliance's files are rendered from. Apps count as soon as they have an
 // address, also while they are stopped: the reservation is theirs.
-func (w world) input(a *v1alpha1.Appliance, n network, installation string) (appliance.Input, error) {
+func (w world) input(a *v1alpha1.Appliance, cl *v1alpha1.Cluster, n network, installation string) (appliance.Input, error) {
 	name, spec := a.GetMetadata().GetName(), a.GetSpec()
 	in := appliance.Input{
 		Name: name, UID: a.GetMetadata().GetUid(), InstallationID: installation,
@@ -187,6 +187,7 @@ func (w world) input(a *v1alpha1.Appliance, n network, installation string) (app
 		}
 		in.Allowed = append(in.Allowed, prefix)
 	}
+	w.addNetwork(&in, a, cl)
 	w.addHosts(&in, name)
 	return in, w.addVhosts(&in, a)
 }
@@ -200,6 +201,7 @@ func (w world) addHosts(in *appliance.Input, name string) {
 		}
 		in.Hosts = append(in.Hosts, appliance.Host{
 			Key: routing.Key(app.GetMetadata()), Hostname: app.GetSpec().GetHostname(), MAC: st.GetMac(), Address: addr,
+			Egress: egressOf(app),
 		})
 		if p, ok := appProbe(app); ok {
 			in.Probes = append(in.Probes, p)

@@ -100,7 +100,7 @@ func desire(a *v1alpha1.Appliance, cl *v1alpha1.Cluster, m ownership.Mark, n net
 	}
 	guest.Node = node
 	d := &desired{guest: guest}
-	if d.input, err = w.input(a, n, m.Installation); err == nil {
+	if d.input, err = w.input(a, cl, n, m.Installation); err == nil {
 		d.bundle, err = appliance.Render(d.input)
 	}
 	if err != nil {

@@ -56,8 +56,10 @@ func (r *reconciler) serve(ctx context.Context, s *session, conn *cluster.Connec
 	r.tellRestarts(ctx, s, name, *seen)
 	seen, err = r.apply(ctx, s, box, d.bundle, seen, steps)
 	if err == nil {
-		r.Board.Publish(name, liveState(d.input, d.bundle, *seen, box.target))
+		r.lookAtCertificates(ctx, s, box, *seen)
+		r.publish(name, liveState(d.input, d.bundle, *seen, box.target))
 	}
+	reportForwards(s, d.bundle)
 	if seen != nil {
 		r.remember(s, d, guestSeen, seen)
 		r.reportInside(s, d.input, *seen)
@@ -262,10 +264,14 @@ func (r *reconciler) reportInside(s *session, in appliance.Input, o appliance.Ob
 		})
 	}
 	slices.SortFunc(st.Services, func(a, b *v1alpha1.ServiceStatus) int { return strings.Compare(a.GetName(), b.GetName()) })
+	reportLeases(st, in, o.Leases)
 	st.LeaseCount = proto.Int32(int32(len(o.Leases)))
 	st.VhostCount = proto.Int32(int32(len(in.Vhosts)))
 	check(s, CondDNS, o.DNS.OK, o.DNS.Reason, fmt.Sprintf("DHCP and DNS serve %s on %s", in.Zone, in.LAN.Addr()))
 	check(s, CondProxy, o.Proxy.OK, o.Proxy.Reason, "the reverse proxy answers")
+	if root := r.rootOf(s.Object.GetMetadata().GetName()); root != "" {
+		st.CaCertificate = proto.String(root)
+	}
 	switch {
 	case !in.NAT:
 		s.True(CondNAT, "Disabled", "spec.nat.enabled is false: the network is isolated")

@@ -3,7 +3,6 @@ package operation
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -34,6 +33,8 @@ type target struct {
 	wan    string // the uplink's address in CIDR notation
 	input  appliance.Input
 	gw     string
+	// insiders are guests on an appliance's network that a test can send from.
+	insiders []natFrom
 }
 
 // outcome is what an action brought.
@@ -112,7 +113,10 @@ func (r *reconciler) applianceTarget(ctx context.Context, s *session, ref *v1alp
 			t.gw = l.Observation.Gateway.String()
 		}
 	}
-	return t, nil
+	if s.Object.GetSpec().GetAction() == "TestNAT" {
+		t.insiders, err = r.insiders(ctx, s, ref.GetName())
+	}
+	return t, err
 }
 
 func (t *target) do(ctx context.Context, spec *v1alpha1.OperationSpec) (outcome, error) {
@@ -139,37 +143,6 @@ func (t *target) do(ctx context.Context, spec *v1alpha1.OperationSpec) (outcome,
 		return t.testNAT(ctx, args)
 	}
 	return outcome{}, fmt.Errorf("there is no action %q", spec.GetAction())
-}
-
-// testNAT asks the agent to reach a target behind the uplink: the one that the arguments
-// name, else the gateway's name service, which every uplink has.
-func (t *target) testNAT(ctx context.Context, args map[string]string) (outcome, error) {
-	host, port := args["host"], cmp.Or(args["port"], "80")
-	if host == "" {
-		host, port = t.gw, "53"
-	}
-	if host == "" {
-		return outcome{}, fmt.Errorf("the appliance has no gateway on its uplink, and no argument host names a target")
-	}
-	// The uplink's own network is closed to guests unless the spec opens it.
-	forbidden := cmp.Or(args["forbidden"], t.gw)
-	out, err := t.agent(ctx, "reached "+host+":"+port+" from the appliance", "nat-test", host, port, forbidden)
-	out.result = map[string]string{"target": host + ":" + port, "from": t.name, "uplink": t.wan, "forbidden": forbidden}
-	if err != nil {
-		return out, err
-	}
-	// One line for each part: nat-test <part> ok|fail <why>.
-	for _, line := range out.log {
-		f := strings.SplitN(line, " ", 4)
-		if len(f) < 3 || f[0] != "nat-test" {
-			continue
-		}
-		out.result[f[1]] = f[2]
-		if f[2] != "ok" {
-			err = errors.Join(err, errors.New(strings.Join(f[1:], " ")))
-		}
-	}
-	return out, err
 }
 
 func (t *target) agent(ctx context.Context, message string, args ...string) (outcome, error) {

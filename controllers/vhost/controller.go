@@ -148,6 +148,7 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	}
 	r.resolve(s, index, opened)
 	r.reportHealth(s, a.GetMetadata().GetName())
+	r.reportCertificates(s, a.GetMetadata().GetName(), opened)
 	if err := r.programmed(s, a, routing.Render(s.Object, index, a, opened)); err != nil {
 		return runtime.Result{}, err
 	}
@@ -320,6 +321,33 @@ func reached(host string, code int) string {
 		return "a request for " + host + " is asked who it is"
 	}
 	return "a request for " + host + " reaches a backend"
+}
+
+// reportCertificates puts into the status which certificates there are for the host names. One
+// that is provided is the Vhost's own; of others the appliance tells.
+func (r *reconciler) reportCertificates(s *session, served string, opened routing.Credentials) {
+	st := r.Board.Get(served)
+	mode := s.Object.GetSpec().GetTls().GetMode()
+	if st == nil && mode != appliance.TLSProvided {
+		return
+	}
+	var all []*v1alpha1.CertificateStatus
+	for _, host := range s.Object.GetSpec().GetHosts() {
+		var c appliance.Certificate
+		var ok bool
+		switch mode {
+		case appliance.TLSProvided:
+			c, ok = appliance.LeafCertificate(opened.Certificate)
+		case appliance.TLSACME, appliance.TLSInternal, "":
+			c, ok = st.Certificates[strings.ToLower(host)]
+		}
+		if ok {
+			all = append(all, &v1alpha1.CertificateStatus{
+				Host: proto.String(host), NotAfter: proto.String(c.NotAfter.UTC().Format(time.RFC3339)), Issuer: proto.String(c.Issuer),
+			})
+		}
+	}
+	status(s).Certificates = all
 }
 
 // reportHealth puts into the status how the backends answer the appliance, which asks them all

@@ -20,6 +20,9 @@ type accepted struct {
 	upstreams                      []netip.Addr
 	nat                            bool
 	forbidden, allowed             []netip.Prefix
+	maxConnections, logMiB         int
+	forwards                       []Forward
+	dnsWAN                         *DNSWAN
 	acmeRoot                       string
 	acmeDNS                        *DNSUpdate
 
@@ -32,6 +35,7 @@ type accepted struct {
 type acceptedHost struct {
 	fileName, hostname, mac string
 	address                 netip.Addr
+	egress                  *Egress
 }
 
 // lanZone is the zone in which a name is always the guest's.
@@ -68,7 +72,14 @@ func accept(in Input) (*accepted, error) {
 	if err := a.acceptACME(in); err != nil {
 		return nil, err
 	}
+	if err := a.acceptNet(in); err != nil {
+		return nil, err
+	}
+	if a.logMiB = orNumber(in.LogMiB, DefaultLogMiB); a.logMiB < 16 || a.logMiB > 16<<10 {
+		return nil, fmt.Errorf("%d MiB of logs are not from 16 to 16384", a.logMiB)
+	}
 	a.acceptHosts(in.Hosts)
+	a.acceptForwards(in.Forwards)
 	a.acceptVhosts(in.Vhosts)
 	a.acceptProbes(in.Probes)
 	return a, nil
@@ -150,8 +161,19 @@ func acceptPrefixes(field string, in []netip.Prefix) ([]netip.Prefix, error) {
 		}
 		out = append(out, p.Masked())
 	}
-	slices.SortFunc(out, netip.Prefix.Compare)
-	return slices.Compact(out), nil
+	return disjoint(out), nil
+}
+
+// disjoint sorts ranges and leaves out those that are part of another: nft refuses both in one
+// set.
+func disjoint(ranges []netip.Prefix) (out []netip.Prefix) {
+	slices.SortFunc(ranges, netip.Prefix.Compare) // a range comes before its parts
+	for _, p := range ranges {
+		if n := len(out); n == 0 || !out[n-1].Overlaps(p) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 func (a *accepted) reject(kind, key, conflict, reason string) {
@@ -160,6 +182,13 @@ func (a *accepted) reject(kind, key, conflict, reason string) {
 		key = key[:limit]
 	}
 	a.rejected = append(a.rejected, Rejected{Kind: kind, Key: key, Conflict: conflict, Reason: reason})
+}
+
+func orNumber(n, fallback int) int {
+	if n == 0 {
+		return fallback
+	}
+	return n
 }
 
 func orDefault(s, fallback string) string {

@@ -63,7 +63,8 @@ func (a *accepted) acceptHost(h Host) (acceptedHost, error) {
 	if !usable(a.lan, got.address) || got.address == a.lan.Addr() {
 		return acceptedHost{}, fmt.Errorf("address %s is not a guest's address in %s", h.Address, a.lan.Masked())
 	}
-	return got, nil
+	got.egress, err = acceptEgress(h.Egress)
+	return got, err
 }
 
 func (a *accepted) acceptProbes(probes []Probe) {

@@ -6,6 +6,8 @@ type Part string
 // Parts of a Bundle.
 const (
 	PartDNSMasq Part = "dnsmasq" // dnsmasq restarts (about 30 ms, leases kept)
+	PartDNSWAN  Part = "dns-wan" // likewise the dnsmasq of the WAN interface
+	PartJournal Part = "journal" // journald restarts; it keeps what it has
 	PartHosts   Part = "hosts"   // dnsmasq reads it by itself; a removed reservation needs a signal
 	PartCaddy   Part = "caddy"   // loaded through a stock Caddy's admin socket; of no effect on ours
 	PartProxy   Part = "proxy"   // likewise for a Caddy with our module

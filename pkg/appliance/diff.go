@@ -3,6 +3,7 @@ package appliance
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // maxDiffLines bounds how many files Diff names one by one.
@@ -20,7 +21,7 @@ func Diff(b Bundle, o Observation) []string {
 	if o.Manifest != b.Hash && o.SetHash == b.Hash {
 		out = append(out, "the last apply of this set did not come to its end")
 	}
-	for _, unit := range []string{UnitNAT, UnitDNSMasq, UnitCaddy} {
+	for _, unit := range b.units() {
 		s, known := o.Services[unit]
 		switch {
 		case !known:
@@ -40,10 +41,27 @@ func Diff(b Bundle, o Observation) []string {
 	if !o.DNS.OK {
 		out = append(out, "DNS: "+o.DNS.Reason)
 	}
+	if b.has(DNSWANPath) && !o.DNSWAN.OK {
+		out = append(out, "DNS on the uplink: "+orDefault(o.DNSWAN.Reason, "not looked at"))
+	}
 	if !o.Proxy.OK {
 		out = append(out, "proxy: "+o.Proxy.Reason)
 	}
 	return out
+}
+
+// units are the services of the set, in the order in which guests need them.
+func (b Bundle) units() []string {
+	units := []string{UnitNAT, UnitDNSMasq, UnitCaddy}
+	if b.has(DNSWANPath) {
+		units = append(units, UnitDNSWAN)
+	}
+	return units
+}
+
+func (b Bundle) has(path string) bool {
+	_, found := slices.BinarySearchFunc(b.Files, path, func(f File, path string) int { return strings.Compare(f.Path, path) })
+	return found
 }
 
 // Hashes maps the path of every file to the hex SHA-256 of its content: what
@@ -60,7 +78,7 @@ func (b Bundle) Hashes() map[string]string {
 // whose files (see Part) one differs, and those that are not active.
 func Restarts(b Bundle, o Observation) []string {
 	var units []string
-	for _, unit := range []string{UnitNAT, UnitDNSMasq, UnitCaddy} {
+	for _, unit := range b.units() {
 		if o.Services[unit].Active != "active" || o.SetHash != b.Hash && restartedBy(b, o, unit) {
 			units = append(units, unit)
 		}
@@ -75,7 +93,7 @@ func restartedBy(b Bundle, o Observation, unit string) bool {
 		return true
 	}
 	return slices.ContainsFunc(b.Files, func(f File) bool {
-		mine := f.Part == PartDNSMasq && unit == UnitDNSMasq || f.Part == PartUnit && f.Path == UnitDir+"/"+unit
+		mine := f.Part == PartDNSMasq && unit == UnitDNSMasq || f.Part == PartDNSWAN && unit == UnitDNSWAN || f.Part == PartUnit && f.Path == UnitDir+"/"+unit
 		return mine && o.Files[f.Path] != contentHash(f.Content)
 	})
 }

@@ -24,6 +24,9 @@ func (o Observation) Encode() []byte {
 		line("service %s %s %s %d %d", unit, s.Active, choose(s.Enabled, "enabled", "disabled"), s.MainPID, s.Restarts)
 	}
 	line("dns %s", o.DNS.line())
+	if o.DNSWAN != (Check{}) {
+		line("dns-wan %s", o.DNSWAN.line())
+	}
 	line("proxy %s", o.Proxy.line())
 	for _, key := range slices.Sorted(maps.Keys(o.Vhosts)) {
 		line("vhost %s %s", key, o.Vhosts[key])

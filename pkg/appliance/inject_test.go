@@ -132,7 +132,7 @@ func checkStatements(in Input) error {
 		}
 		paths[f.Path] = true
 		switch {
-		case f.Path == AgentPath, f.Path == DNSQueryPath, f.Path == ACMERootPath && isPEM(f.Content), strings.HasSuffix(f.Path, ".service"):
+		case f.Path == AgentPath, f.Path == DNSQueryPath, f.Path == DNSWANQueryPath, f.Path == ACMERootPath && isPEM(f.Content), strings.HasSuffix(f.Path, ".service"):
 			continue // constant, or held elsewhere
 		case f.Path == VhostsPath:
 			err = checkCaddy(f.Content, routesOf(b))
@@ -164,7 +164,7 @@ const (
 	tableID    = `[a-z0-9-]+/` + gName
 )
 
-var pathGrammar = regexp.MustCompile(`\A(/etc/proximity/((dhcp-hosts\.d/|hosts\.d/(app|vhost)\.)[a-z0-9.-]+|[a-z-]+(\.[a-z]+)?)|/etc/systemd/system/proximity-[a-z]+\.service|/usr/local/lib/proximity/agent)\z`)
+var pathGrammar = regexp.MustCompile(`\A(/etc/proximity/((dhcp-hosts\.d/|hosts\.d/(app|vhost)\.)[a-z0-9.-]+|[a-z-]+(\.[a-z]+)?)|/etc/systemd/system/proximity-[a-z-]+\.service|/usr/local/lib/proximity/agent)\z`)
 
 // grammars: per file the lines that may appear, each with how often at most (0 = any).
 var grammars = map[string]map[string]int{
@@ -184,14 +184,21 @@ var grammars = map[string]map[string]int{
 	SysctlPath:         {`net\.ipv4\.conf\.all\.(accept|send)_redirects=0`: 2, `net\.ipv4\.ip_forward=[01]`: 1},
 	ProbesPath:         {`(http|tcp) ` + gIP + `:[0-9]+ /[!-~]* [a-z0-9.:-]+ [A-Za-z0-9][A-Za-z0-9./_:-]*`: 3},
 	ManifestPath: {
-		`protocol 1`: 1, `hash ` + gHash: 1, `address ` + gIP: 1, `dns-proof [0-9a-f]{64}`: 1, `(stock|proxy)-proof [0-9a-f]{32}`: 2, `table [0-9a-f]{32}`: 1,
-		`file ` + gHash + ` 0(640|644|755) (dnsmasq|hosts|caddy|proxy|table|nat|unit|data) [/a-z0-9.-]+`: 0,
+		`protocol 2`: 1, `hash ` + gHash: 1, `address ` + gIP: 1, `dns-proof [0-9a-f]{64}`: 1, `(stock|proxy)-proof [0-9a-f]{32}`: 2, `table [0-9a-f]{32}`: 1,
+		`file ` + gHash + ` 0(640|644|755) (dnsmasq|dns-wan|journal|hosts|caddy|proxy|table|nat|unit|data) [/a-z0-9.-]+`: 0,
+	},
+	DNSWANPath: {
+		`interface=` + gIf: 1, `except-interface=lo`: 1, `bind-dynamic`: 1, `user=dnsmasq`: 1, `pid-file=/run/proximity-dnsmasq-wan.pid`: 1,
+		`log-facility=-`: 1, `no-resolv`: 1, `no-hosts`: 1, `server=/` + gName + `/` + gIP: 5, `cache-size=0`: 1, `dns-forward-max=150`: 1,
+	},
+	JournalPath: {
+		`\[Journal\]`: 1, `Storage=persistent`: 1, `System(MaxUse|MaxFileSize)=[0-9]+M`: 2, `RateLimit(IntervalSec=30s|Burst=20000)`: 2,
 	},
 	NATPath: {
 		`# wan=` + gIf: 1, `table inet proximity`: 1, `delete table inet proximity`: 1, `table inet proximity {`: 1, `}`: 1, `\t}`: 0,
-		`\tset (forbidden|allowed|closed|wan) {`: 4, `\t\ttype ipv4_addr`: 4, `\t\tflags interval`: 4, `\t\tauto-merge`: 4,
-		`\t\telements = { ` + gNets + ` }`: 3, `\tchain (input|forward|egress|postrouting) {`: 4,
-		`\t\ttype filter hook (input|forward) priority filter; policy drop;`: 2, `\t\ttype nat hook postrouting priority srcnat; policy accept;`: 1,
+		`\tset (forbidden|allowed|closed|wan|conns) {`: 5, `\t\ttype ipv4_addr`: 5, `\t\tflags interval`: 4, `\t\tauto-merge`: 4,
+		`\t\telements = { ` + gNets + ` }`: 3, `\tchain (input|forward|egress|open|prerouting|postrouting|guest(_[0-9]+){4}) {`: 8,
+		`\t\ttype filter hook (input|forward) priority filter; policy drop;`: 2, `\t\ttype nat hook (postrouting priority srcnat|prerouting priority dstnat); policy accept;`: 2,
 		`\t\tct state established,related accept`: 2, `\t\tct state invalid drop`: 2, `\t\tiifname "lo" accept`: 1,
 		`\t\tmeta l4proto ipv6-icmp accept`: 1, `\t\tiifname "` + gIf + `" udp dport 67 accept`: 1,
 		`\t\tiifname "` + gIf + `" ip saddr != ` + gNet + ` drop`:                                      1,
@@ -200,13 +207,24 @@ var grammars = map[string]map[string]int{
 		`\t\tiifname "` + gIf + `" udp sport 67 udp dport 68 accept`:                                   1,
 		`\t\tiifname "` + gIf + `" oifname "` + gIf + `" ip saddr ` + gNet + ` jump egress`:            1,
 		`\t\tip daddr @(forbidden|closed|wan) reject with icmpx admin-prohibited`:                      3,
-		`\t\tip daddr @allowed accept`:                                                                 1, `\t\taccept`: 1, `\t\toifname "` + gIf + `" ip saddr ` + gNet + ` masquerade`: 1,
+		`\t\tip daddr @allowed jump open`:                                                              1, `\t\tjump open`: 1, `\t\taccept`: 1, `\t\toifname "` + gIf + `" ip saddr ` + gNet + ` masquerade`: 1,
+		`\t\tsize [0-9]+`: 1, `\t\tflags dynamic`: 1,
+		`\t\tct state new add @conns { ip saddr ct count over [0-9]+ } reject with icmpx admin-prohibited`: 1,
+		// What only some appliances have.
+		`\t\tiifname "` + gIf + `" ip saddr (@wan|{ ` + gNets + ` }) meta l4proto { tcp, udp } th dport 53 accept`: 1,
+		`\t\tiifname "` + gIf + `" oifname "` + gIf + `" ct status dnat accept`:                                    1,
+		`\t\tip saddr vmap @egress_of`: 1,
+		`\tmap egress_of {`:            1,
+		`\t\ttype ipv4_addr : verdict`: 1,
+		`\t\telements = { ` + gIP + ` : jump guest(_[0-9]+){4}(, ` + gIP + ` : jump guest(_[0-9]+){4})* }`:                                          1,
+		`\t\t(ip daddr ` + gNet + ` )?((tcp|udp) dport { [0-9]+(, [0-9]+)* } |meta l4proto (tcp|udp) )?(return|reject with icmpx admin-prohibited)`: 6,
+		`\t\tiifname "` + gIf + `"( ip saddr { ` + gNets + ` })? fib daddr type local (tcp|udp) dport [0-9]+ dnat ip to ` + gIP + `:[0-9]+`:         2,
 	},
 }
 
 // headerLines are the comments that every file but the one-line ones begins with.
 var headerLines = map[string]int{
-	`# (DHCP|Firewall|Kernel|What|The) [A-Za-z ,;.-]+`:                                   1,
+	`# (DHCP|DNS|Firewall|Kernel|What|The) [A-Za-z ,;.-]+`:                               1,
 	`# Written by Proximity from the Appliance ` + gName + `; changes are overwritten\.`: 1,
 	`# (proximity )?installation=` + gIdent + ` appliance=` + gIdent:                     1,
 }

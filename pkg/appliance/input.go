@@ -32,6 +32,14 @@ type Input struct {
 	// Allowed opens destinations inside the ranges that are closed by default.
 	Allowed []netip.Prefix
 
+	// MaxConnections bounds the connections of one guest to the outside; 0 = DefaultMaxConnections.
+	MaxConnections int
+	Forwards       []Forward
+	DNSWAN         *DNSWAN // nil = no name is answered on the WAN interface
+
+	// LogMiB is the room for the guest's journal; 0 = DefaultLogMiB.
+	LogMiB int
+
 	// ACMERoot is the root in PEM that ACME directories are trusted by beside the guest's own;
 	// "" = none.
 	ACMERoot string
@@ -49,6 +57,7 @@ type Host struct {
 	Hostname string // one DNS label
 	MAC      string // "BC:24:11:AA:BB:CC", any case
 	Address  netip.Addr
+	Egress   *Egress // nil = everywhere that the appliance lets it
 }
 
 // Probe kinds.
@@ -66,6 +75,9 @@ type Probe struct {
 	Path    string // of ProbeHTTP; "" = "/"
 	Host    string // Host header of ProbeHTTP; "" = Address. With 127.0.0.1:80 it asks through the proxy
 }
+
+// DefaultLogMiB is the room for the journal when Input.LogMiB is 0.
+const DefaultLogMiB = 200
 
 // DefaultLeaseTime is what guests get when Input.LeaseTime is 0.
 const DefaultLeaseTime = 12 * time.Hour

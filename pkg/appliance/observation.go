@@ -7,7 +7,7 @@ import (
 
 // Protocol is the version of the agent's verbs and output lines. An agent with
 // another number is replaced by the next apply before anything is believed.
-const Protocol = 1
+const Protocol = 2
 
 // AgentPath is where apply installs the agent in the guest.
 const AgentPath = "/usr/local/lib/proximity/agent"
@@ -17,6 +17,7 @@ const (
 	UnitDNSMasq = "proximity-dnsmasq.service"
 	UnitCaddy   = "proximity-caddy.service"
 	UnitNAT     = "proximity-nat.service"
+	UnitDNSWAN  = "proximity-dnsmasq-wan.service" // only where DNS is answered on the WAN
 )
 
 // NATState compares the live firewall with the one that was applied last.
@@ -49,6 +50,7 @@ type Observation struct {
 	Forward   bool       // net.ipv4.ip_forward
 	NAT       NATState
 	Leases    []Lease
+	DNSWAN    Check // likewise on the WAN interface; no reason and not OK where that is not asked for
 	DNS       Check // a query for a record that only the current dnsmasq.conf has
 	Proxy     Check // a request whose answer only the current configuration and table of Vhosts give
 	// Vhosts are those of the table that the proxy says it cannot serve, with the reason in

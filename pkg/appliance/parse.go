@@ -91,6 +91,7 @@ var lineParsers = map[string]func(*Observation, string) error{
 	"nat":      parseNATLine,
 	"lease":    parseLeaseLine,
 	"dns":      func(o *Observation, s string) error { return parseCheck(&o.DNS, s) },
+	"dns-wan":  func(o *Observation, s string) error { return parseCheck(&o.DNSWAN, s) },
 	"proxy":    func(o *Observation, s string) error { return parseCheck(&o.Proxy, s) },
 	"vhost":    parseVhostLine,
 	"probe":    parseProbeLine,

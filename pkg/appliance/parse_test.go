@@ -16,7 +16,7 @@ import (
 const hashA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 // A real observation, of a guest whose dnsmasq was just killed.
-const observed = `proximity-agent 1 ` + hashA + `
+const observed = `proximity-agent 2 ` + hashA + `
 boot be5c1fb0-a532-4aff-860b-2f6a869e4073.248689
 manifest none
 set ` + hashA + `
@@ -45,7 +45,7 @@ func TestParseObservation(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Observation{
-		Protocol: 1, AgentHash: hashA, BootID: "be5c1fb0-a532-4aff-860b-2f6a869e4073.248689",
+		Protocol: 2, AgentHash: hashA, BootID: "be5c1fb0-a532-4aff-860b-2f6a869e4073.248689",
 		SetHash: hashA, Files: map[string]string{"/etc/proximity/hosts.d/not ours": hashA},
 		Services: map[string]Service{
 			UnitDNSMasq: {Active: "activating", Enabled: true, Restarts: 3},
@@ -85,8 +85,8 @@ func TestParseObservationRefuses(t *testing.T) {
 	}{
 		"cut in the last line":  {"end\n", "", ErrTruncated},
 		"cut in the end line":   {"end\n", "en", ErrTruncated},
-		"other protocol":        {"proximity-agent 1", "proximity-agent 2", ErrProtocol},
-		"not an agent":          {"proximity-agent 1", "sh: 1: not found", ErrProtocol},
+		"other protocol":        {"proximity-agent 2", "proximity-agent 3", ErrProtocol},
+		"not an agent":          {"proximity-agent 2", "sh: 1: not found", ErrProtocol},
 		"unknown line":          {"forward 1", "backward 1", nil},
 		"bad flag":              {"forward 1", "forward yes", nil},
 		"no NAT line":           {"nat differs\n", "", nil},
@@ -121,7 +121,7 @@ func TestParseObservationTruncatedAnywhere(t *testing.T) {
 
 func FuzzParseObservation(f *testing.F) {
 	f.Add([]byte(observed))
-	f.Add([]byte("proximity-agent 1 x\nend\n"))
+	f.Add([]byte("proximity-agent 2 x\nend\n"))
 	f.Fuzz(func(t *testing.T, out []byte) {
 		o, err := ParseObservation(out)
 		if err != nil {
@@ -185,7 +185,7 @@ func TestParseApply(t *testing.T) {
 func TestDiff(t *testing.T) {
 	b := mustRender(t, quickstart())
 	live := Observation{
-		Protocol: 1, Manifest: b.Hash, SetHash: b.Hash, NAT: NATOK, Forward: true, DNS: Check{OK: true}, Proxy: Check{OK: true},
+		Protocol: 2, Manifest: b.Hash, SetHash: b.Hash, NAT: NATOK, Forward: true, DNS: Check{OK: true}, Proxy: Check{OK: true},
 		Services: map[string]Service{},
 	}
 	for _, u := range []string{UnitDNSMasq, UnitCaddy, UnitNAT} {
@@ -262,7 +262,7 @@ func TestParseManifest(t *testing.T) {
 			t.Errorf("file %d: got %+v, want %+v", i, m.Files[i], want)
 		}
 	}
-	for _, bad := range []string{"", "protocol 2\n", "protocol 1\nnonsense\n", "protocol 1\nfile x 0644 data /a\n", "protocol 1\nhash 12\n"} {
+	for _, bad := range []string{"", "protocol 1\n", "protocol 2\nnonsense\n", "protocol 2\nfile x 0644 data /a\n", "protocol 2\nhash 12\n"} {
 		if m, err := ParseManifest([]byte(bad)); err == nil {
 			t.Errorf("%q: accepted as %+v", bad, m)
 		}

@@ -9,7 +9,9 @@ const (
 	DHCPHostsDir = EtcDir + "/dhcp-hosts.d"
 	HostsDir     = EtcDir + "/hosts.d"
 
-	DNSMasqPath  = EtcDir + "/dnsmasq.conf"
+	DNSMasqPath = EtcDir + "/dnsmasq.conf"
+	// DNSWANPath is the configuration of the dnsmasq that answers on the WAN interface.
+	DNSWANPath   = EtcDir + "/dnsmasq-wan.conf"
 	VhostsPath   = EtcDir + "/vhosts.json"  // of a stock Caddy
 	ProxyPath    = EtcDir + "/proxy.json"   // of a Caddy with our module
 	TablePath    = EtcDir + "/vhosts.table" // likewise
@@ -17,8 +19,12 @@ const (
 	SysctlPath   = EtcDir + "/sysctl.conf"
 	ProbesPath   = EtcDir + "/probes"
 	DNSQueryPath = EtcDir + "/dns-query.bin"
+	// JournalPath bounds the journal.
+	JournalPath  = EtcDir + "/journald.conf"
 	ACMERootPath = EtcDir + "/acme-root.pem"
-	ManifestPath = EtcDir + "/manifest"
+	// DNSWANQueryPath asks for the appliance's own name, whose address depends on the side.
+	DNSWANQueryPath = EtcDir + "/dns-query-wan.bin"
+	ManifestPath    = EtcDir + "/manifest"
 
 	LeasesPath   = StateDir + "/dnsmasq.leases"
 	CaddyStorage = StateDir + "/caddy"

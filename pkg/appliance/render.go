@@ -46,9 +46,14 @@ func Render(in Input) (Bundle, error) {
 		{Path: NATPath, Mode: 0o644, Part: PartNAT, Content: renderNAT(a)},
 		{Path: SysctlPath, Mode: 0o644, Part: PartNAT, Content: renderSysctl(a)},
 		{Path: ProbesPath, Mode: 0o644, Part: PartData, Content: renderProbes(a)},
-		{Path: DNSQueryPath, Mode: 0o644, Part: PartData, Content: dnsQuery(proofName(a))},
+		{Path: DNSQueryPath, Mode: 0o644, Part: PartData, Content: dnsQuery(proofName(a), typeTXT)},
 		{Path: AgentPath, Mode: 0o755, Part: PartData, Content: []byte(agentScript)},
 	}}
+	if a.dnsWAN != nil {
+		b.Files = append(b.Files, File{Path: DNSWANPath, Mode: 0o644, Part: PartDNSWAN, Content: renderDNSWAN(a)},
+			File{Path: DNSWANQueryPath, Mode: 0o644, Part: PartData, Content: dnsQuery(a.label+"."+a.lanZone(), typeA)})
+	}
+	b.Files = append(b.Files, File{Path: JournalPath, Mode: 0o644, Part: PartJournal, Content: renderJournal(a)})
 	if a.acmeRoot != "" {
 		b.Files = append(b.Files, File{Path: ACMERootPath, Mode: 0o644, Part: PartProxy, Content: []byte(a.acmeRoot)})
 	}
@@ -72,6 +77,13 @@ func header(a *accepted, what string) string {
 	return "# " + what + "\n" +
 		"# Written by Proximity from the Appliance " + a.name + "; changes are overwritten.\n" +
 		"# installation=" + a.installation + " appliance=" + a.uid + "\n"
+}
+
+// renderJournal bounds the journal, in which all services write. What it has is kept over
+// boots, so that the end of the one before can be read.
+func renderJournal(a *accepted) []byte {
+	return []byte(header(a, "The journal of the guest; the agent links it where journald reads it.") +
+		fmt.Sprintf("[Journal]\nStorage=persistent\nSystemMaxUse=%dM\nSystemMaxFileSize=%dM\nRateLimitIntervalSec=30s\nRateLimitBurst=20000\n", a.logMiB, max(8, a.logMiB/8)))
 }
 
 func setHash(b Bundle) string { return HashSet(b.Hashes()) }

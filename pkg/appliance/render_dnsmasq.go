@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 )
 
@@ -39,19 +38,7 @@ func renderDNSMasq(a *accepted) (conf []byte, proof string) {
 	lines("dhcp-ignore-names")
 
 	lines("domain=%s", a.zone)
-	lines("local=/%s/", a.zone)
-	for _, zone := range reverseZones(a.lan) {
-		lines("local=/%s/", zone)
-	}
-	// What has no name of its own below a wildcard of a Vhost leads to the proxy.
-	for _, v := range a.vhosts {
-		for _, parent := range v.wild() {
-			lines("address=/%s/%s", parent, address)
-		}
-	}
-	if slices.ContainsFunc(a.vhosts, func(v acceptedVhost) bool { return len(v.wild()) > 0 }) {
-		lines("local=/%s/", a.lanZone()) // guests' own names are none of a wildcard's
-	}
+	w.WriteString(a.localZones())
 	lines("no-hosts")
 	lines("hostsdir=%s", HostsDir)
 	lines("host-record=%s.%s,%s", a.label, a.lanZone(), address)
@@ -73,6 +60,52 @@ func renderDNSMasq(a *accepted) (conf []byte, proof string) {
 	proof = contentHash(w.Bytes())[:2*proofBytes]
 	lines("txt-record=%s,%s", proofName(a), proof)
 	return w.Bytes(), proof
+}
+
+// localZones are the zones whose names are answered here and nowhere else. What has no name of
+// its own below a wildcard of a Vhost leads to the proxy.
+func (a *accepted) localZones() string {
+	var w strings.Builder
+	zone := func(name string) { fmt.Fprintf(&w, "local=/%s/\n", name) }
+	zone(a.zone)
+	for _, name := range reverseZones(a.lan) {
+		zone(name)
+	}
+	wild := false
+	for _, v := range a.vhosts {
+		for _, parent := range v.wild() {
+			fmt.Fprintf(&w, "address=/%s/%s\n", parent, a.lan.Addr())
+			wild = true
+		}
+	}
+	if wild {
+		zone(a.lanZone()) // guests' own names are none of a wildcard's
+	}
+	return w.String()
+}
+
+// renderDNSWAN makes the configuration of the dnsmasq that answers on the WAN interface. It
+// asks the other one, and only for names of the local zones: whoever asks for other names is
+// refused, so there is no recursion. Who may ask at all is the firewall's matter. The agent
+// starts it with one more option, by which the appliance's address is the one on the WAN there.
+func renderDNSWAN(a *accepted) []byte {
+	var w bytes.Buffer
+	lines := func(format string, args ...any) { fmt.Fprintf(&w, format+"\n", args...) }
+	w.WriteString(header(a, "DNS of the uplink, for names of the local zone only."))
+	lines("interface=%s", a.wanIf)
+	lines("except-interface=lo")
+	lines("bind-dynamic")
+	lines("user=dnsmasq")
+	lines("pid-file=/run/proximity-dnsmasq-wan.pid")
+	lines("log-facility=-")
+	lines("no-resolv")
+	lines("no-hosts")
+	for _, zone := range append([]string{a.zone}, reverseZones(a.lan)...) {
+		lines("server=/%s/%s", zone, a.lan.Addr())
+	}
+	lines("cache-size=0") // an answer is as old as the other's
+	lines("dns-forward-max=150")
+	return w.Bytes()
 }
 
 // proofName is where the proof is asked for; no host name has an underscore.
@@ -135,14 +168,17 @@ func hostFile(a *accepted, path, line string) File {
 	return File{Path: path, Mode: 0o644, Part: PartHosts, Content: []byte(mark + line + "\n")}
 }
 
-// dnsQuery is a complete DNS question (RFC 1035 section 4) for the TXT records of a
-// name, ready to be sent: the guest has no tool that could build one.
-func dnsQuery(name string) []byte {
-	const id, flagsRD, typeTXT, classIN = 0x5072, 0x0100, 16, 1
+// Types of records that are asked for.
+const typeA, typeTXT = 1, 16
+
+// dnsQuery is a complete DNS question (RFC 1035 section 4) for the records of a name, ready to
+// be sent: the guest has no tool that could build one.
+func dnsQuery(name string, kind byte) []byte {
+	const id, flagsRD, classIN = 0x5072, 0x0100, 1
 	q := []byte{id >> 8, id & 0xff, flagsRD >> 8, flagsRD & 0xff, 0, 1, 0, 0, 0, 0, 0, 0}
 	for label := range strings.SplitSeq(name, ".") {
 		q = append(q, byte(len(label)))
 		q = append(q, label...)
 	}
-	return append(q, 0, 0, typeTXT, 0, classIN)
+	return append(q, 0, 0, kind, 0, classIN)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -17,7 +18,7 @@ var closedByDefault = []string{
 
 // renderNAT makes the ruleset: one table of ours, replaced in one transaction; other
 // tables are not touched. The set wan is filled by the agent with the subnets that the
-// WAN interface is in, which only the guest knows.
+// WAN interface is in, which only the guest knows; conns is the kernel's own account.
 func renderNAT(a *accepted) []byte {
 	var w bytes.Buffer
 	w.WriteString(header(a, "Firewall and masquerade; loaded by proximity-nat.service."))
@@ -28,12 +29,22 @@ func renderNAT(a *accepted) []byte {
 	writeSet(&w, "allowed", a.allowed)
 	writeSet(&w, "closed", parsePrefixes(closedByDefault))
 	writeSet(&w, "wan", nil)
-	fmt.Fprintf(&w, inputChain, a.lanIf, a.wanIf, a.lan.Masked())
-	if a.nat {
-		fmt.Fprintf(&w, forwardChains, a.lanIf, a.wanIf, a.lan.Masked())
-	} else {
-		w.WriteString(isolatedChain)
+	fmt.Fprintf(&w, inputChain, a.lanIf, a.wanIf, a.lan.Masked(), dnsWANRule(a))
+	if !a.nat {
+		w.WriteString(isolatedChain + "}\n")
+		return w.Bytes()
 	}
+	fmt.Fprintf(&w, connsSet, 1<<(32-a.lan.Bits()))
+	forwarded, policies := "", ""
+	if len(a.forwards) > 0 {
+		forwarded = fmt.Sprintf("\t\tiifname \"%s\" oifname \"%s\" ct status dnat accept\n", a.wanIf, a.lanIf)
+	}
+	if len(a.policies()) > 0 {
+		policies = "\t\tip saddr vmap @egress_of\n"
+	}
+	writeEgress(&w, a)
+	fmt.Fprintf(&w, forwardChains, a.lanIf, a.wanIf, a.lan.Masked(), a.maxConnections, forwarded, policies)
+	writeForwards(&w, a)
 	w.WriteString("}\n")
 	return w.Bytes()
 }
@@ -53,9 +64,31 @@ const inputChain = `
 		iifname { "%[1]s", "%[2]s" } ip protocol icmp accept
 		iifname "%[1]s" meta l4proto { tcp, udp } th dport 53 accept
 		iifname "%[2]s" udp sport 67 udp dport 68 accept
-		iifname { "%[1]s", "%[2]s" } tcp dport { 80, 443 } accept
+%[4]s		iifname { "%[1]s", "%[2]s" } tcp dport { 80, 443 } accept
 	}
 `
+
+// connsSet counts the connections of each guest. What it holds is no part of the ruleset that
+// the agent compares.
+const connsSet = `
+	set conns {
+		type ipv4_addr
+		size %d
+		flags dynamic
+	}
+`
+
+// dnsWANRule lets declared sources ask for names on the WAN interface.
+func dnsWANRule(a *accepted) string {
+	if a.dnsWAN == nil {
+		return ""
+	}
+	from := "@wan"
+	if len(a.dnsWAN.From) > 0 {
+		from = "{ " + joined(a.dnsWAN.From) + " }"
+	}
+	return fmt.Sprintf("\t\tiifname \"%s\" ip saddr %s meta l4proto { tcp, udp } th dport 53 accept\n", a.wanIf, from)
+}
 
 // What guests may send on. A refusal is answered, so that a guest learns it at once.
 const forwardChains = `
@@ -64,13 +97,18 @@ const forwardChains = `
 		ct state established,related accept
 		ct state invalid drop
 		iifname "%[1]s" oifname "%[2]s" ip saddr %[3]s jump egress
-	}
+%[5]s	}
 
 	chain egress {
 		ip daddr @forbidden reject with icmpx admin-prohibited
-		ip daddr @allowed accept
+%[6]s		ip daddr @allowed jump open
 		ip daddr @closed reject with icmpx admin-prohibited
 		ip daddr @wan reject with icmpx admin-prohibited
+		jump open
+	}
+
+	chain open {
+		ct state new add @conns { ip saddr ct count over %[4]d } reject with icmpx admin-prohibited
 		accept
 	}
 
@@ -86,15 +124,89 @@ const isolatedChain = `
 	}
 `
 
+// policies are the guests that may not go everywhere.
+func (a *accepted) policies() (hosts []acceptedHost) {
+	for _, h := range a.hosts {
+		if h.egress != nil {
+			hosts = append(hosts, h)
+		}
+	}
+	return hosts
+}
+
+// writeEgress makes a chain for each guest with a policy. What a chain lets through returns to
+// the rules that hold for all.
+func writeEgress(w *bytes.Buffer, a *accepted) {
+	chain := func(h acceptedHost) string { return "guest_" + strings.ReplaceAll(h.address.String(), ".", "_") }
+	var entries []string
+	for _, h := range a.policies() {
+		entries = append(entries, h.address.String()+" : jump "+chain(h))
+		fmt.Fprintf(w, "\n\tchain %s {\n", chain(h))
+		for _, r := range h.egress.Rules {
+			w.WriteString("\t\t" + egressRule(r) + "\n")
+		}
+		if h.egress.Deny {
+			w.WriteString("\t\treject with icmpx admin-prohibited\n")
+		}
+		w.WriteString("\t}\n")
+	}
+	if len(entries) > 0 {
+		fmt.Fprintf(w, "\n\tmap egress_of {\n\t\ttype ipv4_addr : verdict\n\t\telements = { %s }\n\t}\n", strings.Join(entries, ", "))
+	}
+}
+
+func egressRule(r EgressRule) string {
+	var words []string
+	if r.To.IsValid() {
+		words = append(words, "ip daddr "+r.To.String())
+	}
+	switch {
+	case len(r.Ports) > 0:
+		ports := make([]string, len(r.Ports))
+		for i, p := range r.Ports {
+			ports[i] = strconv.Itoa(p)
+		}
+		words = append(words, r.Protocol+" dport { "+strings.Join(ports, ", ")+" }")
+	case r.Protocol != "":
+		words = append(words, "meta l4proto "+r.Protocol)
+	}
+	verdict := "return"
+	if r.Deny {
+		verdict = "reject with icmpx admin-prohibited"
+	}
+	return strings.Join(append(words, verdict), " ")
+}
+
+// writeForwards leads declared ports to their guests.
+func writeForwards(w *bytes.Buffer, a *accepted) {
+	if len(a.forwards) == 0 {
+		return
+	}
+	w.WriteString("\n\tchain prerouting {\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n")
+	for _, f := range a.forwards {
+		from := ""
+		if len(f.From) > 0 {
+			from = " ip saddr { " + joined(f.From) + " }"
+		}
+		// Only what is for the appliance itself: another address that is routed here is not ours.
+		fmt.Fprintf(w, "\t\tiifname \"%s\"%s fib daddr type local %s dport %d dnat ip to %s\n", a.wanIf, from, f.Protocol, f.Port, f.To)
+	}
+	w.WriteString("\t}\n")
+}
+
+func joined(ranges []netip.Prefix) string {
+	texts := make([]string, len(ranges))
+	for i, p := range ranges {
+		texts[i] = p.String()
+	}
+	return strings.Join(texts, ", ")
+}
+
 // writeSet declares a set of ranges; nft has no notation for an empty element list.
 func writeSet(w *bytes.Buffer, name string, ranges []netip.Prefix) {
 	fmt.Fprintf(w, "\tset %s {\n\t\ttype ipv4_addr\n\t\tflags interval\n\t\tauto-merge\n", name)
 	if len(ranges) > 0 {
-		texts := make([]string, len(ranges))
-		for i, p := range ranges {
-			texts[i] = p.String()
-		}
-		fmt.Fprintf(w, "\t\telements = { %s }\n", strings.Join(texts, ", "))
+		fmt.Fprintf(w, "\t\telements = { %s }\n", joined(ranges))
 	}
 	w.WriteString("\t}\n")
 }

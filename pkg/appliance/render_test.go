@@ -80,6 +80,17 @@ func everything() Input {
 			TLS:   TLS{Mode: TLSProvided, Redirect: true, Certificate: givenCertificate, PrivateKey: Hidden(givenKey)},
 		},
 	}
+	in.Hosts[0].Egress = &Egress{Deny: true, Rules: []EgressRule{
+		{To: netip.MustParsePrefix("203.0.113.0/24"), Protocol: "tcp", Ports: []int{443, 80}},
+		{Protocol: "udp", Ports: []int{123}}, {Deny: true, To: netip.MustParsePrefix("198.51.100.7/32")}, {Protocol: "tcp", Deny: true},
+	}}
+	in.Hosts[1].Egress = &Egress{Rules: []EgressRule{{Deny: true, To: netip.MustParsePrefix("203.0.113.0/24")}}}
+	in.MaxConnections = 100
+	in.DNSWAN = &DNSWAN{From: []netip.Prefix{netip.MustParsePrefix("192.168.50.0/24"), netip.MustParsePrefix("192.168.0.0/16")}}
+	in.Forwards = []Forward{
+		{Key: "ssh", Protocol: "tcp", Port: 2222, To: netip.MustParseAddrPort("10.40.0.10:22"), From: []netip.Prefix{netip.MustParsePrefix("192.168.50.0/24")}},
+		{Key: "game", Protocol: "udp", Port: 27015, To: netip.MustParseAddrPort("10.40.0.11:27015")},
+	}
 	in.ACMERoot = givenCertificate
 	in.ACMEDNS = &DNSUpdate{Server: "192.168.50.53:53", KeyName: "acme.example.org.", Algorithm: "hmac-sha256", Key: "c2VjcmV0c2VjcmV0"}
 	in.Probes = append(in.Probes, Probe{Key: "app/shop/db", Kind: ProbeTCP, Address: "10.40.0.11:5432"})
@@ -140,6 +151,13 @@ func rejecting() Input {
 		Vhost{Key: "b/path", UID: "v6", Hosts: []string{"d.prox.local"}, Rules: []Rule{{Path: "/{env.HOME}"}}},
 		Vhost{Key: "b/later", UID: "v7", Hosts: []string{"free.prox.local"}},
 	)
+	in.Forwards = []Forward{
+		{Key: "web", Protocol: "tcp", Port: 443, To: netip.MustParseAddrPort("10.20.0.50:443")},
+		{Key: "ssh", Protocol: "tcp", Port: 22, To: netip.MustParseAddrPort("10.20.0.50:22")},
+		{Key: "twice", Protocol: "tcp", Port: 22, To: netip.MustParseAddrPort("10.20.0.51:22")},
+		{Key: "outside", Protocol: "udp", Port: 22, To: netip.MustParseAddrPort("192.168.50.2:22")},
+		{Key: "later", Protocol: "udp", Port: 23, To: netip.MustParseAddrPort("10.20.0.50:23"), Unready: "App x has no address yet"},
+	}
 	in.Probes = append(in.Probes, Probe{Key: "two words", Kind: ProbeHTTP, Address: "10.20.0.50:80"})
 	return in
 }

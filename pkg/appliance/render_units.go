@@ -8,12 +8,30 @@ func renderUnits(a *accepted) []File {
 	unit := func(name, what, body string) File {
 		return File{Path: UnitDir + "/" + name, Mode: 0o644, Part: PartUnit, Content: []byte(header(a, what) + body)}
 	}
-	return []File{
+	files := []File{
 		unit(UnitDNSMasq, "DHCP and DNS of the LAN.", dnsmasqUnit),
 		unit(UnitCaddy, "The reverse proxy.", caddyUnit),
 		unit(UnitNAT, "Firewall, masquerade and forwarding.", natUnit),
 	}
+	if a.dnsWAN != nil {
+		files = append(files, unit(UnitDNSWAN, "DNS on the uplink.", dnsWANUnit))
+	}
+	return files
 }
+
+const dnsWANUnit = `[Unit]
+Description=Proximity DNS on the uplink
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart=/bin/sh /usr/local/lib/proximity/agent dns-wan-start
+Restart=always
+RestartSec=1
+TimeoutStopSec=5
+
+[Install]
+WantedBy=multi-user.target
+`
 
 // dnsmasq waits for nothing: it binds interfaces as they come.
 const dnsmasqUnit = `[Unit]

@@ -70,6 +70,15 @@ func (c *fakeController) reconcile(tx store.Tx, key resource.Key) error {
 		st := app.GetStatus()
 		st.State, st.Vmid, st.Node, st.Address = proto.String("Running"), proto.Int32(100), proto.String("pve"), proto.String("10.20.0.100")
 	}
+	if apl, ok := obj.(*v1alpha1.Appliance); ok {
+		if apl.Status == nil {
+			apl.Status = &v1alpha1.ApplianceStatus{}
+		}
+		apl.Status.CaCertificate, apl.Status.LeaseCount = proto.String("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"), proto.Int32(2)
+		apl.Status.Leases = []*v1alpha1.LeaseStatus{{
+			Address: proto.String("10.20.0.100"), Mac: proto.String("bc:24:11:00:00:01"), Hostname: proto.String("web"), App: proto.String("default/web"),
+		}}
+	}
 	if resource.IsReady(obj) && !resource.IsReady(cur) {
 		if err := c.event(tx, obj); err != nil {
 			return err

@@ -73,6 +73,9 @@ func (a *app) getCommand() *cobra.Command {
 }
 
 func (a *app) get(ctx context.Context, args []string, o getOptions) error {
+	if args[0] == "leases" && o.output == "" && !o.watch { // no kind, and asked for like one
+		return a.leases(ctx, args[1:])
+	}
 	out, err := newPrinter(a.Out, o)
 	if err != nil {
 		return err

@@ -149,8 +149,9 @@ type AppSpec struct {
 	Adopt *bool `protobuf:"varint,19,opt,name=adopt" json:"adopt,omitempty"`
 	// How a node is chosen for a guest that does not exist yet, when node is not set.
 	Placement *AppPlacement `protobuf:"bytes,20,opt,name=placement" json:"placement,omitempty"`
-	// Auto makes a Vhost for an App with a web port that no other Vhost leads to, by the name
-	// HOSTNAME.ZONE; None makes none. Default: Auto.
+	// Auto keeps a Vhost, by the name HOSTNAME.ZONE, for an App with a web port that no other Vhost
+	// leads to; None makes none. Default: one is made when the App works for the first time and no
+	// Vhost leads to it, and not again when that is deleted.
 	Vhost         *string `protobuf:"bytes,30,opt,name=vhost" json:"vhost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1042,6 +1043,8 @@ type AppStatus struct {
 	// Since when the App is on the uplink because its appliance is down, RFC 3339, UTC; empty: it
 	// is not.
 	FallbackSince *string `protobuf:"bytes,30,opt,name=fallback_since,json=fallbackSince" json:"fallback_since,omitempty"`
+	// True when a Vhost has led to the App.
+	Published     *bool `protobuf:"varint,31,opt,name=published" json:"published,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1195,6 +1198,13 @@ func (x *AppStatus) GetFallbackSince() string {
 	return ""
 }
 
+func (x *AppStatus) GetPublished() bool {
+	if x != nil && x.Published != nil {
+		return *x.Published
+	}
+	return false
+}
+
 var File_proximity_v1alpha1_app_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_app_proto_rawDesc = "" +
@@ -1284,7 +1294,7 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04argv\x18\x01 \x03(\tB7\xbaH\x03\xc8\x01\x01\xea\xda\x18)a list with the program and its arguments\xf0\xda\x18\x01R\x04argv\"\xa7\x01\n" +
 	"\x0eAppHealthCheck\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x80\x01\n" +
-	"\x04path\x18\x02 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\"\xac\x05\n" +
+	"\x04path\x18\x02 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\"\xca\x05\n" +
 	"\tAppStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -1305,7 +1315,8 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\tappliance\x18\x0e \x01(\tR\tappliance\x12D\n" +
 	"\aapplied\x18\x0f \x03(\v2*.proximity.v1alpha1.AppStatus.AppliedEntryR\aapplied\x12A\n" +
 	"\tplacement\x18\x10 \x01(\v2#.proximity.v1alpha1.PlacementStatusR\tplacement\x12%\n" +
-	"\x0efallback_since\x18\x1e \x01(\tR\rfallbackSince\x1a:\n" +
+	"\x0efallback_since\x18\x1e \x01(\tR\rfallbackSince\x12\x1c\n" +
+	"\tpublished\x18\x1f \x01(\bR\tpublished\x1a:\n" +
 	"\fAppliedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01BDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"

@@ -1119,7 +1119,10 @@ type ApplianceStatus struct {
 	// Since when the appliance does not serve, RFC 3339, UTC; empty while it does.
 	DownSince *string `protobuf:"bytes,32,opt,name=down_since,json=downSince" json:"down_since,omitempty"`
 	// Since when it serves, likewise.
-	UpSince       *string `protobuf:"bytes,33,opt,name=up_since,json=upSince" json:"up_since,omitempty"`
+	UpSince *string `protobuf:"bytes,33,opt,name=up_since,json=upSince" json:"up_since,omitempty"`
+	// Root certificate of the proxy's own CA in PEM, to be trusted by who visits Vhosts with the
+	// TLS mode internal.
+	CaCertificate *string `protobuf:"bytes,34,opt,name=ca_certificate,json=caCertificate" json:"ca_certificate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1283,6 +1286,13 @@ func (x *ApplianceStatus) GetDownSince() string {
 func (x *ApplianceStatus) GetUpSince() string {
 	if x != nil && x.UpSince != nil {
 		return *x.UpSince
+	}
+	return ""
+}
+
+func (x *ApplianceStatus) GetCaCertificate() string {
+	if x != nil && x.CaCertificate != nil {
+		return *x.CaCertificate
 	}
 	return ""
 }
@@ -1609,7 +1619,7 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"allow_from\x18\a \x03(\tB\b\xbaH\x05\x92\x01\x02\x10@R\tallowFrom\"`\n" +
 	"\x0ePortForwardApp\x120\n" +
 	"\x04name\x18\x01 \x01(\tB\x1c\xbaH\x03\xc8\x01\x01\xea\xda\x18\x12the name of an AppR\x04name\x12\x1c\n" +
-	"\tnamespace\x18\x02 \x01(\tR\tnamespace\"\xee\x06\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\"\x95\a\n" +
 	"\x0fApplianceStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -1637,7 +1647,8 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x06repair\x18\x1f \x01(\v2 .proximity.v1alpha1.RepairStatusR\x06repair\x12\x1d\n" +
 	"\n" +
 	"down_since\x18  \x01(\tR\tdownSince\x12\x19\n" +
-	"\bup_since\x18! \x01(\tR\aupSince\x1a:\n" +
+	"\bup_since\x18! \x01(\tR\aupSince\x12%\n" +
+	"\x0eca_certificate\x18\" \x01(\tR\rcaCertificate\x1a:\n" +
 	"\fAppliedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x01\n" +

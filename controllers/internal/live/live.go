@@ -28,6 +28,8 @@ type State struct {
 	Input  appliance.Input
 	// Rejected are the hosts and vhosts that were left out, by kind and key.
 	Rejected map[string]appliance.Rejected
+	// Certificates are those that the proxy has, by host name, also *.NAME.
+	Certificates map[string]appliance.Certificate
 	// Target is the guest, for commands.
 	Node string
 	VMID int
@@ -61,7 +63,8 @@ func (s *State) same(o *State) bool {
 	}
 	a, b := &s.Observation, &o.Observation
 	return s.InSync == o.InSync && s.Node == o.Node && s.VMID == o.VMID && a.DNS.OK == b.DNS.OK && a.Proxy.OK == b.Proxy.OK &&
-		reflect.DeepEqual(s.Input, o.Input) && reflect.DeepEqual(s.Rejected, o.Rejected) && sameProbes(a.Probes, b.Probes)
+		reflect.DeepEqual(s.Input, o.Input) && reflect.DeepEqual(s.Rejected, o.Rejected) && sameProbes(a.Probes, b.Probes) &&
+		maps.Equal(s.Certificates, o.Certificates)
 }
 
 func sameProbes(a, b map[string]appliance.ProbeResult) bool {

@@ -181,12 +181,27 @@ func Conflict(v *v1alpha1.Vhost, others []*v1alpha1.Vhost) (Claim, bool) {
 			if Key(o.GetMetadata()) == Key(v.GetMetadata()) || o.GetMetadata().GetDeletionTimestamp() != "" {
 				continue
 			}
-			if Older(o.GetMetadata(), v.GetMetadata()) < 0 && slices.ContainsFunc(o.GetSpec().GetHosts(), func(h string) bool { return strings.EqualFold(h, host) }) {
+			if goesBefore(o.GetMetadata(), v.GetMetadata()) && slices.ContainsFunc(o.GetSpec().GetHosts(), func(h string) bool { return strings.EqualFold(h, host) }) {
 				return Claim{Host: host, By: Key(o.GetMetadata())}, true
 			}
 		}
 	}
 	return Claim{}, false
+}
+
+// Automatic is the annotation of a Vhost that an App got by itself; its value is of the one
+// who made it.
+const Automatic = "proximity/automatic"
+
+// goesBefore tells whether a keeps a host name that both claim: the older one does, but one
+// that came by itself gives way to those that somebody asked for.
+func goesBefore(a, b *v1alpha1.ObjectMeta) bool {
+	_, autoA := a.GetAnnotations()[Automatic]
+	_, autoB := b.GetAnnotations()[Automatic]
+	if autoA != autoB {
+		return autoB
+	}
+	return Older(a, b) < 0
 }
 
 // HealthPort is the port and HTTP path that an App's health check asks; ok is false for an

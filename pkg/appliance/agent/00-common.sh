@@ -10,8 +10,11 @@
 #   nat-test <host> <port> <forbidden ip>
 #   packages               which needed commands are missing
 #   install                install them with apt
+#   certificates <epoch>   what the proxy got since then, at most 200: lines "certificate <epoch>"
+#                          each followed by its PEM, then "root" and that of its own CA
 #   ca-root                the root certificate of the proxy's own CA
 #   nat-start              (proximity-nat.service) load the rules, then forward
+#   dns-wan-start          (proximity-dnsmasq-wan.service) become dnsmasq for the WAN interface
 #   caddy-start            (proximity-caddy.service) become Caddy with its configuration
 #
 # Exit codes: 0 done; 64 usage; 65 damaged stage; 66 commands missing; 70/71/72 the
@@ -27,7 +30,7 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
 unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY all_proxy
 
-PROTOCOL=1
+PROTOCOL=2
 ETC=/etc/proximity
 STATE=/var/lib/proximity
 UNITS=/etc/systemd/system
@@ -40,7 +43,8 @@ NAT_RECORD=/run/proximity-nat.loaded
 LOCK=/run/proximity-agent.lock
 SOCKET=/run/proximity/caddy-admin.sock
 CADDY_IS=$STATE/caddy-is # what the guest's Caddy is, see caddy_is
-SERVICES='proximity-dnsmasq.service proximity-caddy.service proximity-nat.service'
+DNS_WAN=proximity-dnsmasq-wan.service # only where names are answered on the WAN interface
+JOURNAL=/etc/systemd/journald.conf.d/50-proximity.conf
 MASKED='dnsmasq.service caddy.service caddy-api.service nftables.service'
 SELF=$0
 
@@ -54,6 +58,13 @@ die() { # <exit code> <what> <text>
 	printf 'problem %s %s\n' "$2" "$3"
 	exit "$1"
 }
+
+# services: the units of the live set.
+services() {
+	echo proximity-dnsmasq.service proximity-caddy.service proximity-nat.service
+	if has_dns_wan; then echo $DNS_WAN; fi
+}
+has_dns_wan() { [ -e $ETC/dnsmasq-wan.conf ]; }
 
 # value <name> [manifest]: one setting of a manifest.
 value() {
@@ -78,13 +89,40 @@ live_list() {
 check_dns() {
 	proof=$(value dns-proof)
 	if [ -z "$proof" ]; then echo 'dns fail nothing was applied'; return 1; fi
-	# shellcheck disable=SC2016 # expanded by that bash
-	answer=$(timeout 1 bash -c 'exec 3<>"/dev/udp/$1/53" && cat "$2" >&3 && dd bs=2048 count=1 status=none <&3' \
-		dns "$(value address)" $ETC/dns-query.bin 2>/dev/null | od -An -v -tx1 | tr -d ' \n')
+	answer=$(ask_dns "$(value address)" $ETC/dns-query.bin)
 	case $answer in
 	*"$proof"*) echo 'dns ok' ;;
 	'') echo 'dns fail no answer'; return 1 ;;
 	*) echo 'dns fail answers from another configuration'; return 1 ;;
+	esac
+}
+
+# ask_dns <address> <file>: the answer to a question in hexadecimal digits.
+ask_dns() {
+	# shellcheck disable=SC2016 # expanded by that bash
+	timeout 1 bash -c 'exec 3<>"/dev/udp/$1/53" && cat "$2" >&3 && dd bs=2048 count=1 status=none <&3' \
+		dns "$1" "$2" 2>/dev/null | od -An -v -tx1 | tr -d ' \n'
+}
+
+wan_if() { sed -n 's/^# wan=//p' $ETC/nat.nft; }
+
+# wan_address: the first address of the WAN interface.
+wan_address() {
+	ip -4 -o address show dev "$(wan_if)" scope global 2>/dev/null | awk '{ sub("/.*", "", $4); print $4; exit }'
+}
+
+# On the WAN interface the appliance's own name leads to the address there: whoever asks there
+# cannot reach the other one. An answer that ends so comes from a dnsmasq that knows it.
+check_dns_wan() {
+	has_dns_wan || return 0
+	address=$(wan_address)
+	if [ -z "$address" ]; then echo 'dns-wan fail the interface has no address'; return 1; fi
+	# shellcheck disable=SC2046 # four numbers
+	bytes=$(printf '%02x%02x%02x%02x' $(echo "$address" | tr . ' '))
+	case $(ask_dns "$address" $ETC/dns-query-wan.bin) in
+	*"$bytes") echo 'dns-wan ok' ;;
+	'') echo 'dns-wan fail no answer'; return 1 ;;
+	*) echo 'dns-wan fail answers with another address than that of the interface'; return 1 ;;
 	esac
 }
 
@@ -134,7 +172,7 @@ check_proxy() {
 
 # wan_nets: the subnets that the WAN interface is in, sorted, separated by commas.
 wan_nets() {
-	ip -4 -o route show dev "$(sed -n 's/^# wan=//p' $ETC/nat.nft)" scope link 2>/dev/null |
+	ip -4 -o route show dev "$(wan_if)" scope link 2>/dev/null |
 		awk '$1 ~ /^[0-9.]+(\/[0-9]+)?$/ {print $1}' | sort -u | paste -s -d, -
 }
 
@@ -142,6 +180,7 @@ wan_nets() {
 # subnets, as one hash. nat-start records it; any difference later is drift.
 nat_form() {
 	[ -r $ETC/nat.nft ] && rules=$(timeout 2 nft -s list table inet proximity 2>/dev/null) || return 1
+	rules=$(printf '%s\n' "$rules" | sed '/^\tset conns {/,/^\t}/d') # who has connections now
 	printf '%s\n%s\n%s\n' "$rules" "$(hash_of <$ETC/nat.nft)" "$(wan_nets)" | hash_of
 }
 

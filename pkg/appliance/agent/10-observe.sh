@@ -11,8 +11,8 @@ missing_commands() {
 }
 
 show_services() {
-	# shellcheck disable=SC2086 # a list
-	timeout 2 systemctl show -p Id -p ActiveState -p UnitFileState -p MainPID -p NRestarts $SERVICES 2>/dev/null |
+	# shellcheck disable=SC2046 # a list
+	timeout 2 systemctl show -p Id -p ActiveState -p UnitFileState -p MainPID -p NRestarts $(services) 2>/dev/null |
 		awk -F= '
 		{ v[$1] = $2 }
 		function flush() { if (v["Id"] != "") print "service", v["Id"], v["ActiveState"] == "" ? "unknown" : v["ActiveState"],
@@ -83,6 +83,7 @@ observe() { # [hash that the caller expects] [without-probes]
 	printf '%s\n' "$(
 		show_services &
 		check_dns &
+		check_dns_wan &
 		check_proxy &
 		check_nat &
 		if [ "${2:-}" != without-probes ]; then probe_http & probe_tcp & fi

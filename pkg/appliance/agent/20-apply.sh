@@ -38,6 +38,9 @@ pending() { case " $PENDING " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 # check_files: the staged files, by the tools that will read them.
 check_files() { # <stage>
 	out=$(dnsmasq --test -C "$1/files$ETC/dnsmasq.conf" 2>&1) || { printf '%s\n' "$out" | problem dnsmasq; return 70; }
+	if [ -e "$1/files$ETC/dnsmasq-wan.conf" ]; then
+		out=$(dnsmasq --test -C "$1/files$ETC/dnsmasq-wan.conf" 2>&1) || { printf '%s\n' "$out" | problem dnsmasq; return 70; }
+	fi
 	out=$(nft -c -f "$1/files$ETC/nat.nft" 2>&1) || { printf '%s\n' "$out" | problem nft; return 72; }
 	# As the user that it will run as: validation opens the certificate storage.
 	install -d -o caddy -g caddy -m 0700 $STATE/caddy
@@ -103,6 +106,10 @@ paths() { printf '%s\n' "$PLAN" | awk -v op="$1" '$1 == op' | cut -d' ' -f4-; }
 swap() { # <stage>
 	new=$(paths put)
 	if [ -n "$new" ]; then put "$1/files" "$new" || return 1; fi
+	paths del | sed -n 's,^/etc/systemd/system/,,p' | while read -r unit; do
+		timeout 20 systemctl stop "$unit" >/dev/null 2>&1
+		timeout 20 systemctl disable "$unit" >/dev/null 2>&1
+	done
 	paths del | tr '\n' '\0' | xargs -0 -r rm -f --
 }
 

@@ -39,7 +39,7 @@ reload_dnsmasq() {
 	unit=proximity-dnsmasq.service
 	if [ -n "$STALE" ]; then
 		service stop $unit && drop_leases "$STALE"
-	elif active $unit && ! changes dnsmasq && ! changes unit dnsmasq && ! pending dnsmasq && [ -z "$NEWDIRS" ] && check_dns >/dev/null; then
+	elif active $unit && ! changes dnsmasq && ! changes unit 'dnsmasq[.]service' && ! pending dnsmasq && [ -z "$NEWDIRS" ] && check_dns >/dev/null; then
 		# Names are read as they come; a changed or removed reservation needs a signal.
 		if changes hosts dhcp-hosts || pending hosts; then
 			echo "action reload $unit"
@@ -48,6 +48,28 @@ reload_dnsmasq() {
 		return 0
 	fi
 	service restart $unit
+}
+
+# dns_wan_start: the appliance's address is the one on the WAN there.
+dns_wan_start() {
+	address=$(wan_address)
+	[ -n "$address" ] || { echo 'problem dns-wan the interface has no address'; return 1; }
+	exec dnsmasq --keep-in-foreground --conf-file=$ETC/dnsmasq-wan.conf --alias="$(value address),$address"
+}
+
+reload_dns_wan() {
+	has_dns_wan || return 0
+	[ -n "$(wan_address)" ] || return 0 # it starts by itself when there is one
+	if active $DNS_WAN && ! changes dns-wan && ! changes unit dnsmasq-wan && ! pending dns-wan && check_dns_wan >/dev/null; then return 0; fi
+	service restart $DNS_WAN
+}
+
+# reload_journal: journald reads files of its own directory only.
+reload_journal() {
+	if [ "$(readlink $JOURNAL)" = $ETC/journald.conf ] && ! changes journal && ! pending journal; then return 0; fi
+	mkdir -p "${JOURNAL%/*}" && ln -sfn $ETC/journald.conf $JOURNAL
+	echo 'action restart systemd-journald.service'
+	timeout 20 systemctl restart systemd-journald.service >/dev/null 2>&1 || :
 }
 
 # runs_with <file>: was this Caddy started with that configuration? After an update of its
@@ -106,14 +128,17 @@ reload_nat() {
 # order is the one in which guests need it.
 reload() {
 	if changes unit || pending unit; then timeout 30 systemctl daemon-reload; fi
-	# shellcheck disable=SC2086 # a list
-	if timeout 5 systemctl is-enabled $SERVICES 2>/dev/null | grep -qvx enabled; then
+	# shellcheck disable=SC2046 # a list
+	if timeout 5 systemctl is-enabled $(services) 2>/dev/null | grep -qvx enabled; then
 		echo 'action enable services'
-		timeout 30 systemctl enable $SERVICES 2>&1 | grep -v '^Created symlink' | problem enable
+		# shellcheck disable=SC2046 # a list
+		timeout 30 systemctl enable $(services) 2>&1 | grep -v '^Created symlink' | problem enable
 	fi
 	failed=
+	reload_journal
 	reload_nat || failed="$failed nat"
 	reload_dnsmasq || failed="$failed dns"
+	reload_dns_wan || failed="$failed dns-wan"
 	reload_caddy || failed="$failed proxy"
 	[ -z "$failed" ]
 }
@@ -137,6 +162,8 @@ wait_for() {
 verify() {
 	wait_for check_nat proximity-nat.service 1
 	wait_for check_dns proximity-dnsmasq.service 4
+	# Without an address there is nothing to answer at, which is no fault of this set.
+	if has_dns_wan && [ -n "$(wan_address)" ]; then wait_for check_dns_wan $DNS_WAN 4; fi
 	wait_for check_proxy proximity-caddy.service 6
 }
 

@@ -11,7 +11,7 @@ worse() {
 roll_back() { # <stage>
 	CURRENT=$MANIFEST
 	restore $STATE/rollback
-	PENDING='unit nat dnsmasq hosts caddy proxy table'
+	PENDING='unit journal nat dnsmasq dns-wan hosts caddy proxy table'
 	STALE=
 	reload
 	verify | problem after-rollback
@@ -30,7 +30,7 @@ commit() {
 }
 
 exit_code() { # <failing checks>
-	case $1 in *nat\ *) return 82 ;; *dns\ *) return 80 ;; *proxy\ *) return 81 ;; *) return 76 ;; esac
+	case $1 in *nat\ *) return 82 ;; *dns\ * | *dns-wan*) return 80 ;; *proxy\ *) return 81 ;; *) return 76 ;; esac
 }
 
 apply() { # <stage>|-
@@ -52,7 +52,7 @@ apply() { # <stage>|-
 	prepare || exit 76
 	check_files "$stage" || exit $?
 
-	before=$(check_nat; check_dns; check_proxy)
+	before=$(check_nat; check_dns; check_dns_wan; check_proxy)
 	STALE=$(stale_leases "$stage")
 	NEWDIRS= # dnsmasq watches directories; a new one of the same name is another
 	for dir in "$ETC/hosts.d" "$ETC/dhcp-hosts.d"; do
@@ -85,13 +85,16 @@ apply() { # <stage>|-
 # --- the other verbs
 
 unit_of() {
-	case $1 in dnsmasq | caddy | nat) echo "proximity-$1.service" ;; *) die 64 usage 'service is dnsmasq, caddy or nat' ;; esac
+	case $1 in dnsmasq | caddy | nat | dnsmasq-wan) echo "proximity-$1.service" ;; *) die 64 usage 'service is dnsmasq, caddy or nat' ;; esac
 }
 
 restart() { # <service>|all
 	result=0
 	names=$1
-	if [ "$1" = all ]; then names='nat dnsmasq caddy'; fi
+	if [ "$1" = all ]; then
+		names='nat dnsmasq caddy'
+		if has_dns_wan; then names="$names dnsmasq-wan"; fi
+	fi
 	for name in $names; do
 		unit=$(unit_of "$name") || { echo "$unit"; exit 64; }
 		service restart "$unit" || result=76
@@ -148,6 +151,17 @@ install_packages() {
 	printf '%s\n' "$packages" | sed 's/^/installed /'
 }
 
+certificates() { # <epoch>
+	case $1 in '' | *[!0-9]* | ????????????*) die 64 usage 'seconds since 1970' ;; esac
+	find $STATE/caddy/certificates -name '*.crt' -newermt "@$1" -printf '%T@ %p\n' 2>/dev/null | sort -n | head -n 200 |
+		while read -r stamp path; do
+			echo "certificate ${stamp%.*}"
+			sed '/^-----END CERTIFICATE-----/q' "$path" # the chain comes behind it
+		done
+	echo root
+	cat $STATE/caddy/pki/authorities/local/root.crt 2>/dev/null || :
+}
+
 main() {
 	case ${1:-}/$# in
 	observe/[12]) observe "${2:-}" ;;
@@ -157,8 +171,10 @@ main() {
 	nat-test/4) nat_test "$2" "$3" "$4" && echo end ;;
 	packages/1) missing_commands && echo end ;;
 	install/1) install_packages && echo end ;;
+	certificates/2) certificates "$2" && echo end ;;
 	ca-root/1) cat $STATE/caddy/pki/authorities/local/root.crt ;;
 	nat-start/1) nat_start ;;
+	dns-wan-start/1) dns_wan_start ;;
 	caddy-start/1) caddy_start ;;
 	*) die 64 usage 'see the head of this file' ;;
 	esac

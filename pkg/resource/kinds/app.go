@@ -51,6 +51,7 @@ func validateApp(a *v1alpha1.App, p *problems) {
 	validateSource(orEmpty(spec.Source), p)
 	p.resources("spec.resources", spec.GetResources())
 	p.reference("spec.network.applianceRef", spec.GetNetwork().GetApplianceRef())
+	validateEgress(spec.GetNetwork().GetEgress(), p)
 	if address := orEmpty(spec.Network).Address; address != nil {
 		p.address("spec.network.address", *address, addressRule)
 	}

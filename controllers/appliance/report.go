@@ -1,0 +1,152 @@
+package appliance
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/internal/live"
+	"github.com/proximity-pve/proximity/pkg/appliance"
+	"github.com/proximity-pve/proximity/pkg/guest"
+	"github.com/proximity-pve/proximity/pkg/resource"
+)
+
+const (
+	// CondZone advises about the zone's name, CondForwards tells of ports that lead nowhere;
+	// both are no part of Ready.
+	CondZone     = "ZoneUsable"
+	CondForwards = "PortForwards"
+
+	// maxLeases bounds the leases in a status.
+	maxLeases = 1000
+	// certificatesEvery is the pause between looks at the proxy's certificates, and
+	// certificatesPages bounds one look.
+	certificatesEvery = time.Minute
+	certificatesPages = 10
+)
+
+// reportZone warns of .local, which is not DNS's: RFC 6762 3 gives it to multicast DNS.
+func reportZone(s *session) {
+	zone := strings.ToLower(s.Object.GetSpec().GetDns().GetZone())
+	if zone != "local" && !strings.HasSuffix(zone, ".local") {
+		resource.RemoveCondition(s.Object, CondZone)
+		return
+	}
+	s.False(CondZone, "MulticastDNS", "names below .local belong to multicast DNS (RFC 6762): many computers ask their neighbours for them and not the name service, "+
+		"so that %s may not resolve outside of the Bridge, and no public authority makes certificates for it; better are home.arpa, a zone below a domain of yours, or .internal", zone)
+}
+
+// reportForwards tells which declared ports lead nowhere.
+func reportForwards(s *session, b appliance.Bundle) {
+	n := len(s.Object.GetSpec().GetNat().GetPortForwards())
+	if n == 0 {
+		resource.RemoveCondition(s.Object, CondForwards)
+		return
+	}
+	if why := refused(b); why != "" {
+		s.False(CondForwards, "Refused", "%s", why)
+		return
+	}
+	s.True(CondForwards, "Open", "%d declared ports lead to their guests", n)
+}
+
+// reportLeases puts the leases into the status, by address.
+func reportLeases(st *v1alpha1.ApplianceStatus, in appliance.Input, leases []appliance.Lease) {
+	reserved := make(map[string]appliance.Host, len(in.Hosts))
+	for _, h := range in.Hosts {
+		reserved[strings.ToLower(h.MAC)] = h
+	}
+	sorted := slices.SortedFunc(slices.Values(leases), func(x, y appliance.Lease) int { return x.Address.Compare(y.Address) })
+	st.Leases = nil
+	for _, l := range sorted[:min(len(sorted), maxLeases)] {
+		lease := &v1alpha1.LeaseStatus{Address: proto.String(l.Address.String()), Mac: proto.String(l.MAC)}
+		h, known := reserved[l.MAC]
+		switch {
+		case known:
+			lease.Hostname, lease.App = proto.String(h.Hostname), proto.String(h.Key)
+		case l.Hostname != "":
+			lease.Hostname = proto.String(l.Hostname)
+		}
+		if !l.Expiry.IsZero() {
+			lease.Expires = proto.String(l.Expiry.UTC().Format(time.RFC3339))
+		}
+		if n := len(st.Leases); n > 0 && st.Leases[n-1].GetAddress() == lease.GetAddress() {
+			continue // the list is keyed by address
+		}
+		st.Leases = append(st.Leases, lease)
+	}
+}
+
+// certificates are what is known of one appliance's proxy.
+type certificates struct {
+	looked time.Time
+	boot   string // of the guest: after a boot all are read again
+	since  int64
+	byName map[string]appliance.Certificate
+	root   string
+}
+
+// lookAtCertificates asks the guest for certificates that are new, now and then.
+func (r *reconciler) lookAtCertificates(ctx context.Context, s *session, box inside, o appliance.Observation) {
+	name := s.Object.GetMetadata().GetName()
+	r.mu.Lock()
+	known := r.certificates[name]
+	r.mu.Unlock()
+	if known.boot != o.BootID {
+		known = certificates{boot: o.BootID}
+	}
+	if time.Since(known.looked) < certificatesEvery && known.root != "" {
+		return
+	}
+	next := certificates{looked: time.Now(), boot: o.BootID, since: known.since, root: known.root, byName: map[string]appliance.Certificate{}}
+	for host, c := range known.byName {
+		if c.NotAfter.After(next.looked.Add(-24 * time.Hour)) { // one that is gone is not told for ever
+			next.byName[host] = c
+		}
+	}
+	for range certificatesPages {
+		res, err := box.runner.Run(ctx, box.target, guest.Command{Argv: appliance.CertificatesArgv(next.since), MaxOutput: appliance.MaxOutputBytes})
+		if err != nil || res.ExitCode != 0 {
+			s.Log.Debug("certificates of the proxy", "error", err, "exit", res.ExitCode)
+			break
+		}
+		page, err := appliance.ParseCertificates(res.Stdout)
+		if err != nil {
+			s.Log.Debug("certificates of the proxy", "error", err)
+			break
+		}
+		for host, c := range page.ByName {
+			next.byName[host] = c
+		}
+		next.root = page.Root
+		if page.Newest == next.since {
+			next.since++ // all of one second: on with the next
+		} else if page.Newest > 0 {
+			next.since = page.Newest
+		}
+		if !page.Full {
+			break
+		}
+	}
+	r.mu.Lock()
+	r.certificates[name] = next
+	r.mu.Unlock()
+}
+
+func (r *reconciler) rootOf(name string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.certificates[name].root
+}
+
+// publish puts what is live on the board.
+func (r *reconciler) publish(name string, st *live.State) {
+	r.mu.Lock()
+	st.Certificates = r.certificates[name].byName
+	r.mu.Unlock()
+	r.Board.Publish(name, st)
+}
