@@ -372,3 +372,64 @@ func (w *world) sdnRequest(method, path string) {
 		w.Fatalf("%s %s: %s", method, path, resp.Status)
 	}
 }
+
+// What is planned for a Bridge by SDN is what is done: to make it, to change it, to delete it.
+func TestSDNPlanIsDone(t *testing.T) {
+	inCluster(t, 3, func(w *world) {
+		w.start()
+		time.Sleep(time.Second) // the Cluster is looked at: its nodes are known
+		for i, doc := range []string{sdnYAML(""), sdnYAML(", mtu: 1400"), sdnYAML(", mtu: 1400, nodes: [pve, pve2]")} {
+			w.steps.reset()
+			plan := w.plan(doc)[sdnKey]
+			if len(plan.Steps) < 2 || plan.ObservedAt.IsZero() != (i == 0) {
+				t.Errorf("%d: %+v", i, plan)
+			}
+			w.apply(doc)
+			w.rest(sdnKey)
+			w.mustHaveTaken(sdnKey, plan, i > 0)
+			if left := w.plan(doc)[sdnKey]; len(left.Steps) > 0 {
+				t.Errorf("%d: there is left %+v", i, left)
+			}
+		}
+		if at := w.bridgeAt("lan"); !slices.Equal(at, []string{"pve", "pve2"}) {
+			t.Errorf("the bridge is on %v", at)
+		}
+		w.steps.reset()
+		plan := w.planDeletion(sdnKey)[sdnKey]
+		w.remove(sdnKey)
+		w.until("gone", w.gone(sdnKey))
+		w.mustHaveTaken(sdnKey, plan, true)
+		if at := w.bridgeAt("lan"); len(at) > 0 {
+			t.Errorf("the bridge is on %v", at)
+		}
+	})
+}
+
+// A node is not taken out of a Bridge by SDN while a guest on it is plugged in.
+func TestSDNNodeLeftOutWithAGuest(t *testing.T) {
+	inCluster(t, 2, func(w *world) {
+		w.start()
+		w.apply(sdnYAML(""))
+		w.until("ready", w.ready(sdnKey))
+		done := func(upid proxmox.UPID, err error) {
+			w.must(err)
+			_, err = w.admin.WaitTask(w.Context(), "pve2", upid)
+			w.must(err)
+		}
+		done(w.admin.CreateLXC(w.Context(), "pve2", proxmox.LXCCreate{
+			VMID: 500, Template: "local:vztmpl/" + templates[1], Hostname: "theirs", Unprivileged: true,
+			RootFS: proxmox.NewVolume("local-lvm", 2), NICs: map[int]proxmox.NIC{0: {Name: "eth0", Bridge: "lan", IP: "dhcp"}},
+		}))
+		w.updateBridge(sdnKey, func(s *v1alpha1.BridgeSpec) { s.Nodes = []string{"pve"} })
+		w.until("it waits for the guest", w.has(sdnKey, "Ready", "False", "GuestsAttached"))
+		time.Sleep(time.Minute)
+		if at := w.bridgeAt("lan"); len(at) != 2 {
+			t.Errorf("the bridge is on %v", at)
+		}
+		done(w.admin.DeleteLXC(w.Context(), "pve2", 500, proxmox.LXCDelete{Purge: true}))
+		w.until("without the node", func() bool { return w.ready(sdnKey)() && len(w.bridgeAt("lan")) == 1 })
+		if got := w.nodeReason(sdnKey, "pve2"); got != "" {
+			t.Errorf("pve2 is still told of: %s", got)
+		}
+	})
+}

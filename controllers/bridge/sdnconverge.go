@@ -242,6 +242,9 @@ func (w *sdnWork) prepare(ctx context.Context, st step, o sdnSeen) error {
 			case n.wanted:
 				entryOf(w.s, n.name).Written = proto.Bool(true)
 			case n.written:
+				if err := w.attached(ctx, w.s, w.n.conn, n.name); err != nil {
+					return err
+				}
 				upid, _, err := w.n.lastReload(ctx, n.name)
 				if err != nil {
 					return lxc.Classify(fmt.Errorf("list the reloads of %s: %w", n.name, err))
