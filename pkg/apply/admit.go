@@ -68,11 +68,11 @@ func (a *Applier) admitAhead(ctx context.Context, items []item, opts Options) {
 
 // admit makes of an item what is to be stored in place of a version, and checks that by
 // itself.
-func (a *Applier) admit(it *item, v store.Version, opts Options) admitted {
-	if ad, ok := a.admitAgain(it, v, opts); ok {
+func (a *Applier) admit(it *item, v store.Version, opts Options) *admitted {
+	if ad := a.admitAgain(it, v, opts); ad != nil {
 		return ad
 	}
-	ad := admitted{done: true, over: v}
+	ad := &admitted{done: true, over: v}
 	var stored resource.Object // shared
 	if v != nil {
 		if stored, ad.err = v.Object(); ad.err != nil {
@@ -114,22 +114,25 @@ func (a *Applier) admit(it *item, v store.Version, opts Options) admitted {
 
 // admitAgain is admit for the common case, with less to do: the manager gives other values
 // to the fields that it has, which no one else has, and all is well. In other cases it
-// answers false.
-func (a *Applier) admitAgain(it *item, v store.Version, opts Options) (ad admitted, ok bool) {
+// answers nil.
+func (a *Applier) admitAgain(it *item, v store.Version, opts Options) *admitted {
 	if v == nil || it.kind.HasSensitive() || it.kind.ImmutableSpec {
-		return ad, false
+		return nil
 	}
 	next, err := it.kind.DecodeWithoutStatus(v.Encoded())
 	if err != nil || next.GetMetadata() == nil {
-		return ad, false
+		return nil
 	}
-	ad = admitted{done: true, over: v, uid: next.GetMetadata().GetUid(), deleting: resource.Deleting(next), obj: next}
+	ad := &admitted{done: true, over: v, uid: next.GetMetadata().GetUid(), deleting: resource.Deleting(next), obj: next}
 	fixed := immutables(it.kind, next)
 	if !a.owners.Again(next, it.doc, opts.Manager) {
-		return ad, false
+		return nil
 	}
 	complete(it, next)
-	return ad, fixed.keptBy(it.kind, next) && len(it.kind.Check(next)) == 0
+	if !fixed.keptBy(it.kind, next) || len(it.kind.Check(next)) > 0 {
+		return nil
+	}
+	return ad
 }
 
 // complete makes a merged object the one to be stored.

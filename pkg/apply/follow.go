@@ -271,7 +271,7 @@ func (f *follower) merge() ([]item, resource.FieldErrors, error) {
 		if !made.holdsFor(v) {
 			made = f.decide(d, i, v)
 		}
-		it.admitted = made.admitted
+		it.admitted = &made.admitted
 		switch {
 		case made.err != nil:
 			return nil, nil, fmt.Errorf("%s: %w", d.key, made.err)

@@ -15,11 +15,11 @@ import (
 
 // item is one document of a set on its way.
 type item struct {
-	doc  resource.Document
-	at   int // position in the set and in the results
-	kind *resource.Kind
-	key  resource.Key
-	admitted
+	doc       resource.Document
+	at        int // position in the set and in the results
+	kind      *resource.Kind
+	key       resource.Key
+	*admitted // nil: not yet
 }
 
 // ApplySet applies all documents, or none, and returns a result for each in their order.
@@ -85,7 +85,7 @@ func (a *Applier) show(r *Result, opts Options) error {
 func (a *Applier) prepare(docs []resource.Document) ([]item, resource.FieldErrors) {
 	var errs resource.FieldErrors
 	items := make([]item, 0, len(docs))
-	first := make(map[resource.Key]resource.Document, len(docs))
+	first := make(map[resource.Key]int, len(docs)) // to the document
 	for i, doc := range docs {
 		doc.Index = i // the set may come from several files
 		kind, e := a.applicable(doc.Object)
@@ -95,13 +95,16 @@ func (a *Applier) prepare(docs []resource.Document) ([]item, resource.FieldError
 		}
 		key := keyIn(kind, doc.Object)
 		if other, dup := first[key]; dup {
-			errs = append(errs, doc.Place(resource.FieldErrors{resource.Duplicate("metadata.name", key.Name, placeOf(other, "metadata.name"))})...)
+			errs = append(errs, doc.Place(resource.FieldErrors{resource.Duplicate("metadata.name", key.Name, placeOf(docs[other], "metadata.name"))})...)
 			continue
 		}
-		first[key] = doc
+		first[key] = i
 		items = append(items, item{doc: doc, at: i, kind: kind, key: key})
 	}
-	slices.SortStableFunc(items, func(x, y item) int { return x.kind.ApplyOrder - y.kind.ApplyOrder })
+	order := func(x, y item) int { return x.kind.ApplyOrder - y.kind.ApplyOrder }
+	if !slices.IsSortedFunc(items, order) {
+		slices.SortStableFunc(items, order)
+	}
 	return items, errs
 }
 
@@ -130,7 +133,7 @@ func (a *Applier) merge(tx store.Tx, items []item, opts Options) (resource.Field
 		if err != nil {
 			return nil, err
 		}
-		if !it.holdsFor(v) {
+		if it.admitted == nil || !it.holdsFor(v) {
 			it.admitted = a.admit(it, v, opts)
 		}
 		if it.err != nil {

@@ -3,11 +3,13 @@ package resource
 import (
 	"cmp"
 	"fmt"
+	"hash/maphash"
 	"regexp"
 	"regexp/syntax"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
@@ -93,11 +95,11 @@ func stepOf(fd protoreflect.FieldDescriptor, r *validate.FieldRules) (s step, er
 	s = step{fd: fd, rules: r, required: r.GetRequired()}
 	switch {
 	case fd.IsMap():
-		s.whole, s.keys, s.items, err = mapChecks(r)
+		s.whole, s.keys, s.items, err = mapChecks(r, !IsSensitive(fd))
 	case fd.IsList():
-		s.whole, s.items, err = listChecks(r)
+		s.whole, s.items, err = listChecks(r, !IsSensitive(fd))
 	default:
-		s.whole, err = scalarCheck(r)
+		s.whole, err = scalarCheck(r, !IsSensitive(fd))
 	}
 	return s, err
 }
@@ -169,7 +171,7 @@ func only(m proto.Message, names ...protoreflect.Name) (err error) {
 	return err
 }
 
-func mapChecks(r *validate.FieldRules) (whole, keys, values check, err error) {
+func mapChecks(r *validate.FieldRules, mayKeep bool) (whole, keys, values check, err error) {
 	if r == nil {
 		return nil, nil, nil, nil
 	}
@@ -180,15 +182,15 @@ func mapChecks(r *validate.FieldRules) (whole, keys, values check, err error) {
 		return nil, nil, nil, err
 	}
 	m := cmp.Or(r.GetMap(), &validate.MapRules{})
-	if keys, err = scalarCheck(m.GetKeys()); err == nil {
-		values, err = scalarCheck(m.GetValues())
+	if keys, err = scalarCheck(m.GetKeys(), mayKeep); err == nil {
+		values, err = scalarCheck(m.GetValues(), mayKeep)
 	}
 	return func(v protoreflect.Value) []string {
 		return sized(uint64(v.Map().Len()), m.MinPairs, m.MaxPairs, "map.min_pairs", "map.max_pairs")
 	}, keys, values, err
 }
 
-func listChecks(r *validate.FieldRules) (whole, items check, err error) {
+func listChecks(r *validate.FieldRules, mayKeep bool) (whole, items check, err error) {
 	if r == nil {
 		return nil, nil, nil
 	}
@@ -199,7 +201,7 @@ func listChecks(r *validate.FieldRules) (whole, items check, err error) {
 		return nil, nil, err
 	}
 	l := cmp.Or(r.GetRepeated(), &validate.RepeatedRules{})
-	items, err = scalarCheck(l.GetItems())
+	items, err = scalarCheck(l.GetItems(), mayKeep)
 	return func(v protoreflect.Value) []string {
 		return sized(uint64(v.List().Len()), l.MinItems, l.MaxItems, "repeated.min_items", "repeated.max_items")
 	}, items, err
@@ -215,15 +217,16 @@ func sized(n uint64, low, high *uint64, tooFew, tooMany string) []string {
 	return nil
 }
 
-// scalarCheck is the check of one value: of a field, an item, a key.
-func scalarCheck(r *validate.FieldRules) (check, error) {
+// scalarCheck is the check of one value: of a field, an item, a key. mayKeep: a value may be
+// kept in memory.
+func scalarCheck(r *validate.FieldRules, mayKeep bool) (check, error) {
 	switch {
 	case r == nil:
 		return nil, nil
 	case r.GetInt32() != nil:
 		return int32Check(r)
 	case r.GetString() != nil:
-		return stringCheck(r)
+		return stringCheck(r, mayKeep)
 	}
 	return nil, only(r, "required")
 }
@@ -253,7 +256,7 @@ func int32Check(r *validate.FieldRules) (check, error) {
 	}, nil
 }
 
-func stringCheck(r *validate.FieldRules) (check, error) {
+func stringCheck(r *validate.FieldRules, mayKeep bool) (check, error) {
 	if err := only(r, "required", "string"); err != nil {
 		return nil, err
 	}
@@ -265,14 +268,14 @@ func stringCheck(r *validate.FieldRules) (check, error) {
 		return nil, err
 	}
 	// Compiling takes far longer than parsing: programs that check nothing shall not wait.
-	pattern := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(s.GetPattern()) })
+	pattern := matcher{compiled: sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(s.GetPattern()) }), mayKeep: mayKeep}
 	return func(v protoreflect.Value) []string {
 		text := v.String()
 		broken := sized(uint64(len(text)), s.MinBytes, s.MaxBytes, "string.min_bytes", "string.max_bytes")
 		if s.MinLen != nil || s.MaxLen != nil {
 			broken = append(broken, sized(uint64(utf8.RuneCountInString(text)), s.MinLen, s.MaxLen, "string.min_len", "string.max_len")...)
 		}
-		if s.Pattern != nil && !pattern().MatchString(text) {
+		if s.Pattern != nil && !pattern.matches(text) {
 			broken = append(broken, "string.pattern")
 		}
 		if s.NotContains != nil && strings.Contains(text, s.GetNotContains()) {
@@ -280,4 +283,33 @@ func stringCheck(r *validate.FieldRules) (check, error) {
 		}
 		return broken
 	}, nil
+}
+
+// matcher is a pattern that remembers texts that it matched: most values of a field are the
+// same few in all objects, and comparing takes a small part of the time of matching.
+type matcher struct {
+	compiled func() *regexp.Regexp
+	mayKeep  bool
+	known    [32]atomic.Pointer[string]
+}
+
+// maxKnownText bounds a text that is remembered.
+const maxKnownText = 64
+
+var matcherSeed = maphash.MakeSeed()
+
+func (m *matcher) matches(text string) bool {
+	if !m.mayKeep || len(text) > maxKnownText {
+		return m.compiled().MatchString(text)
+	}
+	slot := &m.known[maphash.String(matcherSeed, text)%uint64(len(m.known))]
+	if known := slot.Load(); known != nil && *known == text {
+		return true
+	}
+	if !m.compiled().MatchString(text) {
+		return false
+	}
+	kept := strings.Clone(text)
+	slot.Store(&kept)
+	return true
 }
