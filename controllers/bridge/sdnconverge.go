@@ -228,6 +228,15 @@ func (w *sdnWork) verify(ctx context.Context, node string) error {
 func (w *sdnWork) prepare(ctx context.Context, st step, o sdnSeen) error {
 	switch st.Action {
 	case actionWriteZone:
+		// What takes a node out is not even staged while a guest there is plugged in: anybody's
+		// apply would cut it off.
+		for _, n := range o.nodes {
+			if n.written && !n.wanted {
+				if err := w.attached(ctx, w.s, w.n.conn, n.name); err != nil {
+					return err
+				}
+			}
+		}
 		status(w.s).Zone = proto.String(w.n.names.zone)
 	case actionReload:
 		if w.unwanted(st.node) {
