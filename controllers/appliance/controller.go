@@ -83,9 +83,9 @@ func New(d Deps) *runtime.Controller {
 	return runtime.New(runtime.Options[*v1alpha1.Appliance]{
 		Kind: kind, Finalizer: finalizer, Reconciler: r, Ready: readyTable, Resync: d.Probe, Plan: r.Plan,
 		Watches: []runtime.Watch{
-			{Kind: "Bridge", Map: everyAppliance},
-			{Kind: "App", Map: everyAppliance},
-			{Kind: "Vhost", Map: everyAppliance},
+			{Kind: "Bridge", Map: everyAppliance, MetadataOnly: true},
+			{Kind: "App", Map: everyAppliance, MetadataOnly: true},
+			{Kind: "Vhost", Map: everyAppliance, MetadataOnly: true},
 			{Kind: "Secret", Map: appliancesOfSecret},
 		},
 	})

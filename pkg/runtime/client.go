@@ -37,11 +37,7 @@ func NewClient(st store.Store) Client { return storeClient{st} }
 type storeClient struct{ st store.Store }
 
 func (c storeClient) Get(ctx context.Context, key resource.Key) (resource.Object, error) {
-	obj, err := c.st.Get(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	return resource.Clone(obj), nil
+	return store.Copy(ctx, c.st, key)
 }
 
 func (c storeClient) List(ctx context.Context, kind, namespace string) ([]resource.Object, error) {

@@ -86,7 +86,7 @@ var always = func() <-chan struct{} {
 // watch follows all kinds from a snapshot on and deletes what becomes due. Deleting and
 // watching take turns, so that a flood of either does not hold up the other.
 func (c *Collector) watch(ctx context.Context) error {
-	w, err := c.store.Watch(ctx, store.WatchOptions{})
+	w, err := c.store.Watch(ctx, store.WatchOptions{MetadataOnly: true})
 	if err != nil {
 		return err
 	}

@@ -56,6 +56,8 @@ type Source func(ctx context.Context, c Client, enqueue func(resource.Key))
 type Watch struct {
 	Kind string
 	Map  func(ctx context.Context, c Client, obj resource.Object) []resource.Key
+	// MetadataOnly: Map looks at nothing else of the object, and may get nothing else.
+	MetadataOnly bool
 }
 
 // Controller is a controller of any kind, made by New.

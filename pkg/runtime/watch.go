@@ -18,7 +18,7 @@ const rewatchDelay = 100 * time.Millisecond
 // metadata do not count, or every status write would cause another reconcile.
 func (c *Controller) watchOwn(ctx context.Context, m *Manager) {
 	seen := map[resource.Key]*v1alpha1.ObjectMeta{}
-	m.follow(ctx, c.kind, func(ev store.Event) {
+	m.follow(ctx, store.WatchOptions{Kind: c.kind, MetadataOnly: true}, func(ev store.Event) {
 		if ev.Type == store.Bookmark {
 			c.first.listed()
 			return
@@ -49,7 +49,7 @@ func triggerMeta(m *v1alpha1.ObjectMeta) *v1alpha1.ObjectMeta {
 }
 
 func (c *Controller) watchOther(ctx context.Context, m *Manager, w Watch) {
-	m.follow(ctx, w.Kind, func(ev store.Event) {
+	m.follow(ctx, store.WatchOptions{Kind: w.Kind, MetadataOnly: w.MetadataOnly}, func(ev store.Event) {
 		if ev.Type == store.Bookmark {
 			return
 		}
@@ -59,12 +59,12 @@ func (c *Controller) watchOther(ctx context.Context, m *Manager, w Watch) {
 	})
 }
 
-// follow calls fn for every event of a kind, bookmarks included, until ctx ends. A watch that fails (cut off as
+// follow calls fn for every event of a watch, bookmarks included, until ctx ends. A watch that fails (cut off as
 // too slow, compacted) is opened again with a snapshot, so that no object is missed; fn
 // sees objects again then.
-func (m *Manager) follow(ctx context.Context, kind string, fn func(store.Event)) {
+func (m *Manager) follow(ctx context.Context, what store.WatchOptions, fn func(store.Event)) {
 	for ctx.Err() == nil {
-		w, err := m.store.Watch(ctx, store.WatchOptions{Kind: kind})
+		w, err := m.store.Watch(ctx, what)
 		if err == nil {
 			for ev := range w.Events() {
 				fn(ev)
@@ -75,7 +75,7 @@ func (m *Manager) follow(ctx context.Context, kind string, fn func(store.Event))
 		if ctx.Err() != nil {
 			return
 		}
-		m.log.Warn("watch ended, opening it again", "watched", kind, "error", err)
+		m.log.Warn("watch ended, opening it again", "watched", what.Kind, "error", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(rewatchDelay):

@@ -92,6 +92,7 @@ var notOverTheAPI = map[string]string{
 	"tx/may create and delete":                     noOtherSets,
 	"tx/may delete and create":                     noOtherSets,
 	"tx/may go on after an error":                  noOtherSets,
+	"status/Put and PutStatus are":                 noOtherSets,
 	"tx/reads its own writes":                      noOtherSets,
 	"tx/takes effect as a whole":                   noOtherSets,
 	"watch/that is stuck":                          "the transport takes some hundred events for a client that takes none; the server has a test of its own",

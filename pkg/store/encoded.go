@@ -99,3 +99,20 @@ func (v decodedVersion) Revision() uint64 {
 	n, _ := strconv.ParseUint(v.object.GetMetadata().GetResourceVersion(), 10, 64) // the store wrote it
 	return n
 }
+
+// Copier is a Store that makes copies of its own. Copy is for callers.
+type Copier interface {
+	Copy(ctx context.Context, key resource.Key) (resource.Object, error)
+}
+
+// Copy is st.Get for those who want to change the object: it belongs to the caller.
+func Copy(ctx context.Context, st Store, key resource.Key) (resource.Object, error) {
+	if c, ok := st.(Copier); ok {
+		return c.Copy(ctx, key)
+	}
+	obj, err := st.Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return resource.Clone(obj), nil
+}

@@ -259,6 +259,9 @@ type WatchOptions struct {
 	Namespace string // empty: all
 	Name      string // empty: all
 	Match     func(resource.Object) bool
+	// MetadataOnly is for those to whom apiVersion, kind and metadata of an object are
+	// enough: a store need not decode the rest, and Match does not see it.
+	MetadataOnly bool
 }
 
 // Watcher delivers events in order until it is stopped, its context ends, or it fails.

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"google.golang.org/protobuf/proto"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
@@ -225,6 +226,37 @@ func updatingStatusOf(o resource.Object) func(store.Tx) (resource.Object, error)
 }
 
 var statusCases = []testCase{
+	{"status/Put and PutStatus are Update and UpdateStatus", func(e *env) {
+		create(e, app("a"))
+		write := func(put func(store.Tx, resource.Object) (store.Version, error), o *v1alpha1.App) store.Version {
+			e.Helper()
+			var v store.Version
+			revision := e.must(func(tx store.Tx) (err error) { v, err = put(tx, o); return err })
+			stored := get(e, app("a"))
+			got, err := v.Object()
+			decoded := &v1alpha1.App{}
+			if err := errors.Join(err, proto.Unmarshal(v.Encoded(), decoded)); err != nil {
+				e.Fatal(err)
+			}
+			if e.same(got, stored); v.Revision() != rev(stored) || revision < v.Revision() {
+				e.Errorf("it is of revision %d, the store at %d", v.Revision(), revision)
+			}
+			e.same(decoded, stored)
+			return v
+		}
+		changed := with(app("a"), setNode("pve1"))
+		observed := with(app("a"), func(a *v1alpha1.App) { a.Status = &v1alpha1.AppStatus{State: proto.String("Running")} })
+		first := write(store.Put, changed)
+		if again := write(store.Put, changed); again.Revision() != first.Revision() {
+			e.Error("a change that changes nothing has a revision")
+		}
+		second := write(store.PutStatus, observed)
+		if again := write(store.PutStatus, observed); again.Revision() != second.Revision() || second.Revision() == first.Revision() {
+			e.Error("the same status is a change, or another one is none")
+		}
+		e.refused(store.ErrNotFound, func(tx store.Tx) error { _, err := store.Put(tx, app("b")); return err })
+		e.refused(store.ErrNotFound, func(tx store.Tx) error { _, err := store.PutStatus(tx, app("b")); return err })
+	}},
 	{"status/changes status and the revision only", func(e *env) {
 		a := create(e, with(app("a"), setLabel("x", "y")))
 		got := updateStatus(e, with(a, func(a *v1alpha1.App) {

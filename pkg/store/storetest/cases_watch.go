@@ -53,6 +53,31 @@ var watchCases = []testCase{
 		create(e, app("d"))
 		e.expect(w, store.Added, app("d"))
 	}},
+	{"watch/for metadata only has them", func(e *env) {
+		labelled := func(name string) *v1alpha1.App {
+			return with(app(name), func(a *v1alpha1.App) { a.Metadata.Labels = map[string]string{"of": name} })
+		}
+		create(e, labelled("a"))
+		w := e.watch(store.WatchOptions{Kind: "App", MetadataOnly: true, Match: func(o resource.Object) bool {
+			return o.GetMetadata().GetLabels()["of"] != "b"
+		}})
+		create(e, labelled("b"))
+		create(e, labelled("c"))
+		for _, name := range []string{"a", "", "c"} {
+			ev := e.next(w)
+			if name == "" {
+				if ev.Type != store.Bookmark {
+					e.Errorf("got %s, want a bookmark", text(ev))
+				}
+				continue
+			}
+			stored := get(e, app(name))
+			if ev.Type != store.Added || resource.KeyOf(ev.Object) != resource.KeyOf(stored) || ev.Object.GetApiVersion() != stored.GetApiVersion() {
+				e.Errorf("got %s, want %s", text(ev), name)
+			}
+			e.same(ev.Object.GetMetadata(), stored.GetMetadata())
+		}
+	}},
 	{"watch/of an empty store begins with a bookmark", func(e *env) {
 		w := e.watch(store.WatchOptions{})
 		got, bookmark := e.untilBookmark(w)

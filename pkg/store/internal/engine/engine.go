@@ -107,6 +107,7 @@ type Engine struct {
 var (
 	_ store.Store    = (*Engine)(nil)
 	_ store.AuditLog = (*Engine)(nil)
+	_ store.Copier   = (*Engine)(nil)
 )
 
 // New starts an engine on what a log holds; a nil log makes a store in memory. It starts
@@ -136,15 +137,22 @@ func New(reg *resource.Registry, log Log, contents *Contents, opts Options) *Eng
 
 // Get implements store.Store.
 func (e *Engine) Get(ctx context.Context, key resource.Key) (resource.Object, error) {
-	return object(e.lookup(ctx, key))
+	return object(e.find(ctx, key))
 }
 
-// Lookup is Get of a version; see store.Lookup.
-func (e *Engine) Lookup(ctx context.Context, key resource.Key) (store.Version, error) {
-	return versionOf(e.lookup(ctx, key))
+// Copy implements store.Copier: what is not decoded is decoded once, for the caller alone.
+func (e *Engine) Copy(ctx context.Context, key resource.Key) (resource.Object, error) {
+	v, err := e.find(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if o := v.decoded.Load(); o != nil {
+		return resource.Clone(*o), nil
+	}
+	return v.decode()
 }
 
-func (e *Engine) lookup(ctx context.Context, key resource.Key) (*version, error) {
+func (e *Engine) find(ctx context.Context, key resource.Key) (*version, error) {
 	if err := e.readable(ctx, key.Kind); err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -27,6 +28,7 @@ type layout struct {
 	metadata protoreflect.FieldDescriptor
 	status   protoreflect.FieldDescriptor   // nil: the kind has none
 	others   []protoreflect.FieldDescriptor // the rest
+	names    []protowire.Number             // of apiVersion and kind
 	spec     protoreflect.MessageType       // nil: the kind has none
 	observed protoreflect.MessageType       // of the status
 	paths    map[protowire.Number][]string  // of fields of the spec that have none below them
@@ -51,6 +53,9 @@ func newCodec(reg *resource.Registry) *codec {
 						l.paths[sub.Number()] = []string{resource.JoinPath(fd.JSONName(), sub.JSONName())}
 					}
 				}
+				l.others = append(l.others, fd)
+			case "api_version", "kind":
+				l.names = append(l.names, fd.Number())
 				l.others = append(l.others, fd)
 			default:
 				l.others = append(l.others, fd)
@@ -122,6 +127,30 @@ func (v *version) decode() (resource.Object, error) {
 		return nil, fmt.Errorf("%s: what is stored cannot be decoded: %w", v.name(), err)
 	}
 	return m.(resource.Object), nil
+}
+
+// bare decodes everything but spec and status, and the like of them.
+func (v *version) bare() (resource.Object, error) {
+	if o := v.decoded.Load(); o != nil {
+		return *o, nil
+	}
+	var room [24]field
+	all, err := fields(room[:0]).split(v.encoded)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", v.name(), err)
+	}
+	l := v.layout
+	var some []byte
+	for _, f := range all {
+		if f.num == l.metadata.Number() || slices.Contains(l.names, f.num) {
+			some = append(some, f.bytes...)
+		}
+	}
+	m, err := part(l.typ, some)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", v.name(), err)
+	}
+	return m.Interface().(resource.Object), nil
 }
 
 // name is the version's key.

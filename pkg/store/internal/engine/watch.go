@@ -232,8 +232,12 @@ func (w *watcher) within(key resource.Key) bool {
 // deliver sends the event of a version if it is selected, or answers false when the watch
 // has ended. All who watch share the decoded object.
 func (w *watcher) deliver(ev store.Event, v *version) bool {
+	decode := v.Object
+	if w.opts.MetadataOnly {
+		decode = v.bare
+	}
 	var err error
-	if ev.Object, err = v.Object(); err != nil {
+	if ev.Object, err = decode(); err != nil {
 		w.cancel(fmt.Errorf("%w: %w", errWatch, err))
 		return false
 	}
