@@ -31,6 +31,7 @@ type getOptions struct {
 	showLabels bool
 	managed    bool
 	chunk      int
+	values     bool // of Secrets
 }
 
 // defaultChunk is how many objects get asks for at a time: an answer of 500 Apps has about
@@ -66,6 +67,7 @@ func (a *app) getCommand() *cobra.Command {
 	f.BoolVar(&o.ignore, "ignore-not-found", false, "what does not exist is no error, and is not shown")
 	f.BoolVar(&o.noHeaders, "no-headers", false, "no line of headings")
 	f.BoolVar(&o.managed, "show-managed-fields", false, "with yaml and json: who set which field")
+	f.BoolVar(&o.values, "show-values", false, "of named Secrets: the values; needs the right to secrets-read and is audited")
 	f.IntVar(&o.chunk, "chunk-size", defaultChunk, "ask for this `number` of objects at a time; 0: for all at once")
 	cmd.ValidArgsFunction = a.completeObjects
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"wide", "yaml", "json", "name", "jsonpath=", "custom-columns="}, cobra.ShellCompDirectiveNoFileComp))
@@ -93,6 +95,9 @@ func (a *app) get(ctx context.Context, args []string, o getOptions) error {
 	named := strings.Contains(args[0], "/") || len(args) > 1
 	if named && (o.selector != "" || o.fields != "" || o.all) {
 		return usagef("names together with -l, --field-selector or -A: allowed is one of them")
+	}
+	if o.values {
+		return a.showValues(ctx, conn, args)
 	}
 	if o.watch || o.watchOnly {
 		return a.watch(ctx, conn, args, o, out)

@@ -31,7 +31,7 @@ func (a *app) adminCommand() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error { return a.snapshotStatus(args[0]) },
 	}
 	snapshots.AddCommand(save, status, a.restoreCommand())
-	admin.AddCommand(snapshots, a.checkCommand(), a.defragCommand(), a.auditCommand(), a.rebuildCommand())
+	admin.AddCommand(snapshots, a.checkCommand(), a.defragCommand(), a.auditCommand(), a.rebuildCommand(), a.rekeyCommand())
 	return admin
 }
 

@@ -85,3 +85,18 @@ func (c *Client) VerifyAudit(ctx context.Context, head string) (*v1alpha1.Verify
 	resp, err := c.admin.VerifyAudit(ctx, &v1alpha1.VerifyAuditRequest{Head: head})
 	return resp, c.fail(ctx, err)
 }
+
+// Rekey makes a new key of sealed values, or finishes an earlier change of keys, and returns
+// how many values were sealed anew.
+func (c *Client) Rekey(ctx context.Context, finish bool) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	resp, err := c.admin.Rekey(ctx, &v1alpha1.RekeyRequest{Finish: finish})
+	return int(resp.GetValues()), c.fail(ctx, err)
+}
+
+// ReadSecret returns the values of a Secret by their paths.
+func (c *Client) ReadSecret(ctx context.Context, namespace, name string) (map[string]string, error) {
+	resp, err := c.rpc.ReadSecret(ctx, &v1alpha1.ReadSecretRequest{Namespace: namespace, Name: name})
+	return resp.GetValues(), c.fail(ctx, err)
+}

@@ -31,6 +31,8 @@ type Config struct {
 	Hosts []string `yaml:"hosts"`
 	// Registration lets anybody who reaches the API make a user, without any right. Off.
 	Registration bool `yaml:"registration"`
+	// Secrets is about the key of sealed values.
+	Secrets SecretsConfig `yaml:"secrets"`
 	// Audit is about the audit trail.
 	Audit AuditConfig `yaml:"audit"`
 	// LogLevel is debug, info, warn or error.
@@ -54,6 +56,16 @@ type Config struct {
 
 	Stdout io.Writer `yaml:"-"`
 	Stderr io.Writer `yaml:"-"`
+}
+
+// SecretsConfig is about the key of sealed values. Without any of it the key is in the data
+// directory, or in a systemd credential secrets.key; a credential secrets.passphrase is used
+// like PassphraseFile.
+type SecretsConfig struct {
+	// KeyFile is where the key is.
+	KeyFile string `yaml:"keyFile"`
+	// PassphraseFile has a passphrase that the key file is encrypted with.
+	PassphraseFile string `yaml:"passphraseFile"`
 }
 
 // AuditConfig is about the audit trail, in the data directory's audit/.

@@ -23,51 +23,115 @@ const keyFileHead = `# The key that values of Secrets in this daemon's database 
 # A line each: id and key. The first key seals, all of them open.
 `
 
-// EnsureKeys reads the key file at path, which is readable by its owner only. needed are the
+// Source is where the keys are.
+type Source struct {
+	// Path of the key file.
+	Path string
+	// ReadOnly: somebody else makes the file (a systemd credential); it is never written.
+	ReadOnly bool
+	// Passphrase that the keys in the file are encrypted with; empty: they are not.
+	Passphrase []byte
+}
+
+// keyFile reads and writes a Source.
+type keyFile struct{ Source }
+
+// EnsureKeys is EnsureKeysFrom for a file of plain keys.
+func EnsureKeys(path string, needed []string) (*Keyring, error) {
+	return EnsureKeysFrom(Source{Path: path}, needed)
+}
+
+// EnsureKeysFrom reads the keys, from a file that only its owner can read. needed are the
 // ids of keys that sealed values name: the file must have them all. A file that is not there
 // is made, with a new key, only when nothing is needed: a new key next to values that are
-// sealed with another one would hide that they are lost.
-func EnsureKeys(path string, needed []string) (*Keyring, error) {
-	k, err := readKeys(path)
+// sealed with another one would hide that they are lost. A file of plain keys is encrypted
+// when a passphrase is given for it.
+func EnsureKeysFrom(from Source, needed []string) (*Keyring, error) {
+	f := &keyFile{from}
+	raw, plain, err := f.read()
 	if errors.Is(err, fs.ErrNotExist) {
-		if len(needed) > 0 {
+		switch {
+		case from.ReadOnly:
+			return nil, fmt.Errorf("%w: %s is missing", ErrKeys, from.Path)
+		case len(needed) > 0:
 			return nil, fmt.Errorf("%w: %s is missing, but the database has values that are sealed with the key %s: "+
-				"put the file back, from the backup or the machine that the database came from", ErrKeys, path, strings.Join(needed, ", "))
+				"put the file back, from the backup or the machine that the database came from", ErrKeys, from.Path, strings.Join(needed, ", "))
 		}
-		err = makeKeys(path)
+		var content []byte
+		if content, err = f.encode([][]byte{newKey()}); err == nil {
+			err = privatefile.Create(from.Path, content, privatefile.PrivateMode)
+		}
 		if err == nil || errors.Is(err, fs.ErrExist) { // another process was faster
-			k, err = readKeys(path)
+			raw, plain, err = f.read()
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKeys, err)
 	}
+	k, err := newKeyring(raw...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrKeys, err)
+	}
+	k.file = f
 	missing := slices.DeleteFunc(slices.Clone(needed), k.Has)
 	if len(missing) > 0 {
 		return nil, fmt.Errorf("%w: %s holds another key than the one that values in the database are sealed with, %s: "+
-			"put that key's file back, or add its line", ErrKeys, path, strings.Join(missing, ", "))
+			"put that key's file back, or add its line", ErrKeys, from.Path, strings.Join(missing, ", "))
+	}
+	if plain && len(from.Passphrase) > 0 && !from.ReadOnly {
+		if err := f.replace(raw); err != nil {
+			return nil, fmt.Errorf("%w: encrypt the file: %w", ErrKeys, err)
+		}
 	}
 	return k, nil
 }
 
-func makeKeys(path string) error {
-	return privatefile.Create(path, []byte(keyFileHead+keyLine(newKey())), privatefile.PrivateMode)
+// read returns the keys and whether they were not encrypted.
+func (f *keyFile) read() (raw [][]byte, plain bool, err error) {
+	data, err := privatefile.ReadPrivate(f.Path)
+	if err != nil {
+		return nil, false, err
+	}
+	plain = !isEncrypted(data)
+	if !plain {
+		if len(f.Passphrase) == 0 {
+			return nil, false, fmt.Errorf("%s is encrypted and no passphrase is given: set secrets.passphraseFile", f.Path)
+		}
+		if data, err = decrypt(data, f.Passphrase); err != nil {
+			return nil, false, fmt.Errorf("%s: %w", f.Path, err)
+		}
+	}
+	if raw, err = parseKeys(data); err != nil {
+		return nil, false, fmt.Errorf("%s: %w", f.Path, err)
+	}
+	return raw, plain, nil
+}
+
+// replace writes the keys, whole or not at all.
+func (f *keyFile) replace(raw [][]byte) error {
+	if f.ReadOnly {
+		return fmt.Errorf("%s is not ours to change: make the new key where the file comes from, and start again", f.Path)
+	}
+	content, err := f.encode(raw)
+	if err != nil {
+		return err
+	}
+	return privatefile.Replace(f.Path, content, privatefile.PrivateMode)
+}
+
+func (f *keyFile) encode(raw [][]byte) ([]byte, error) {
+	text := []byte(keyFileHead)
+	for _, key := range raw {
+		text = append(text, keyLine(key)...)
+	}
+	if len(f.Passphrase) == 0 {
+		return text, nil
+	}
+	return encrypt(text, f.Passphrase)
 }
 
 func keyLine(key []byte) string {
 	return keyID(key) + " " + base64.StdEncoding.EncodeToString(key) + "\n"
-}
-
-func readKeys(path string) (*Keyring, error) {
-	data, err := privatefile.ReadPrivate(path)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := parseKeys(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return newKeyring(keys...)
 }
 
 // parseKeys reads a key file. Errors name the line and never quote it.

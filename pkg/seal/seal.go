@@ -18,6 +18,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/crypto/chacha20poly1305"
 
@@ -46,18 +49,23 @@ func PlaceOf(obj resource.Object, field string) Place {
 	return Place{Key: resource.KeyOf(obj), UID: obj.GetMetadata().GetUid(), Field: field}
 }
 
-// Keyring seals and opens. It is immutable and safe for concurrent use.
+// Keyring seals and opens. It is safe for concurrent use. Its keys change only by Rotate and
+// Retire.
 type Keyring struct {
-	active string
-	keys   map[string]cipher.AEAD // by id
+	current atomic.Pointer[keySet]
+	mu      sync.Mutex // one change at a time
+	file    *keyFile   // nil: kept nowhere
 }
 
-// keyBytes is the size of a key.
-const keyBytes = chacha20poly1305.KeySize
+// keySet never changes.
+type keySet struct {
+	active string
+	keys   map[string]cipher.AEAD // by id
+	raw    [][]byte               // the active first
+}
 
-// newKeyring returns a keyring of raw keys, the first of which seals.
-func newKeyring(keys ...[]byte) (*Keyring, error) {
-	k := &Keyring{keys: map[string]cipher.AEAD{}}
+func newKeySet(keys [][]byte) (*keySet, error) {
+	k := &keySet{keys: map[string]cipher.AEAD{}, raw: keys}
 	for _, key := range keys {
 		aead, err := chacha20poly1305.NewX(key)
 		if err != nil {
@@ -69,6 +77,20 @@ func newKeyring(keys ...[]byte) (*Keyring, error) {
 		}
 		k.keys[id] = aead
 	}
+	return k, nil
+}
+
+// keyBytes is the size of a key.
+const keyBytes = chacha20poly1305.KeySize
+
+// newKeyring returns a keyring of raw keys, the first of which seals.
+func newKeyring(keys ...[]byte) (*Keyring, error) {
+	set, err := newKeySet(keys)
+	if err != nil {
+		return nil, err
+	}
+	k := &Keyring{}
+	k.current.Store(set)
 	return k, nil
 }
 
@@ -95,14 +117,18 @@ func keyID(key []byte) string {
 }
 
 // Has tells whether the keyring can open what was sealed with the key of that id.
-func (k *Keyring) Has(id string) bool { return k.keys[id] != nil }
+func (k *Keyring) Has(id string) bool { return k.current.Load().keys[id] != nil }
+
+// Active is the id of the key that seals.
+func (k *Keyring) Active() string { return k.current.Load().active }
 
 // Seal seals a value to a place, under a new version. Equal values look different.
 func (k *Keyring) Seal(place Place, value []byte) string {
 	version := make([]byte, sealed.VersionBytes)
 	_, _ = rand.Read(version)
-	v := sealed.Value{Version: hex.EncodeToString(version), KeyID: k.active}
-	aead := k.keys[k.active]
+	set := k.current.Load()
+	v := sealed.Value{Version: hex.EncodeToString(version), KeyID: set.active}
+	aead := set.keys[set.active]
 	nonce := make([]byte, aead.NonceSize(), aead.NonceSize()+len(value)+aead.Overhead())
 	_, _ = rand.Read(nonce)
 	v.Box = aead.Seal(nonce, nonce, value, bound(v, place))
@@ -118,7 +144,7 @@ func (k *Keyring) Open(place Place, text string) ([]byte, error) {
 	if v.IsMark() {
 		return nil, sealed.ErrFormat
 	}
-	aead := k.keys[v.KeyID]
+	aead := k.current.Load().keys[v.KeyID]
 	if aead == nil {
 		return nil, fmt.Errorf("%w (its id is %s)", ErrUnknownKey, v.KeyID)
 	}
@@ -132,6 +158,45 @@ func (k *Keyring) Open(place Place, text string) ([]byte, error) {
 	}
 	return value, nil
 }
+
+// Rotate makes a new key that seals from now on; the others still open. The new key is in the
+// key file before it is used: what it seals can be opened after a crash. It returns the id of
+// the new key.
+func (k *Keyring) Rotate() (id string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	raw := append([][]byte{newKey()}, k.current.Load().raw...)
+	if len(raw) > maxKeys {
+		return "", fmt.Errorf("%w: there are %d keys already; finish the last change of keys", ErrKeys, len(raw)-1)
+	}
+	return k.change(raw)
+}
+
+// Retire forgets all keys but the active one, in the key file last. Values that name another
+// key cannot be opened afterwards: nothing must name one.
+func (k *Keyring) Retire() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, err := k.change(slices.Clip(k.current.Load().raw[:1]))
+	return err
+}
+
+func (k *Keyring) change(raw [][]byte) (id string, err error) {
+	set, err := newKeySet(raw)
+	if err != nil {
+		return "", err
+	}
+	if k.file != nil {
+		if err := k.file.replace(raw); err != nil {
+			return "", fmt.Errorf("%w: %w", ErrKeys, err)
+		}
+	}
+	k.current.Store(set)
+	return set.active, nil
+}
+
+// Old counts the keys that open and do not seal.
+func (k *Keyring) Old() int { return len(k.current.Load().raw) - 1 }
 
 // bound is the data that is authenticated with a value. Each part has its length before
 // it, so that no two places are written alike.

@@ -25,6 +25,8 @@ type adminService struct {
 	audit     store.AuditLog // nil: the store keeps no records
 	trail     *trail.Trail   // nil: there is none
 	auditing  slots
+	secrets   Secrets // nil: values cannot be opened
+	rekeys    slots
 	snapshots slots
 	checks    slots
 	defrags   slots
@@ -36,6 +38,7 @@ func newAdminService(database Database, st store.Store, trail *trail.Trail, log 
 	return &adminService{
 		audit:    records,
 		trail:    trail,
+		rekeys:   slots{what: "changes of the key", max: 1},
 		auditing: slots{what: "readers of the audit trail", max: MaxSnapshots},
 		database: database, log: log,
 		snapshots: slots{what: "snapshots of the database", max: MaxSnapshots},

@@ -50,6 +50,7 @@ var grpcLong = map[string]time.Duration{
 	v1alpha1.AdminService_Check_FullMethodName:                       CheckTimeout,
 	v1alpha1.AdminService_Defrag_FullMethodName:                      MaintainTimeout,
 	v1alpha1.AdminService_VerifyAudit_FullMethodName:                 CheckTimeout,
+	v1alpha1.AdminService_Rekey_FullMethodName:                       MaintainTimeout,
 	v1alpha1.SystemService_RestartAppliance_FullMethodName:           MaxWait + RequestTimeout,
 	v1alpha1.SystemService_ApplianceLogs_FullMethodName:              MaxWait + RequestTimeout,
 	v1alpha1.SystemService_TestNAT_FullMethodName:                    MaxWait + RequestTimeout,
@@ -148,7 +149,7 @@ func (s *Server) handleRPC(ctx context.Context, method string, handle func(conte
 			return apistatus.New(apistatus.MethodNotAllowed, "there is no such method")
 		case subject != "" && !asksItself[method]:
 			verb := auth.VerbGet
-			if method == v1alpha1.AdminService_Defrag_FullMethodName {
+			if method == v1alpha1.AdminService_Defrag_FullMethodName || method == v1alpha1.AdminService_Rekey_FullMethodName {
 				verb = auth.VerbUpdate
 			}
 			if err := authorize(ctx, verb, subject, ""); err != nil {

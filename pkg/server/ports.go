@@ -28,6 +28,16 @@ type Applier interface {
 	Delete(ctx context.Context, key resource.Key, pre store.Preconditions, opts ...apply.Options) (resource.Object, error)
 }
 
+// Secrets opens sealed values and changes their keys. An Applier that is one makes the server
+// offer it.
+type Secrets interface {
+	// Reveal returns the values of an object by their paths.
+	Reveal(ctx context.Context, key resource.Key) (map[string]string, error)
+	// Rekey makes a new key, or finishes an earlier change of keys, and returns how many
+	// values were sealed anew.
+	Rekey(ctx context.Context, finish bool) (int, error)
+}
+
 // Metrics takes the server's metrics and gives everybody's to /metrics; a
 // *prometheus.Registry is one.
 type Metrics interface {

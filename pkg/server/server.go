@@ -109,6 +109,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.OnAccessChange(s.gate.recheck)
 	}
 	s.admin = newAdminService(cfg.Database, cfg.Store, cfg.Trail, cfg.Log)
+	s.admin.secrets, _ = cfg.Applier.(Secrets)
 	s.tls.MinVersion = max(s.tls.MinVersion, tls.VersionTLS13)
 	var err error
 	if s.rest, err = s.newREST(cfg); err != nil {

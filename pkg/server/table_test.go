@@ -52,6 +52,7 @@ type need struct {
 var restNeeds = map[string]need{
 	"GET /healthz":                                         {open: true},
 	"GET /readyz":                                          {open: true},
+	"POST /webhooks/git":                                   {open: true},
 	"GET /metrics":                                         {verb: "get", subject: "metrics"},
 	"GET /version":                                         {verb: "get", subject: "discovery"},
 	"GET /api":                                             {verb: "get", subject: "discovery"},
@@ -101,6 +102,7 @@ var rpcNeeds = map[string]need{
 	"SystemService/ApplianceLogs":    {verb: "create", subject: "Operation", namespace: "proximity-system"},
 	"SystemService/TestNAT":          {verb: "create", subject: "Operation", namespace: "proximity-system"},
 	"AdminService/Snapshot":          {verb: "get", subject: "database"}, "AdminService/Check": {verb: "get", subject: "database"},
+	"AdminService/Rekey": {verb: "update", subject: "database"}, "ResourceService/ReadSecret": {verb: "secrets-read", subject: "Secret", namespace: "default"},
 	"AdminService/Defrag": {verb: "update", subject: "database"}, "AdminService/Audit": {verb: "list", subject: "audit"},
 	"AdminService/AuditTrail": {verb: "list", subject: "audit"}, "AdminService/VerifyAudit": {verb: "list", subject: "audit"},
 	"Health/Check": {open: true}, "Health/Watch": {verb: "get", subject: "health"}, "Health/List": {verb: "get", subject: "health"},
@@ -129,7 +131,7 @@ func mayRole(f *fixture, role string, n need) bool {
 	case "viewer": // in all namespaces
 		return read && n.subject != "Secret"
 	case "user": // in the namespace default
-		return k.Namespaced && n.namespace == "default" && n.verb != "update-status"
+		return k.Namespaced && n.namespace == "default" && n.verb != "update-status" && n.verb != "secrets-read"
 	}
 	return false // other has a role in another namespace, none has none
 }
@@ -385,6 +387,8 @@ func TestTableOfRPCs(t *testing.T) {
 		}
 		in := request(f, md)
 		switch md.Input().Name() {
+		case "ReadSecretRequest":
+			in = &v1alpha1.ReadSecretRequest{Namespace: "default", Name: "x"}
 		case "WatchRequest":
 			in = &v1alpha1.WatchRequest{Kind: "Namespace"}
 		}

@@ -954,6 +954,97 @@ func (x *VerifyAuditResponse) GetHead() string {
 	return ""
 }
 
+// RekeyRequest says what to do.
+type RekeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Finish finishes an earlier change of keys and makes no new key.
+	Finish        bool `protobuf:"varint,1,opt,name=finish" json:"finish,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RekeyRequest) Reset() {
+	*x = RekeyRequest{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RekeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RekeyRequest) ProtoMessage() {}
+
+func (x *RekeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RekeyRequest.ProtoReflect.Descriptor instead.
+func (*RekeyRequest) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RekeyRequest) GetFinish() bool {
+	if x != nil {
+		return x.Finish
+	}
+	return false
+}
+
+// RekeyResponse has how many values were sealed anew.
+type RekeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Values        int32                  `protobuf:"varint,1,opt,name=values" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RekeyResponse) Reset() {
+	*x = RekeyResponse{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RekeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RekeyResponse) ProtoMessage() {}
+
+func (x *RekeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RekeyResponse.ProtoReflect.Descriptor instead.
+func (*RekeyResponse) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RekeyResponse) GetValues() int32 {
+	if x != nil {
+		return x.Values
+	}
+	return 0
+}
+
 var File_proximity_v1alpha1_admin_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_admin_proto_rawDesc = "" +
@@ -1026,11 +1117,16 @@ const file_proximity_v1alpha1_admin_proto_rawDesc = "" +
 	"\aentries\x18\x02 \x01(\tR\aentries\x12\x14\n" +
 	"\x05first\x18\x03 \x01(\tR\x05first\x12\x12\n" +
 	"\x04last\x18\x04 \x01(\tR\x04last\x12\x12\n" +
-	"\x04head\x18\x05 \x01(\tR\x04head2\x8e\x04\n" +
+	"\x04head\x18\x05 \x01(\tR\x04head\"&\n" +
+	"\fRekeyRequest\x12\x16\n" +
+	"\x06finish\x18\x01 \x01(\bR\x06finish\"'\n" +
+	"\rRekeyResponse\x12\x16\n" +
+	"\x06values\x18\x01 \x01(\x05R\x06values2\xdc\x04\n" +
 	"\fAdminService\x12T\n" +
 	"\bSnapshot\x12#.proximity.v1alpha1.SnapshotRequest\x1a!.proximity.v1alpha1.SnapshotChunk0\x01\x12L\n" +
 	"\x05Check\x12 .proximity.v1alpha1.CheckRequest\x1a!.proximity.v1alpha1.CheckResponse\x12O\n" +
 	"\x06Defrag\x12!.proximity.v1alpha1.DefragRequest\x1a\".proximity.v1alpha1.DefragResponse\x12L\n" +
+	"\x05Rekey\x12 .proximity.v1alpha1.RekeyRequest\x1a!.proximity.v1alpha1.RekeyResponse\x12L\n" +
 	"\x05Audit\x12 .proximity.v1alpha1.AuditRequest\x1a!.proximity.v1alpha1.AuditResponse\x12[\n" +
 	"\n" +
 	"AuditTrail\x12%.proximity.v1alpha1.AuditTrailRequest\x1a&.proximity.v1alpha1.AuditTrailResponse\x12^\n" +
@@ -1048,7 +1144,7 @@ func file_proximity_v1alpha1_admin_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_admin_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_proximity_v1alpha1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_proximity_v1alpha1_admin_proto_goTypes = []any{
 	(*SnapshotRequest)(nil),     // 0: proximity.v1alpha1.SnapshotRequest
 	(*SnapshotChunk)(nil),       // 1: proximity.v1alpha1.SnapshotChunk
@@ -1064,26 +1160,30 @@ var file_proximity_v1alpha1_admin_proto_goTypes = []any{
 	(*AuditTrailResponse)(nil),  // 11: proximity.v1alpha1.AuditTrailResponse
 	(*VerifyAuditRequest)(nil),  // 12: proximity.v1alpha1.VerifyAuditRequest
 	(*VerifyAuditResponse)(nil), // 13: proximity.v1alpha1.VerifyAuditResponse
-	(*ObjectKey)(nil),           // 14: proximity.v1alpha1.ObjectKey
+	(*RekeyRequest)(nil),        // 14: proximity.v1alpha1.RekeyRequest
+	(*RekeyResponse)(nil),       // 15: proximity.v1alpha1.RekeyResponse
+	(*ObjectKey)(nil),           // 16: proximity.v1alpha1.ObjectKey
 }
 var file_proximity_v1alpha1_admin_proto_depIdxs = []int32{
 	4,  // 0: proximity.v1alpha1.CheckResponse.report:type_name -> proximity.v1alpha1.DatabaseReport
 	9,  // 1: proximity.v1alpha1.AuditResponse.records:type_name -> proximity.v1alpha1.AuditRecord
-	14, // 2: proximity.v1alpha1.AuditRecord.key:type_name -> proximity.v1alpha1.ObjectKey
+	16, // 2: proximity.v1alpha1.AuditRecord.key:type_name -> proximity.v1alpha1.ObjectKey
 	0,  // 3: proximity.v1alpha1.AdminService.Snapshot:input_type -> proximity.v1alpha1.SnapshotRequest
 	2,  // 4: proximity.v1alpha1.AdminService.Check:input_type -> proximity.v1alpha1.CheckRequest
 	5,  // 5: proximity.v1alpha1.AdminService.Defrag:input_type -> proximity.v1alpha1.DefragRequest
-	7,  // 6: proximity.v1alpha1.AdminService.Audit:input_type -> proximity.v1alpha1.AuditRequest
-	10, // 7: proximity.v1alpha1.AdminService.AuditTrail:input_type -> proximity.v1alpha1.AuditTrailRequest
-	12, // 8: proximity.v1alpha1.AdminService.VerifyAudit:input_type -> proximity.v1alpha1.VerifyAuditRequest
-	1,  // 9: proximity.v1alpha1.AdminService.Snapshot:output_type -> proximity.v1alpha1.SnapshotChunk
-	3,  // 10: proximity.v1alpha1.AdminService.Check:output_type -> proximity.v1alpha1.CheckResponse
-	6,  // 11: proximity.v1alpha1.AdminService.Defrag:output_type -> proximity.v1alpha1.DefragResponse
-	8,  // 12: proximity.v1alpha1.AdminService.Audit:output_type -> proximity.v1alpha1.AuditResponse
-	11, // 13: proximity.v1alpha1.AdminService.AuditTrail:output_type -> proximity.v1alpha1.AuditTrailResponse
-	13, // 14: proximity.v1alpha1.AdminService.VerifyAudit:output_type -> proximity.v1alpha1.VerifyAuditResponse
-	9,  // [9:15] is the sub-list for method output_type
-	3,  // [3:9] is the sub-list for method input_type
+	14, // 6: proximity.v1alpha1.AdminService.Rekey:input_type -> proximity.v1alpha1.RekeyRequest
+	7,  // 7: proximity.v1alpha1.AdminService.Audit:input_type -> proximity.v1alpha1.AuditRequest
+	10, // 8: proximity.v1alpha1.AdminService.AuditTrail:input_type -> proximity.v1alpha1.AuditTrailRequest
+	12, // 9: proximity.v1alpha1.AdminService.VerifyAudit:input_type -> proximity.v1alpha1.VerifyAuditRequest
+	1,  // 10: proximity.v1alpha1.AdminService.Snapshot:output_type -> proximity.v1alpha1.SnapshotChunk
+	3,  // 11: proximity.v1alpha1.AdminService.Check:output_type -> proximity.v1alpha1.CheckResponse
+	6,  // 12: proximity.v1alpha1.AdminService.Defrag:output_type -> proximity.v1alpha1.DefragResponse
+	15, // 13: proximity.v1alpha1.AdminService.Rekey:output_type -> proximity.v1alpha1.RekeyResponse
+	8,  // 14: proximity.v1alpha1.AdminService.Audit:output_type -> proximity.v1alpha1.AuditResponse
+	11, // 15: proximity.v1alpha1.AdminService.AuditTrail:output_type -> proximity.v1alpha1.AuditTrailResponse
+	13, // 16: proximity.v1alpha1.AdminService.VerifyAudit:output_type -> proximity.v1alpha1.VerifyAuditResponse
+	10, // [10:17] is the sub-list for method output_type
+	3,  // [3:10] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -1101,7 +1201,7 @@ func file_proximity_v1alpha1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_admin_proto_rawDesc), len(file_proximity_v1alpha1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

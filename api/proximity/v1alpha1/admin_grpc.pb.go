@@ -22,6 +22,7 @@ const (
 	AdminService_Snapshot_FullMethodName    = "/proximity.v1alpha1.AdminService/Snapshot"
 	AdminService_Check_FullMethodName       = "/proximity.v1alpha1.AdminService/Check"
 	AdminService_Defrag_FullMethodName      = "/proximity.v1alpha1.AdminService/Defrag"
+	AdminService_Rekey_FullMethodName       = "/proximity.v1alpha1.AdminService/Rekey"
 	AdminService_Audit_FullMethodName       = "/proximity.v1alpha1.AdminService/Audit"
 	AdminService_AuditTrail_FullMethodName  = "/proximity.v1alpha1.AdminService/AuditTrail"
 	AdminService_VerifyAudit_FullMethodName = "/proximity.v1alpha1.AdminService/VerifyAudit"
@@ -40,6 +41,9 @@ type AdminServiceClient interface {
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error)
 	// Defrag rewrites the database file without its unused pages. Reads go on, writes wait.
 	Defrag(ctx context.Context, in *DefragRequest, opts ...grpc.CallOption) (*DefragResponse, error)
+	// Rekey makes a new key for sealed values, seals all of them anew, and forgets the old keys.
+	// Calling it again after it failed finishes what was begun.
+	Rekey(ctx context.Context, in *RekeyRequest, opts ...grpc.CallOption) (*RekeyResponse, error)
 	// Audit answers records of who changed what, in the order of the changes.
 	Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditResponse, error)
 	// AuditTrail answers entries of the audit trail: changes, logins, refusals, secrets that
@@ -96,6 +100,16 @@ func (c *adminServiceClient) Defrag(ctx context.Context, in *DefragRequest, opts
 	return out, nil
 }
 
+func (c *adminServiceClient) Rekey(ctx context.Context, in *RekeyRequest, opts ...grpc.CallOption) (*RekeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RekeyResponse)
+	err := c.cc.Invoke(ctx, AdminService_Rekey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(AuditResponse)
@@ -139,6 +153,9 @@ type AdminServiceServer interface {
 	Check(context.Context, *CheckRequest) (*CheckResponse, error)
 	// Defrag rewrites the database file without its unused pages. Reads go on, writes wait.
 	Defrag(context.Context, *DefragRequest) (*DefragResponse, error)
+	// Rekey makes a new key for sealed values, seals all of them anew, and forgets the old keys.
+	// Calling it again after it failed finishes what was begun.
+	Rekey(context.Context, *RekeyRequest) (*RekeyResponse, error)
 	// Audit answers records of who changed what, in the order of the changes.
 	Audit(context.Context, *AuditRequest) (*AuditResponse, error)
 	// AuditTrail answers entries of the audit trail: changes, logins, refusals, secrets that
@@ -164,6 +181,9 @@ func (UnimplementedAdminServiceServer) Check(context.Context, *CheckRequest) (*C
 }
 func (UnimplementedAdminServiceServer) Defrag(context.Context, *DefragRequest) (*DefragResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Defrag not implemented")
+}
+func (UnimplementedAdminServiceServer) Rekey(context.Context, *RekeyRequest) (*RekeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Rekey not implemented")
 }
 func (UnimplementedAdminServiceServer) Audit(context.Context, *AuditRequest) (*AuditResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Audit not implemented")
@@ -242,6 +262,24 @@ func _AdminService_Defrag_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_Rekey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RekeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Rekey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Rekey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Rekey(ctx, req.(*RekeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_Audit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(AuditRequest)
 	if err := dec(in); err != nil {
@@ -310,6 +348,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Defrag",
 			Handler:    _AdminService_Defrag_Handler,
+		},
+		{
+			MethodName: "Rekey",
+			Handler:    _AdminService_Rekey_Handler,
 		},
 		{
 			MethodName: "Audit",

@@ -1843,6 +1843,104 @@ func (x *StatusCause) GetDocument() int32 {
 	return 0
 }
 
+// ReadSecretRequest names a Secret.
+type ReadSecretRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace" json:"namespace,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadSecretRequest) Reset() {
+	*x = ReadSecretRequest{}
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadSecretRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadSecretRequest) ProtoMessage() {}
+
+func (x *ReadSecretRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadSecretRequest.ProtoReflect.Descriptor instead.
+func (*ReadSecretRequest) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ReadSecretRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ReadSecretRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// ReadSecretResponse has the values, by their paths such as spec.stringData[password].
+type ReadSecretResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Values        map[string]string      `protobuf:"bytes,1,rep,name=values" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadSecretResponse) Reset() {
+	*x = ReadSecretResponse{}
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadSecretResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadSecretResponse) ProtoMessage() {}
+
+func (x *ReadSecretResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadSecretResponse.ProtoReflect.Descriptor instead.
+func (*ReadSecretResponse) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ReadSecretResponse) GetValues() map[string]string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 var File_proximity_v1alpha1_service_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_service_proto_rawDesc = "" +
@@ -1987,7 +2085,15 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x16\n" +
 	"\x06source\x18\x04 \x01(\tR\x06source\x12\x12\n" +
 	"\x04line\x18\x05 \x01(\x05R\x04line\x12\x1a\n" +
-	"\bdocument\x18\x06 \x01(\x05R\bdocument2\xca\a\n" +
+	"\bdocument\x18\x06 \x01(\x05R\bdocument\"E\n" +
+	"\x11ReadSecretRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x9b\x01\n" +
+	"\x12ReadSecretResponse\x12J\n" +
+	"\x06values\x18\x01 \x03(\v22.proximity.v1alpha1.ReadSecretResponse.ValuesEntryR\x06values\x1a9\n" +
+	"\vValuesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xa7\b\n" +
 	"\x0fResourceService\x12I\n" +
 	"\x03Get\x12\x1e.proximity.v1alpha1.GetRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12I\n" +
 	"\x04List\x12\x1f.proximity.v1alpha1.ListRequest\x1a .proximity.v1alpha1.ListResponse\x12K\n" +
@@ -1999,7 +2105,9 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\bApplySet\x12 .proximity.v1alpha1.ApplyRequest\x1a$.proximity.v1alpha1.ApplySetResponse(\x01\x12K\n" +
 	"\x04Plan\x12\x1f.proximity.v1alpha1.PlanRequest\x1a\x1e.proximity.v1alpha1.PlanResult(\x010\x01\x12M\n" +
 	"\x05Patch\x12 .proximity.v1alpha1.PatchRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12O\n" +
-	"\x06Delete\x12!.proximity.v1alpha1.DeleteRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12L\n" +
+	"\x06Delete\x12!.proximity.v1alpha1.DeleteRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12[\n" +
+	"\n" +
+	"ReadSecret\x12%.proximity.v1alpha1.ReadSecretRequest\x1a&.proximity.v1alpha1.ReadSecretResponse\x12L\n" +
 	"\x05Kinds\x12 .proximity.v1alpha1.KindsRequest\x1a!.proximity.v1alpha1.KindsResponseBIZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
 
 var (
@@ -2014,45 +2122,48 @@ func file_proximity_v1alpha1_service_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_service_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_proximity_v1alpha1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_proximity_v1alpha1_service_proto_goTypes = []any{
-	(*ObjectKey)(nil),        // 0: proximity.v1alpha1.ObjectKey
-	(*GetRequest)(nil),       // 1: proximity.v1alpha1.GetRequest
-	(*ObjectResponse)(nil),   // 2: proximity.v1alpha1.ObjectResponse
-	(*ListRequest)(nil),      // 3: proximity.v1alpha1.ListRequest
-	(*ListResponse)(nil),     // 4: proximity.v1alpha1.ListResponse
-	(*WatchRequest)(nil),     // 5: proximity.v1alpha1.WatchRequest
-	(*WatchEvent)(nil),       // 6: proximity.v1alpha1.WatchEvent
-	(*CreateRequest)(nil),    // 7: proximity.v1alpha1.CreateRequest
-	(*UpdateRequest)(nil),    // 8: proximity.v1alpha1.UpdateRequest
-	(*ApplyRequest)(nil),     // 9: proximity.v1alpha1.ApplyRequest
-	(*ApplySetResponse)(nil), // 10: proximity.v1alpha1.ApplySetResponse
-	(*ApplyResult)(nil),      // 11: proximity.v1alpha1.ApplyResult
-	(*DeleteRequest)(nil),    // 12: proximity.v1alpha1.DeleteRequest
-	(*PatchRequest)(nil),     // 13: proximity.v1alpha1.PatchRequest
-	(*PlanRequest)(nil),      // 14: proximity.v1alpha1.PlanRequest
-	(*PlanResult)(nil),       // 15: proximity.v1alpha1.PlanResult
-	(*FieldChange)(nil),      // 16: proximity.v1alpha1.FieldChange
-	(*PlanStep)(nil),         // 17: proximity.v1alpha1.PlanStep
-	(*PlanBlock)(nil),        // 18: proximity.v1alpha1.PlanBlock
-	(*KindsRequest)(nil),     // 19: proximity.v1alpha1.KindsRequest
-	(*KindsResponse)(nil),    // 20: proximity.v1alpha1.KindsResponse
-	(*KindInfo)(nil),         // 21: proximity.v1alpha1.KindInfo
-	(*Status)(nil),           // 22: proximity.v1alpha1.Status
-	(*StatusDetails)(nil),    // 23: proximity.v1alpha1.StatusDetails
-	(*StatusCause)(nil),      // 24: proximity.v1alpha1.StatusCause
-	(*anypb.Any)(nil),        // 25: google.protobuf.Any
+	(*ObjectKey)(nil),          // 0: proximity.v1alpha1.ObjectKey
+	(*GetRequest)(nil),         // 1: proximity.v1alpha1.GetRequest
+	(*ObjectResponse)(nil),     // 2: proximity.v1alpha1.ObjectResponse
+	(*ListRequest)(nil),        // 3: proximity.v1alpha1.ListRequest
+	(*ListResponse)(nil),       // 4: proximity.v1alpha1.ListResponse
+	(*WatchRequest)(nil),       // 5: proximity.v1alpha1.WatchRequest
+	(*WatchEvent)(nil),         // 6: proximity.v1alpha1.WatchEvent
+	(*CreateRequest)(nil),      // 7: proximity.v1alpha1.CreateRequest
+	(*UpdateRequest)(nil),      // 8: proximity.v1alpha1.UpdateRequest
+	(*ApplyRequest)(nil),       // 9: proximity.v1alpha1.ApplyRequest
+	(*ApplySetResponse)(nil),   // 10: proximity.v1alpha1.ApplySetResponse
+	(*ApplyResult)(nil),        // 11: proximity.v1alpha1.ApplyResult
+	(*DeleteRequest)(nil),      // 12: proximity.v1alpha1.DeleteRequest
+	(*PatchRequest)(nil),       // 13: proximity.v1alpha1.PatchRequest
+	(*PlanRequest)(nil),        // 14: proximity.v1alpha1.PlanRequest
+	(*PlanResult)(nil),         // 15: proximity.v1alpha1.PlanResult
+	(*FieldChange)(nil),        // 16: proximity.v1alpha1.FieldChange
+	(*PlanStep)(nil),           // 17: proximity.v1alpha1.PlanStep
+	(*PlanBlock)(nil),          // 18: proximity.v1alpha1.PlanBlock
+	(*KindsRequest)(nil),       // 19: proximity.v1alpha1.KindsRequest
+	(*KindsResponse)(nil),      // 20: proximity.v1alpha1.KindsResponse
+	(*KindInfo)(nil),           // 21: proximity.v1alpha1.KindInfo
+	(*Status)(nil),             // 22: proximity.v1alpha1.Status
+	(*StatusDetails)(nil),      // 23: proximity.v1alpha1.StatusDetails
+	(*StatusCause)(nil),        // 24: proximity.v1alpha1.StatusCause
+	(*ReadSecretRequest)(nil),  // 25: proximity.v1alpha1.ReadSecretRequest
+	(*ReadSecretResponse)(nil), // 26: proximity.v1alpha1.ReadSecretResponse
+	nil,                        // 27: proximity.v1alpha1.ReadSecretResponse.ValuesEntry
+	(*anypb.Any)(nil),          // 28: google.protobuf.Any
 }
 var file_proximity_v1alpha1_service_proto_depIdxs = []int32{
 	0,  // 0: proximity.v1alpha1.GetRequest.key:type_name -> proximity.v1alpha1.ObjectKey
-	25, // 1: proximity.v1alpha1.ObjectResponse.object:type_name -> google.protobuf.Any
-	25, // 2: proximity.v1alpha1.ListResponse.items:type_name -> google.protobuf.Any
-	25, // 3: proximity.v1alpha1.WatchEvent.object:type_name -> google.protobuf.Any
-	25, // 4: proximity.v1alpha1.CreateRequest.object:type_name -> google.protobuf.Any
-	25, // 5: proximity.v1alpha1.UpdateRequest.object:type_name -> google.protobuf.Any
+	28, // 1: proximity.v1alpha1.ObjectResponse.object:type_name -> google.protobuf.Any
+	28, // 2: proximity.v1alpha1.ListResponse.items:type_name -> google.protobuf.Any
+	28, // 3: proximity.v1alpha1.WatchEvent.object:type_name -> google.protobuf.Any
+	28, // 4: proximity.v1alpha1.CreateRequest.object:type_name -> google.protobuf.Any
+	28, // 5: proximity.v1alpha1.UpdateRequest.object:type_name -> google.protobuf.Any
 	11, // 6: proximity.v1alpha1.ApplySetResponse.results:type_name -> proximity.v1alpha1.ApplyResult
 	0,  // 7: proximity.v1alpha1.ApplyResult.key:type_name -> proximity.v1alpha1.ObjectKey
-	25, // 8: proximity.v1alpha1.ApplyResult.object:type_name -> google.protobuf.Any
+	28, // 8: proximity.v1alpha1.ApplyResult.object:type_name -> google.protobuf.Any
 	22, // 9: proximity.v1alpha1.ApplyResult.error:type_name -> proximity.v1alpha1.Status
 	0,  // 10: proximity.v1alpha1.DeleteRequest.key:type_name -> proximity.v1alpha1.ObjectKey
 	0,  // 11: proximity.v1alpha1.PatchRequest.key:type_name -> proximity.v1alpha1.ObjectKey
@@ -2061,40 +2172,43 @@ var file_proximity_v1alpha1_service_proto_depIdxs = []int32{
 	16, // 14: proximity.v1alpha1.PlanResult.changes:type_name -> proximity.v1alpha1.FieldChange
 	17, // 15: proximity.v1alpha1.PlanResult.steps:type_name -> proximity.v1alpha1.PlanStep
 	18, // 16: proximity.v1alpha1.PlanResult.blocked:type_name -> proximity.v1alpha1.PlanBlock
-	25, // 17: proximity.v1alpha1.PlanResult.live:type_name -> google.protobuf.Any
-	25, // 18: proximity.v1alpha1.PlanResult.planned:type_name -> google.protobuf.Any
+	28, // 17: proximity.v1alpha1.PlanResult.live:type_name -> google.protobuf.Any
+	28, // 18: proximity.v1alpha1.PlanResult.planned:type_name -> google.protobuf.Any
 	21, // 19: proximity.v1alpha1.KindsResponse.kinds:type_name -> proximity.v1alpha1.KindInfo
 	23, // 20: proximity.v1alpha1.Status.details:type_name -> proximity.v1alpha1.StatusDetails
 	24, // 21: proximity.v1alpha1.StatusDetails.causes:type_name -> proximity.v1alpha1.StatusCause
-	1,  // 22: proximity.v1alpha1.ResourceService.Get:input_type -> proximity.v1alpha1.GetRequest
-	3,  // 23: proximity.v1alpha1.ResourceService.List:input_type -> proximity.v1alpha1.ListRequest
-	5,  // 24: proximity.v1alpha1.ResourceService.Watch:input_type -> proximity.v1alpha1.WatchRequest
-	7,  // 25: proximity.v1alpha1.ResourceService.Create:input_type -> proximity.v1alpha1.CreateRequest
-	8,  // 26: proximity.v1alpha1.ResourceService.Update:input_type -> proximity.v1alpha1.UpdateRequest
-	8,  // 27: proximity.v1alpha1.ResourceService.UpdateStatus:input_type -> proximity.v1alpha1.UpdateRequest
-	9,  // 28: proximity.v1alpha1.ResourceService.Apply:input_type -> proximity.v1alpha1.ApplyRequest
-	9,  // 29: proximity.v1alpha1.ResourceService.ApplySet:input_type -> proximity.v1alpha1.ApplyRequest
-	14, // 30: proximity.v1alpha1.ResourceService.Plan:input_type -> proximity.v1alpha1.PlanRequest
-	13, // 31: proximity.v1alpha1.ResourceService.Patch:input_type -> proximity.v1alpha1.PatchRequest
-	12, // 32: proximity.v1alpha1.ResourceService.Delete:input_type -> proximity.v1alpha1.DeleteRequest
-	19, // 33: proximity.v1alpha1.ResourceService.Kinds:input_type -> proximity.v1alpha1.KindsRequest
-	2,  // 34: proximity.v1alpha1.ResourceService.Get:output_type -> proximity.v1alpha1.ObjectResponse
-	4,  // 35: proximity.v1alpha1.ResourceService.List:output_type -> proximity.v1alpha1.ListResponse
-	6,  // 36: proximity.v1alpha1.ResourceService.Watch:output_type -> proximity.v1alpha1.WatchEvent
-	2,  // 37: proximity.v1alpha1.ResourceService.Create:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 38: proximity.v1alpha1.ResourceService.Update:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 39: proximity.v1alpha1.ResourceService.UpdateStatus:output_type -> proximity.v1alpha1.ObjectResponse
-	11, // 40: proximity.v1alpha1.ResourceService.Apply:output_type -> proximity.v1alpha1.ApplyResult
-	10, // 41: proximity.v1alpha1.ResourceService.ApplySet:output_type -> proximity.v1alpha1.ApplySetResponse
-	15, // 42: proximity.v1alpha1.ResourceService.Plan:output_type -> proximity.v1alpha1.PlanResult
-	2,  // 43: proximity.v1alpha1.ResourceService.Patch:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 44: proximity.v1alpha1.ResourceService.Delete:output_type -> proximity.v1alpha1.ObjectResponse
-	20, // 45: proximity.v1alpha1.ResourceService.Kinds:output_type -> proximity.v1alpha1.KindsResponse
-	34, // [34:46] is the sub-list for method output_type
-	22, // [22:34] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	27, // 22: proximity.v1alpha1.ReadSecretResponse.values:type_name -> proximity.v1alpha1.ReadSecretResponse.ValuesEntry
+	1,  // 23: proximity.v1alpha1.ResourceService.Get:input_type -> proximity.v1alpha1.GetRequest
+	3,  // 24: proximity.v1alpha1.ResourceService.List:input_type -> proximity.v1alpha1.ListRequest
+	5,  // 25: proximity.v1alpha1.ResourceService.Watch:input_type -> proximity.v1alpha1.WatchRequest
+	7,  // 26: proximity.v1alpha1.ResourceService.Create:input_type -> proximity.v1alpha1.CreateRequest
+	8,  // 27: proximity.v1alpha1.ResourceService.Update:input_type -> proximity.v1alpha1.UpdateRequest
+	8,  // 28: proximity.v1alpha1.ResourceService.UpdateStatus:input_type -> proximity.v1alpha1.UpdateRequest
+	9,  // 29: proximity.v1alpha1.ResourceService.Apply:input_type -> proximity.v1alpha1.ApplyRequest
+	9,  // 30: proximity.v1alpha1.ResourceService.ApplySet:input_type -> proximity.v1alpha1.ApplyRequest
+	14, // 31: proximity.v1alpha1.ResourceService.Plan:input_type -> proximity.v1alpha1.PlanRequest
+	13, // 32: proximity.v1alpha1.ResourceService.Patch:input_type -> proximity.v1alpha1.PatchRequest
+	12, // 33: proximity.v1alpha1.ResourceService.Delete:input_type -> proximity.v1alpha1.DeleteRequest
+	25, // 34: proximity.v1alpha1.ResourceService.ReadSecret:input_type -> proximity.v1alpha1.ReadSecretRequest
+	19, // 35: proximity.v1alpha1.ResourceService.Kinds:input_type -> proximity.v1alpha1.KindsRequest
+	2,  // 36: proximity.v1alpha1.ResourceService.Get:output_type -> proximity.v1alpha1.ObjectResponse
+	4,  // 37: proximity.v1alpha1.ResourceService.List:output_type -> proximity.v1alpha1.ListResponse
+	6,  // 38: proximity.v1alpha1.ResourceService.Watch:output_type -> proximity.v1alpha1.WatchEvent
+	2,  // 39: proximity.v1alpha1.ResourceService.Create:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 40: proximity.v1alpha1.ResourceService.Update:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 41: proximity.v1alpha1.ResourceService.UpdateStatus:output_type -> proximity.v1alpha1.ObjectResponse
+	11, // 42: proximity.v1alpha1.ResourceService.Apply:output_type -> proximity.v1alpha1.ApplyResult
+	10, // 43: proximity.v1alpha1.ResourceService.ApplySet:output_type -> proximity.v1alpha1.ApplySetResponse
+	15, // 44: proximity.v1alpha1.ResourceService.Plan:output_type -> proximity.v1alpha1.PlanResult
+	2,  // 45: proximity.v1alpha1.ResourceService.Patch:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 46: proximity.v1alpha1.ResourceService.Delete:output_type -> proximity.v1alpha1.ObjectResponse
+	26, // 47: proximity.v1alpha1.ResourceService.ReadSecret:output_type -> proximity.v1alpha1.ReadSecretResponse
+	20, // 48: proximity.v1alpha1.ResourceService.Kinds:output_type -> proximity.v1alpha1.KindsResponse
+	36, // [36:49] is the sub-list for method output_type
+	23, // [23:36] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_service_proto_init() }
@@ -2108,7 +2222,7 @@ func file_proximity_v1alpha1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_service_proto_rawDesc), len(file_proximity_v1alpha1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,7 @@ const (
 	ResourceService_Plan_FullMethodName         = "/proximity.v1alpha1.ResourceService/Plan"
 	ResourceService_Patch_FullMethodName        = "/proximity.v1alpha1.ResourceService/Patch"
 	ResourceService_Delete_FullMethodName       = "/proximity.v1alpha1.ResourceService/Delete"
+	ResourceService_ReadSecret_FullMethodName   = "/proximity.v1alpha1.ResourceService/ReadSecret"
 	ResourceService_Kinds_FullMethodName        = "/proximity.v1alpha1.ResourceService/Kinds"
 )
 
@@ -66,6 +67,9 @@ type ResourceServiceClient interface {
 	Patch(ctx context.Context, in *PatchRequest, opts ...grpc.CallOption) (*ObjectResponse, error)
 	// Delete asks for deletion; finalizers may delay it.
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*ObjectResponse, error)
+	// ReadSecret answers the values of a Secret. It needs the right to secrets-read, and is in
+	// the audit trail before it is answered.
+	ReadSecret(ctx context.Context, in *ReadSecretRequest, opts ...grpc.CallOption) (*ReadSecretResponse, error)
 	// Kinds lists the registered kinds.
 	Kinds(ctx context.Context, in *KindsRequest, opts ...grpc.CallOption) (*KindsResponse, error)
 }
@@ -203,6 +207,16 @@ func (c *resourceServiceClient) Delete(ctx context.Context, in *DeleteRequest, o
 	return out, nil
 }
 
+func (c *resourceServiceClient) ReadSecret(ctx context.Context, in *ReadSecretRequest, opts ...grpc.CallOption) (*ReadSecretResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadSecretResponse)
+	err := c.cc.Invoke(ctx, ResourceService_ReadSecret_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *resourceServiceClient) Kinds(ctx context.Context, in *KindsRequest, opts ...grpc.CallOption) (*KindsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(KindsResponse)
@@ -246,6 +260,9 @@ type ResourceServiceServer interface {
 	Patch(context.Context, *PatchRequest) (*ObjectResponse, error)
 	// Delete asks for deletion; finalizers may delay it.
 	Delete(context.Context, *DeleteRequest) (*ObjectResponse, error)
+	// ReadSecret answers the values of a Secret. It needs the right to secrets-read, and is in
+	// the audit trail before it is answered.
+	ReadSecret(context.Context, *ReadSecretRequest) (*ReadSecretResponse, error)
 	// Kinds lists the registered kinds.
 	Kinds(context.Context, *KindsRequest) (*KindsResponse, error)
 	mustEmbedUnimplementedResourceServiceServer()
@@ -290,6 +307,9 @@ func (UnimplementedResourceServiceServer) Patch(context.Context, *PatchRequest) 
 }
 func (UnimplementedResourceServiceServer) Delete(context.Context, *DeleteRequest) (*ObjectResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Delete not implemented")
+}
+func (UnimplementedResourceServiceServer) ReadSecret(context.Context, *ReadSecretRequest) (*ReadSecretResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReadSecret not implemented")
 }
 func (UnimplementedResourceServiceServer) Kinds(context.Context, *KindsRequest) (*KindsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Kinds not implemented")
@@ -484,6 +504,24 @@ func _ResourceService_Delete_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ResourceService_ReadSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadSecretRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResourceServiceServer).ReadSecret(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResourceService_ReadSecret_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResourceServiceServer).ReadSecret(ctx, req.(*ReadSecretRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ResourceService_Kinds_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(KindsRequest)
 	if err := dec(in); err != nil {
@@ -540,6 +578,10 @@ var ResourceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Delete",
 			Handler:    _ResourceService_Delete_Handler,
+		},
+		{
+			MethodName: "ReadSecret",
+			Handler:    _ResourceService_ReadSecret_Handler,
 		},
 		{
 			MethodName: "Kinds",

@@ -77,7 +77,7 @@ func (s *Service) Login(ctx context.Context, user, pw, peer, client string) (*Lo
 	u := s.current.Load().users[user]
 	hash := ""
 	if u != nil && !u.GetSpec().GetDisabled() && !resource.Deleting(u) {
-		hash = s.hashOf(u)
+		hash = s.hashOf(ctx, user)
 	}
 	// Counted before it is known to be wrong: many at once must not all be free.
 	s.limits.failed(user, peer, known)
@@ -110,10 +110,15 @@ func (s *Service) knownPeer(user, peer string) bool {
 	return false
 }
 
-// hashOf opens a user's password hash; "" when there is none.
-func (s *Service) hashOf(u *v1alpha1.User) string {
+// hashOf opens a user's password hash as it is stored now: the key that seals it may have
+// changed a moment ago. "" when there is none.
+func (s *Service) hashOf(ctx context.Context, user string) string {
 	kind, ok := s.cfg.Registry.Get("User")
 	if !ok {
+		return ""
+	}
+	u, err := s.cfg.Store.Get(ctx, resource.Key{Kind: "User", Name: user})
+	if err != nil {
 		return ""
 	}
 	for _, v := range kind.SensitiveValues(u) {
@@ -316,14 +321,10 @@ func (s *Service) ChangePassword(ctx context.Context, id auth.Identity, old, pw,
 	if err != nil {
 		return 0, err
 	}
-	u := s.current.Load().users[id.Subject]
-	if u == nil {
-		return 0, auth.ErrUnauthenticated
-	}
 	if wait := s.limits.wait(id.Subject, peer, true); wait > 0 {
 		return 0, &TooManyError{wait}
 	}
-	if err := s.hasher.Verify(ctx, s.hashOf(u), old); err != nil {
+	if err := s.hasher.Verify(ctx, s.hashOf(ctx, id.Subject), old); err != nil {
 		if errors.Is(err, password.ErrWrong) {
 			s.limits.failed(id.Subject, peer, true)
 			return 0, fmt.Errorf("%w: the old password is wrong", ErrInvalid)
