@@ -136,6 +136,9 @@ func crashStories() []crashStory {
 			}},
 		{kind: "all", what: "create the quickstart", given: (*world).begin, act: func(w *world) { w.apply(w.quickstart()) }, done: ready(all...)},
 		{kind: "all", what: "delete the quickstart", act: remove(all...), done: gone(all...)},
+		{kind: "all", what: "create the quickstart by SDN", given: (*world).begin, act: func(w *world) { w.apply(w.sdnQuickstart()) }, done: ready(all...)},
+		{kind: "all", what: "delete the quickstart by SDN", given: func(w *world) { w.start(); w.apply(w.sdnQuickstart()); w.until("ready", w.ready(all...)) },
+			act: remove(all...), done: gone(all...)},
 		{kind: "all", what: "delete after a crash at creation", given: (*world).begin, act: func(w *world) { w.apply(w.quickstart()) }, done: ready(all...),
 			then: remove(all...), ended: gone(all...)},
 	}
