@@ -25,7 +25,6 @@ const defaultApplyTimeout = 5 * time.Minute
 type applyOptions struct {
 	sources
 	writeFlags
-	force   bool
 	server  bool // --server-side, for those who are used to it
 	wait    bool
 	timeout time.Duration
@@ -47,7 +46,7 @@ func (a *app) applyCommand() *cobra.Command {
 	}
 	o.sources.addFlags(cmd)
 	o.writeFlags.addFlags(cmd, manager)
-	cmd.Flags().BoolVar(&o.force, "force", false, "take fields over that other managers set to other values")
+	cmd.Flags().Lookup("force").Usage = "take fields over that other managers set to other values, and change what a Sync keeps"
 	cmd.Flags().BoolVar(&o.force, "force-conflicts", false, "the same as --force")
 	cmd.Flags().BoolVar(&o.server, "server-side", true, "every apply is")
 	_ = cmd.Flags().MarkHidden("force-conflicts") // they are there: hiding cannot fail

@@ -77,6 +77,7 @@ func Run(ctx context.Context, std IO, reg *resource.Registry, args []string) int
 const (
 	groupResources = "resources"
 	groupDaemon    = "daemon"
+	groupGit       = "git"
 	groupAccess    = "access"
 	groupOther     = "other"
 )
@@ -111,6 +112,7 @@ func (a *app) root() *cobra.Command {
 		&cobra.Group{ID: groupResources, Title: "Resources:"},
 		&cobra.Group{ID: groupDaemon, Title: "The infrastructure:"},
 		&cobra.Group{ID: groupAccess, Title: "Who may do what:"},
+		&cobra.Group{ID: groupGit, Title: "Repositories:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
 	a.add(root, groupResources, a.applyCommand, a.diffCommand, a.planCommand, a.createCommand, a.getCommand, a.describeCommand, a.editCommand,
@@ -118,6 +120,7 @@ func (a *app) root() *cobra.Command {
 		a.waitCommand, a.eventsCommand, a.logsCommand, a.validateCommand, a.apiResourcesCommand, a.explainCommand)
 	a.add(root, groupDaemon, a.doctorCommand, a.adoptCommand, a.restartCommand, a.testNATCommand, a.leasesCommand, a.caCommand, a.adminCommand)
 	a.add(root, groupAccess, a.loginCommand, a.logoutCommand, a.whoamiCommand, a.passwdCommand, a.authCommand, a.trailCommand)
+	a.add(root, groupGit, a.bootstrapCommand, a.reconcileCommand, a.rollbackCommand, a.exportCommand)
 	a.add(root, groupOther, a.configCommand, a.versionCommand)
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)

@@ -57,24 +57,30 @@ func (a *app) operateOn(ctx context.Context, cluster, action string, arguments m
 	} else if err != nil {
 		return nil, nil, err
 	}
+	op, err := conn.operate(ctx, target, action, arguments)
+	return conn, op, err
+}
+
+// operate asks for an Operation on an object, in the namespace where operations on it are.
+func (c *connection) operate(ctx context.Context, target resource.Key, action string, arguments map[string]string) (*v1alpha1.Operation, error) {
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // never fails
-	created, err := conn.Create(ctx, &v1alpha1.Operation{
+	created, err := c.Create(ctx, &v1alpha1.Operation{
 		ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Operation"),
 		Metadata: &v1alpha1.ObjectMeta{
-			Namespace: resource.SystemNamespace, Name: strings.ToLower(action) + "-" + cluster + "-" + hex.EncodeToString(random[:]),
+			Namespace: target.EventNamespace(), Name: strings.ToLower(action) + "-" + target.Name + "-" + hex.EncodeToString(random[:]),
 		},
 		Spec: &v1alpha1.OperationSpec{
 			Action: proto.String(action), Arguments: arguments,
-			Target: &v1alpha1.ObjectReference{Kind: proto.String(target.Kind), Name: proto.String(cluster)},
+			Target: &v1alpha1.ObjectReference{Kind: proto.String(target.Kind), Name: proto.String(target.Name)},
 		},
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	op, ok := created.(*v1alpha1.Operation)
 	if !ok {
-		return nil, nil, fmt.Errorf("the daemon answered with a %s, not an Operation", created.GetKind())
+		return nil, fmt.Errorf("the daemon answered with a %s, not an Operation", created.GetKind())
 	}
-	return conn, op, nil
+	return op, nil
 }

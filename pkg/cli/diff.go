@@ -43,17 +43,28 @@ type diffOptions struct {
 
 func (a *app) diffCommand() *cobra.Command {
 	var o diffOptions
+	var revision string
 	cmd := &cobra.Command{
-		Use:   "diff -f FILE|DIR|-",
+		Use:   "diff -f FILE|DIR|- | sync/NAME --revision COMMIT",
 		Short: "Show what applying documents would change, as a unified diff",
 		Long: "Show what applying documents would change, as a unified diff of the YAML of each resource as\n" +
 			"it is and as the daemon would store it. Nothing is changed. `proxctl plan` shows what would\n" +
-			"happen outside too.\n\n" +
+			"happen outside too. With --revision: what a Sync would do with another commit.\n\n" +
 			"Exit codes: 0 no changes, 1 changes, above 1 as of every command, 6 for other failures.",
-		Example: "  proxctl diff -f manifests/quickstart/",
-		Args:    noArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return comparing(a.diff(cmd.Context(), o)) },
+		Example: "  proxctl diff -f manifests/quickstart/\n  proxctl diff sync/main --revision latest",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case revision == "" && len(args) > 0:
+				return noArgs(cmd, args)
+			case revision == "":
+				return comparing(a.diff(cmd.Context(), o))
+			case len(o.files) > 0:
+				return usagef("diff needs either -f or --revision, not both")
+			}
+			return comparing(a.diffRevision(cmd.Context(), args, revision, defaultOperationTimeout))
+		},
 	}
+	cmd.Flags().StringVar(&revision, "revision", "", "`commit` of the repository of a Sync, previous or latest, in place of files")
 	o.addFlags(cmd)
 	cmd.Flags().BoolVar(&o.force, "force", false, "take fields over that other managers set to other values")
 	cmd.Flags().StringVar(&o.manager, "field-manager", manager, "`name` of who would own the fields that the documents set")

@@ -24,7 +24,15 @@ const maxEdits = 20
 const editHead = "# Please edit the object below. Lines at the top that begin with # are left out. A text\n" +
 	"# that is empty or not changed changes nothing.\n"
 
+// outdated tells whether an object was changed by somebody else since it was read. That it
+// is kept by a Sync is a conflict too, and reading it again does not help.
+func outdated(err error) bool {
+	var answer *client.Error
+	return errors.Is(err, client.ErrConflict) && !(errors.As(err, &answer) && len(answer.Causes) > 0)
+}
+
 func (a *app) editCommand() *cobra.Command {
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "edit KIND/NAME | KIND NAME",
 		Short: "Change a resource in an editor",
@@ -34,8 +42,9 @@ func (a *app) editCommand() *cobra.Command {
 			"overwritten: the edited text is kept in a file.",
 		Example: "  EDITOR=nano proxctl edit app/nginx-01",
 		Args:    atLeast(1, "KIND/NAME or KIND NAME"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.edit(cmd.Context(), args) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.edit(cmd.Context(), args, force) },
 	}
+	cmd.Flags().BoolVar(&force, "force", false, forceUsage)
 	cmd.ValidArgsFunction = a.completeObjects
 	return cmd
 }
@@ -43,14 +52,15 @@ func (a *app) editCommand() *cobra.Command {
 // edited is an edit that is going on.
 type edited struct {
 	*app
-	conn *connection
-	key  resource.Key
-	base resource.Object // as it is in the store, as far as is known
-	body string          // the text that the user was given
-	file string
+	conn  *connection
+	key   resource.Key
+	base  resource.Object // as it is in the store, as far as is known
+	body  string          // the text that the user was given
+	force bool
+	file  string
 }
 
-func (a *app) edit(ctx context.Context, args []string) error {
+func (a *app) edit(ctx context.Context, args []string, force bool) error {
 	conn, err := a.connect(ctx)
 	if err != nil {
 		return err
@@ -62,7 +72,7 @@ func (a *app) edit(ctx context.Context, args []string) error {
 	if len(keys) != 1 {
 		return usagef("edit takes one resource, found %d", len(keys))
 	}
-	e := &edited{app: a, conn: conn, key: keys[0]}
+	e := &edited{app: a, conn: conn, key: keys[0], force: force}
 	if e.base, err = conn.Get(ctx, e.key); errors.Is(err, client.ErrNotFound) {
 		return missing(e.key)
 	} else if err != nil {
@@ -178,7 +188,7 @@ func (e *edited) save(ctx context.Context, text string) error {
 		old, m := e.base.GetMetadata(), obj.GetMetadata()
 		m.Uid, m.ResourceVersion, m.ManagedFields = old.GetUid(), old.GetResourceVersion(), old.GetManagedFields()
 		m.Generation, m.CreationTimestamp, m.DeletionTimestamp = 0, "", ""
-		if _, err = e.conn.Update(ctx, obj, client.ManagedBy("proxctl-edit")); !errors.Is(err, client.ErrConflict) {
+		if _, err = e.conn.Update(ctx, obj, client.ManagedBy("proxctl-edit"), client.ForceIf(e.force)); !outdated(err) {
 			return err
 		}
 		now, getErr := e.conn.Get(ctx, e.key)

@@ -178,7 +178,7 @@ func (c *connection) modify(ctx context.Context, key resource.Key, opts []client
 		if resource.EqualField(cur, obj, "metadata") && resource.EqualField(cur, obj, "spec") {
 			return cur, false, nil
 		}
-		if obj, err = c.Update(ctx, obj, opts...); !errors.Is(err, client.ErrConflict) {
+		if obj, err = c.Update(ctx, obj, opts...); !outdated(err) {
 			return obj, err == nil, err
 		}
 	}

@@ -83,7 +83,7 @@ func (c *connection) patchOne(ctx context.Context, key resource.Key, typ client.
 	if err != nil {
 		return err
 	}
-	after, err := c.Patch(ctx, key, typ, data, client.PatchOptions{Manager: o.manager, DryRun: o.dryRun.on()})
+	after, err := c.Patch(ctx, key, typ, data, client.PatchOptions{Manager: o.manager, DryRun: o.dryRun.on(), Force: o.force})
 	if err != nil {
 		return err
 	}

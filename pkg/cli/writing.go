@@ -15,6 +15,7 @@ type writeFlags struct {
 	dryRun  dryRun
 	output  string
 	manager string
+	force   bool
 }
 
 // addFlags adds them; manager is who owns what the command writes when the user names
@@ -30,12 +31,16 @@ func (o *writeFlags) addFlags(cmd *cobra.Command, manager string) {
 		f.StringVarP(&o.output, "output", "o", "", "`format` of what was written: name, yaml or json")
 		f.StringVar(&o.manager, "field-manager", manager, "`name` of who owns the fields that are set")
 	}
+	f.BoolVar(&o.force, "force", false, forceUsage)
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"name", "yaml", "json"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
+// forceUsage is what --force does for one object.
+const forceUsage = "change what a Sync keeps as its repository says, too; it lasts until that is applied again"
+
 // options are those of a write of one object.
 func (o *writeFlags) options() []client.WriteOption {
-	return []client.WriteOption{client.DryRunIf(o.dryRun.on()), client.ManagedBy(o.manager)}
+	return []client.WriteOption{client.DryRunIf(o.dryRun.on()), client.ManagedBy(o.manager), client.ForceIf(o.force)}
 }
 
 // dryRun is the value of --dry-run. Checking is the daemon's alone: it knows the other

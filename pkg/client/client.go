@@ -248,14 +248,14 @@ func updateRequest(obj resource.Object, opts []WriteOption) (*v1alpha1.UpdateReq
 		return nil, err
 	}
 	o := writing(opts)
-	return &v1alpha1.UpdateRequest{Object: sent, DryRun: o.dryRun, FieldManager: o.manager}, nil
+	return &v1alpha1.UpdateRequest{Object: sent, DryRun: o.dryRun, FieldManager: o.manager, Force: o.force}, nil
 }
 
 // Delete asks for deletion and returns the object as it is then; finalizers may keep it
 // for a while. uid, when set, is the one that the object must have.
 func (c *Client) Delete(ctx context.Context, key resource.Key, uid string, opts ...WriteOption) (resource.Object, error) {
 	o := writing(opts)
-	resp, err := c.rpc.Delete(ctx, &v1alpha1.DeleteRequest{Key: keyMessage(key), Uid: uid, ResourceVersion: o.resourceVersion, DryRun: o.dryRun})
+	resp, err := c.rpc.Delete(ctx, &v1alpha1.DeleteRequest{Key: keyMessage(key), Uid: uid, ResourceVersion: o.resourceVersion, DryRun: o.dryRun, Force: o.force})
 	return c.one(ctx, resp, err)
 }
 

@@ -7,6 +7,7 @@ type writeOptions struct {
 	manager         string
 	dryRun          bool
 	resourceVersion string
+	force           bool
 }
 
 func writing(opts []WriteOption) (o writeOptions) {
@@ -31,3 +32,7 @@ func ManagedBy(manager string) WriteOption { return func(o *writeOptions) { o.ma
 func IfVersion(resourceVersion string) WriteOption {
 	return func(o *writeOptions) { o.resourceVersion = resourceVersion }
 }
+
+// ForceIf changes an object also when a Sync keeps it as its repository says, if force is
+// true; the change lasts until it is applied again.
+func ForceIf(force bool) WriteOption { return func(o *writeOptions) { o.force = force } }

@@ -22,11 +22,13 @@ type PatchOptions struct {
 	Manager string
 	// DryRun answers with the object as it would be, and changes nothing.
 	DryRun bool
+	// Force changes an object also when a Sync keeps it as its repository says.
+	Force bool
 }
 
 // Patch changes an object's metadata and spec by a patch of its JSON. A resourceVersion
 // that the patch sets and that is not the current one is ErrConflict.
 func (c *Client) Patch(ctx context.Context, key resource.Key, typ PatchType, patch []byte, opts PatchOptions) (resource.Object, error) {
-	resp, err := c.rpc.Patch(ctx, &v1alpha1.PatchRequest{Key: keyMessage(key), Type: string(typ), Patch: patch, DryRun: opts.DryRun, FieldManager: opts.Manager})
+	resp, err := c.rpc.Patch(ctx, &v1alpha1.PatchRequest{Key: keyMessage(key), Type: string(typ), Patch: patch, DryRun: opts.DryRun, FieldManager: opts.Manager, Force: opts.Force})
 	return c.one(ctx, resp, err)
 }

@@ -170,7 +170,7 @@ func (s *resourceService) Update(ctx context.Context, req *v1alpha1.UpdateReques
 	if err != nil {
 		return nil, err
 	}
-	return response(s.core.update(ctx, obj, apply.Options{Manager: req.GetFieldManager(), DryRun: req.GetDryRun()}))
+	return response(s.core.update(ctx, obj, apply.Options{Manager: req.GetFieldManager(), DryRun: req.GetDryRun(), Force: req.GetForce()}))
 }
 
 func (s *resourceService) UpdateStatus(ctx context.Context, req *v1alpha1.UpdateRequest) (*v1alpha1.ObjectResponse, error) {
@@ -182,13 +182,13 @@ func (s *resourceService) UpdateStatus(ctx context.Context, req *v1alpha1.Update
 }
 
 func (s *resourceService) Patch(ctx context.Context, req *v1alpha1.PatchRequest) (*v1alpha1.ObjectResponse, error) {
-	opts := apply.Options{Manager: req.GetFieldManager(), DryRun: req.GetDryRun()}
+	opts := apply.Options{Manager: req.GetFieldManager(), DryRun: req.GetDryRun(), Force: req.GetForce()}
 	return response(s.core.patch(ctx, keyFrom(req.GetKey()), apply.PatchType(req.GetType()), req.GetPatch(), opts))
 }
 
 func (s *resourceService) Delete(ctx context.Context, req *v1alpha1.DeleteRequest) (*v1alpha1.ObjectResponse, error) {
 	pre := store.Preconditions{UID: req.GetUid(), ResourceVersion: req.GetResourceVersion()}
-	return response(s.core.delete(ctx, keyFrom(req.GetKey()), pre, apply.Options{DryRun: req.GetDryRun()}))
+	return response(s.core.delete(ctx, keyFrom(req.GetKey()), pre, apply.Options{DryRun: req.GetDryRun(), Force: req.GetForce()}))
 }
 
 func (s *resourceService) Kinds(ctx context.Context, _ *v1alpha1.KindsRequest) (*v1alpha1.KindsResponse, error) {

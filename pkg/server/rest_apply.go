@@ -16,7 +16,6 @@ const applyCollection = "apply"
 
 func applyOptions(r *http.Request) (apply.Options, error) {
 	opts, err := writeOptions(r)
-	opts.Force = isTrue(r, "force")
 	return opts, err
 }
 

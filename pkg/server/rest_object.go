@@ -23,10 +23,10 @@ func isTrue(r *http.Request, name string) bool {
 
 func wantsWatch(r *http.Request) bool { return r.Method == http.MethodGet && isTrue(r, "watch") }
 
-// writeOptions reads ?dryRun=All and ?fieldManager=.
+// writeOptions reads ?dryRun=All, ?fieldManager= and ?force=1.
 func writeOptions(r *http.Request) (apply.Options, error) {
 	dry, err := isDryRun(r.URL.Query()["dryRun"])
-	return apply.Options{Manager: r.URL.Query().Get("fieldManager"), DryRun: dry}, err
+	return apply.Options{Manager: r.URL.Query().Get("fieldManager"), DryRun: dry, Force: isTrue(r, "force")}, err
 }
 
 // isDryRun tells whether the values of dryRun ask for one. Taking a wish that nobody

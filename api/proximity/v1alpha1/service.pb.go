@@ -564,7 +564,9 @@ type UpdateRequest struct {
 	// True does everything but keep the result, and answers with the object as it would be.
 	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
 	// Field manager: who owns what this sets; "api" when empty.
-	FieldManager  string `protobuf:"bytes,3,opt,name=field_manager,json=fieldManager" json:"field_manager,omitempty"`
+	FieldManager string `protobuf:"bytes,3,opt,name=field_manager,json=fieldManager" json:"field_manager,omitempty"`
+	// True changes an object also when a Sync keeps it as its repository says.
+	Force         bool `protobuf:"varint,4,opt,name=force" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -618,6 +620,13 @@ func (x *UpdateRequest) GetFieldManager() string {
 		return x.FieldManager
 	}
 	return ""
+}
+
+func (x *UpdateRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 // ApplyRequest is one document, of a set or alone.
@@ -838,7 +847,9 @@ type DeleteRequest struct {
 	// ResourceVersion the object must have, when set.
 	ResourceVersion string `protobuf:"bytes,3,opt,name=resource_version,json=resourceVersion" json:"resource_version,omitempty"`
 	// True does everything but keep the result, and answers with the object as it would be.
-	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
+	// True changes an object also when a Sync keeps it as its repository says.
+	Force         bool `protobuf:"varint,5,opt,name=force" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -901,6 +912,13 @@ func (x *DeleteRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *DeleteRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 // PatchRequest changes an object that exists. A resourceVersion that the patch sets must
 // be the current one; changes of the status and of what the server sets are ignored.
 type PatchRequest struct {
@@ -913,7 +931,9 @@ type PatchRequest struct {
 	// True does everything but keep the result, and answers with the object as it would be.
 	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun" json:"dry_run,omitempty"`
 	// Field manager: who owns what this sets; "api" when empty.
-	FieldManager  string `protobuf:"bytes,5,opt,name=field_manager,json=fieldManager" json:"field_manager,omitempty"`
+	FieldManager string `protobuf:"bytes,5,opt,name=field_manager,json=fieldManager" json:"field_manager,omitempty"`
+	// True changes an object also when a Sync keeps it as its repository says.
+	Force         bool `protobuf:"varint,6,opt,name=force" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -981,6 +1001,13 @@ func (x *PatchRequest) GetFieldManager() string {
 		return x.FieldManager
 	}
 	return ""
+}
+
+func (x *PatchRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 // PlanRequest is a document to be applied, or an object to be deleted or looked at.
@@ -1982,11 +2009,12 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\rCreateRequest\x12,\n" +
 	"\x06object\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\x06object\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12#\n" +
-	"\rfield_manager\x18\x03 \x01(\tR\ffieldManager\"{\n" +
+	"\rfield_manager\x18\x03 \x01(\tR\ffieldManager\"\x91\x01\n" +
 	"\rUpdateRequest\x12,\n" +
 	"\x06object\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\x06object\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12#\n" +
-	"\rfield_manager\x18\x03 \x01(\tR\ffieldManager\"\xad\x01\n" +
+	"\rfield_manager\x18\x03 \x01(\tR\ffieldManager\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"\xad\x01\n" +
 	"\fApplyRequest\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12#\n" +
@@ -2001,18 +2029,20 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\x12\x16\n" +
 	"\x06result\x18\x02 \x01(\tR\x06result\x12,\n" +
 	"\x06object\x18\x03 \x01(\v2\x14.google.protobuf.AnyR\x06object\x120\n" +
-	"\x05error\x18\x04 \x01(\v2\x1a.proximity.v1alpha1.StatusR\x05error\"\x96\x01\n" +
+	"\x05error\x18\x04 \x01(\v2\x1a.proximity.v1alpha1.StatusR\x05error\"\xac\x01\n" +
 	"\rDeleteRequest\x12/\n" +
 	"\x03key\x18\x01 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12)\n" +
 	"\x10resource_version\x18\x03 \x01(\tR\x0fresourceVersion\x12\x17\n" +
-	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"\xa7\x01\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05force\x18\x05 \x01(\bR\x05force\"\xbd\x01\n" +
 	"\fPatchRequest\x12/\n" +
 	"\x03key\x18\x01 \x01(\v2\x1d.proximity.v1alpha1.ObjectKeyR\x03key\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x14\n" +
 	"\x05patch\x18\x03 \x01(\fR\x05patch\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12#\n" +
-	"\rfield_manager\x18\x05 \x01(\tR\ffieldManager\"\xbd\x01\n" +
+	"\rfield_manager\x18\x05 \x01(\tR\ffieldManager\x12\x14\n" +
+	"\x05force\x18\x06 \x01(\bR\x05force\"\xbd\x01\n" +
 	"\vPlanRequest\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12#\n" +

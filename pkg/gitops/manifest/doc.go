@@ -16,7 +16,7 @@
 //
 // # What is refused
 //
-// Operation, Event, Backup and Restore, and other kinds that are carried out once: see Refuse.
+// Operation, Event, Backup and Restore, and other kinds that are carried out once: see gitspec.Refuse.
 //
 // Errors never have a value that was encrypted or put in from a Secret: decoding errors of
 // such files name field and line, not what was found.

@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/gitops/gitspec"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/resource/kinds"
 )
@@ -99,13 +100,13 @@ func TestRefuse(t *testing.T) {
 	for kind, words := range map[string]string{
 		"Operation": "carried out once", "Event": "written by the daemon alone", "Backup": "BackupSchedule", "Restore": "replaces data", "Session": "a login",
 	} {
-		e := Refuse(registry, kind)
+		e := gitspec.Refuse(registry, kind)
 		if e == nil || !strings.Contains(e.Error(), words) {
 			t.Errorf("%s: %v", kind, e)
 		}
 	}
 	for _, k := range registry.Kinds() {
-		if refused := Refuse(registry, k.Name) != nil; (k.ImmutableSpec || k.System) && !refused {
+		if refused := gitspec.Refuse(registry, k.Name) != nil; (k.ImmutableSpec || k.System) && !refused {
 			t.Errorf("%s is taken", k.Name)
 		} else if refused && k.Name == "App" {
 			t.Errorf("%s is refused", k.Name)
@@ -390,7 +391,7 @@ func FuzzDecode(f *testing.F) {
 			d, err := Decode(name, data, Options{Registry: registry, Keys: keys, Values: map[string]string{"VMID": "1", "X": "y"}})
 			if err == nil {
 				for _, doc := range d.Docs {
-					if Refuse(registry, doc.Object.GetKind()) != nil {
+					if gitspec.Refuse(registry, doc.Object.GetKind()) != nil {
 						t.Fatalf("a document of kind %s", doc.Object.GetKind())
 					}
 				}

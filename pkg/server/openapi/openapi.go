@@ -101,7 +101,7 @@ func (d *document) kind(k *resource.Kind) {
 	defer d.mark(k, everywhere, collection, item, item+"/status")
 	d.add(item, "get", "read"+k.Name, "Read an object", one)
 	d.add(item, "delete", "delete"+k.Name, "Ask for deletion; finalizers may delay it", one,
-		query(append([]string{"uid", "Uid the object must have."}, dryRun...)...), body("application/json", object{"type": "object"}, false))
+		query(append(append([]string{"uid", "Uid the object must have."}, forced...), dryRun...)...), body("application/json", object{"type": "object"}, false))
 	hasStatus := k.Descriptor().Fields().ByJSONName("status") != nil
 	if hasStatus {
 		d.add(item+"/status", "get", "read"+k.Name+"Status", "Read an object", one)
@@ -111,9 +111,9 @@ func (d *document) kind(k *resource.Kind) {
 	}
 	d.planOf(k, item)
 	d.add(collection, "post", "create"+k.Name, "Create an object", created(schema), query(dryRun...), body("application/json", schema, true))
-	d.add(item, "put", "replace"+k.Name, "Replace an object's metadata and spec", one, query(dryRun...), body("application/json", schema, true))
+	d.add(item, "put", "replace"+k.Name, "Replace an object's metadata and spec", one, query(append(append([]string{}, forced...), dryRun...)...), body("application/json", schema, true))
 	d.add(item, "patch", "apply"+k.Name, "Create an object or set the fields that the body has (apply), or change one by a patch of its JSON", one,
-		query(append([]string{"fieldManager", "Who owns the fields.", "force", "1, with apply: take fields over that other managers set to other values."}, dryRun...)...),
+		query(append([]string{"fieldManager", "Who owns the fields.", "force", "1: change an object also when a Sync keeps it as its repository says; with apply, take fields over that other managers set to other values."}, dryRun...)...),
 		bodies(object{
 			"application/apply-patch+yaml": schema, "application/merge-patch+json": object{"type": "object"},
 			"application/json-patch+json": object{"type": "array", "items": object{"type": "object"}},

@@ -18,6 +18,9 @@ var listParameters = query(
 	"timeoutSeconds", "With watch: end it after that time.",
 )
 
+// forced is a parameter of writes of objects that may be kept by a Sync.
+var forced = []string{"force", "1: change an object also when a Sync keeps it as its repository says."}
+
 // dryRun is a parameter of every write.
 var dryRun = []string{
 	"dryRun", "All: do everything but keep the result.",
