@@ -2,7 +2,6 @@ package sync
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -50,9 +49,8 @@ func (r *reconciler) behind(ctx context.Context, s *session, other *v1alpha1.Syn
 		}
 		return "it is not ready"
 	}
-	key := resource.Key{Kind: "GitRepository", Namespace: other.GetMetadata().GetNamespace(), Name: other.GetSpec().GetSourceRef().GetName()}
-	repo, err := runtime.Get[*v1alpha1.GitRepository](ctx, s.Client, key)
-	if errors.Is(err, runtime.ErrNotFound) || err != nil || other.GetSpec().GetRevision() != "" || other.GetSpec().GetMode() == modeDetect {
+	repo, err := runtime.Get[*v1alpha1.GitRepository](ctx, s.Client, sourceOf(other))
+	if err != nil || other.GetSpec().GetRevision() != "" || other.GetSpec().GetMode() == modeDetect {
 		return "" // ready is all that can be said
 	}
 	if newest := repo.GetStatus().GetArtifact().GetRevision(); newest != other.GetStatus().GetAppliedRevision() {

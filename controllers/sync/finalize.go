@@ -45,8 +45,7 @@ func (r *reconciler) let(ctx context.Context, s *session, entries []gitops.Entry
 	self := resource.KeyOf(s.Object)
 	req := gitops.Request{
 		Sync: self, Keep: keep, Owned: map[resource.Key]bool{},
-		Identity: gitops.Identity{Own: s.Object.GetSpec().GetIdentity() == "own", Sync: self,
-			Source: resource.Key{Kind: "GitRepository", Namespace: self.Namespace, Name: s.Object.GetSpec().GetSourceRef().GetName()}},
+		Identity: gitops.Identity{Own: s.Object.GetSpec().GetIdentity() == "own", Sync: self, Source: sourceOf(s.Object)},
 	}
 	files := map[resource.Key]string{}
 	for _, e := range entries {

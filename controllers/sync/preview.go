@@ -9,6 +9,7 @@ import (
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/gitops"
 	"github.com/proximity-pve/proximity/pkg/gitops/gitspec"
+	"github.com/proximity-pve/proximity/pkg/gitops/source"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
 )
@@ -20,7 +21,8 @@ type Previewer struct{ r *reconciler }
 const maxPreview = 1000
 
 // Preview returns, line by line, what applying a commit would change; nothing is changed.
-// The commit is a full name, or "" for the newest of the source.
+// The commit is a full name, or "" for the newest that the server has now; that it is fetched
+// for this changes nothing for the Sync.
 func (p *Previewer) Preview(ctx context.Context, c runtime.Client, key resource.Key, commit string) (lines []string, summary string, err error) {
 	s, err := runtime.Get[*v1alpha1.Sync](ctx, c, key)
 	if err != nil {
@@ -31,6 +33,11 @@ func (p *Previewer) Preview(ctx context.Context, c runtime.Client, key resource.
 	}
 	// Nothing that the controller remembers is used or changed: it may be at work.
 	own := &reconciler{Deps: p.r.Deps, memory: newMemory()}
+	if commit == "" {
+		if commit, err = own.newest(ctx, c, s); err != nil {
+			return nil, "", err
+		}
+	}
 	w, err := own.work(ctx, c, s, commit)
 	if err != nil {
 		return nil, "", err
@@ -64,6 +71,20 @@ func (p *Previewer) Preview(ctx context.Context, c runtime.Client, key resource.
 		lines = append(lines[:maxPreview:maxPreview], fmt.Sprintf("and %d more lines", len(lines)-maxPreview))
 	}
 	return lines, fmt.Sprintf("%s %q: %s", w.revision, w.subject, inWords(count(o))), nil
+}
+
+// newest fetches what the source's reference names now.
+func (r *reconciler) newest(ctx context.Context, c runtime.Client, s *v1alpha1.Sync) (string, error) {
+	repo, err := runtime.Get[*v1alpha1.GitRepository](ctx, c, sourceOf(s))
+	if err != nil {
+		return "", err
+	}
+	remote, err := r.Remote(ctx, c, repo)
+	if err != nil {
+		return "", err
+	}
+	fetched, err := r.Cache.Fetch(ctx, source.CacheID(repo), remote, source.RefOf(repo))
+	return fetched.Commit, err
 }
 
 func preview(o *gitops.Outcome) []string {

@@ -32,7 +32,7 @@ type work struct {
 
 // work finds the commit, or the one given, the values and keys, and lists the files.
 func (r *reconciler) work(ctx context.Context, c runtime.Client, s *v1alpha1.Sync, commit string) (*work, error) {
-	key := resource.Key{Kind: "GitRepository", Namespace: s.GetMetadata().GetNamespace(), Name: s.GetSpec().GetSourceRef().GetName()}
+	key := sourceOf(s)
 	repo, err := runtime.Get[*v1alpha1.GitRepository](ctx, c, key)
 	if errors.Is(err, runtime.ErrNotFound) {
 		return nil, runtime.Waiting(sourceRetry, "SourceNotFound", "%s does not exist; create it", key)
@@ -161,6 +161,11 @@ func (r *reconciler) verified(w *work, about *git.Commit) error {
 	}
 	_, err = keys.Verify(about)
 	return err
+}
+
+// sourceOf is the key of a Sync's repository.
+func sourceOf(s *v1alpha1.Sync) resource.Key {
+	return resource.Key{Kind: "GitRepository", Namespace: s.GetMetadata().GetNamespace(), Name: s.GetSpec().GetSourceRef().GetName()}
 }
 
 // targetOf is the namespace of manifests that name none.

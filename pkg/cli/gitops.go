@@ -95,7 +95,7 @@ func (a *app) bootstrap(ctx context.Context, url string, o bootstrapOptions) err
 	if !o.wait {
 		return nil
 	}
-	_, err = a.awaitSync(ctx, conn, resource.Key{Kind: "Sync", Namespace: conn.namespace, Name: o.name}, o.timeout, isReady)
+	_, err = a.awaitSync(ctx, conn, resource.Key{Kind: "Sync", Namespace: conn.namespace, Name: o.name}, o.timeout, isCurrent, isReady)
 	return err
 }
 
@@ -163,9 +163,15 @@ func (o bootstrapOptions) documents(url, namespace string) ([]resource.Document,
 	return docs, nil
 }
 
+// isCurrent tells whether a Sync has tried to apply something since its spec changed.
+func isCurrent(s *v1alpha1.Sync) bool {
+	return resource.FindCondition(s, "Applied").GetObservedGeneration() == s.GetMetadata().GetGeneration()
+}
+
 // awaitSync waits for a Sync and says what came of it. A commit that cannot be applied ends
-// the wait, for only another commit helps.
-func (a *app) awaitSync(ctx context.Context, conn *connection, key resource.Key, timeout time.Duration, done func(resource.Object) bool) (*v1alpha1.Sync, error) {
+// the wait, for only another commit helps; current tells whether the status speaks of what
+// is waited for.
+func (a *app) awaitSync(ctx context.Context, conn *connection, key resource.Key, timeout time.Duration, current func(*v1alpha1.Sync) bool, done func(resource.Object) bool) (*v1alpha1.Sync, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errTimedOut)
 	defer cancel()
 	var last *v1alpha1.Sync
@@ -183,7 +189,7 @@ func (a *app) awaitSync(ctx context.Context, conn *connection, key resource.Key,
 		if done(s) {
 			return errEnded
 		}
-		if c := resource.FindCondition(s, "Applied"); c.GetStatus() == "False" && c.GetObservedGeneration() == s.GetMetadata().GetGeneration() && hopeless(c.GetReason()) {
+		if c := resource.FindCondition(s, "Applied"); c.GetStatus() == "False" && current(s) && hopeless(c.GetReason()) {
 			refused = fmt.Errorf("%s: %s", key.Short(), c.GetMessage())
 			return errEnded
 		}
@@ -268,9 +274,10 @@ func (a *app) reconcile(ctx context.Context, args []string, withSource bool, tim
 	for _, s := range syncs {
 		token, err := conn.request(ctx, s)
 		if err == nil {
-			_, err = a.awaitSync(ctx, conn, s, timeout, func(o resource.Object) bool {
+			handled := func(s *v1alpha1.Sync) bool { return s.GetStatus().GetLastHandledRequest() == token }
+			_, err = a.awaitSync(ctx, conn, s, timeout, handled, func(o resource.Object) bool {
 				sync, ok := o.(*v1alpha1.Sync)
-				return ok && sync.GetStatus().GetLastHandledRequest() == token && resource.IsReady(o)
+				return ok && handled(sync) && resource.IsReady(o)
 			})
 		}
 		errs = append(errs, err)
@@ -410,7 +417,7 @@ func (a *app) rollback(ctx context.Context, args []string, to string, force bool
 		return err
 	}
 	generation := after.GetMetadata().GetGeneration()
-	_, err = a.awaitSync(ctx, conn, key, timeout, func(o resource.Object) bool {
+	_, err = a.awaitSync(ctx, conn, key, timeout, isCurrent, func(o resource.Object) bool {
 		now, ok := o.(*v1alpha1.Sync)
 		return ok && resource.IsReady(o) && now.GetStatus().GetObservedGeneration() >= generation &&
 			(commit == "" || commitOf(now.GetStatus().GetAppliedRevision()) == commit)

@@ -111,7 +111,7 @@ func (d *defaults) clear(m protoreflect.Message, fd protoreflect.FieldDescriptor
 	if !m.Has(fd) {
 		return true
 	}
-	was := m.Get(fd)
+	was := proto.Clone(m.Interface()).ProtoReflect().Get(fd) // a list or map is emptied in place
 	m.Clear(fd)
 	try := resource.Clone(d.out)
 	d.kind.Default(try)
