@@ -62,7 +62,7 @@ func TestNumbersOfMetadata(t *testing.T) {
 	byNumber := map[protoreflect.Name]protoreflect.FieldNumber{
 		"name": metaName, "namespace": metaNamespace, "labels": metaLabels, "annotations": metaAnnotations, "uid": metaUID,
 		"resource_version": metaVersion, "generation": metaGeneration, "creation_timestamp": metaCreated,
-		"deletion_timestamp": metaDeleted, "finalizers": metaFinalizers, "owner_references": 11, "managed_fields": 12,
+		"deletion_timestamp": metaDeleted, "finalizers": metaFinalizers, "owner_references": metaOwners, "managed_fields": metaManagers,
 	}
 	fields := (&v1alpha1.ObjectMeta{}).ProtoReflect().Descriptor().Fields()
 	if fields.Len() != len(byNumber) {
@@ -71,6 +71,41 @@ func TestNumbersOfMetadata(t *testing.T) {
 	for name, num := range byNumber {
 		if fd := fields.ByName(name); fd == nil || fd.Number() != num {
 			t.Errorf("%s is %v", name, fd)
+		}
+	}
+}
+
+// TestNumbersOfManagers: sameManagerRecords knows the fields of an entry by their order.
+func TestNumbersOfManagers(t *testing.T) {
+	fields := (&v1alpha1.ManagedFieldsEntry{}).ProtoReflect().Descriptor().Fields()
+	names := []protoreflect.Name{"manager", "operation", "api_version", "time", "fields_type", "fields_v1", "subresource"}
+	if fields.Len() != len(names) {
+		t.Errorf("an entry has %d fields", fields.Len())
+	}
+	for i, name := range names {
+		if fd := fields.ByName(name); fd == nil || fd.Number() != protoreflect.FieldNumber(i+1) || fd.HasPresence() {
+			t.Errorf("%s is %v", name, fd)
+		}
+	}
+	list := []*v1alpha1.ManagedFieldsEntry{
+		{Manager: "m", Operation: "Apply", ApiVersion: "v", Time: "t", FieldsType: "f", FieldsV1: "{}", Subresource: "s"}, {Manager: "n"}, {},
+	}
+	records, err := proto.Marshal(&v1alpha1.ObjectMeta{ManagedFields: list})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !sameManagerRecords(records, list) || sameManagerRecords(records, list[:2]) || sameManagerRecords(nil, list) || !sameManagerRecords(nil, nil) {
+		t.Error("entries are not told from others")
+	}
+	for i := range names {
+		other := proto.CloneOf(list[0])
+		other.ProtoReflect().Set(fields.ByName(names[i]), protoreflect.ValueOfString("another"))
+		gone := proto.CloneOf(list[0])
+		gone.ProtoReflect().Clear(fields.ByName(names[i]))
+		for _, e := range []*v1alpha1.ManagedFieldsEntry{other, gone} {
+			if sameManagerRecords(records, []*v1alpha1.ManagedFieldsEntry{e, list[1], list[2]}) {
+				t.Errorf("%v is taken for %v", e, list[0])
+			}
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 const (
 	metaName, metaNamespace, metaLabels, metaAnnotations, metaUID, metaVersion = 1, 2, 3, 4, 5, 6
 	metaGeneration, metaCreated, metaDeleted, metaFinalizers                   = 7, 8, 9, 10
+	metaOwners, metaManagers                                                   = 11, 12
 )
 
 var errWire = errors.New("it is no encoded object")
@@ -181,6 +182,33 @@ func sameTexts(records []byte, texts []string) bool {
 	return len(records) == 0
 }
 
+// sameManagerRecords tells whether the records of managedFields are those of a list, times
+// and all.
+func sameManagerRecords(records []byte, list []*v1alpha1.ManagedFieldsEntry) bool {
+	for _, e := range list {
+		_, _, size := protowire.ConsumeField(records)
+		if size < 0 || len(e.ProtoReflect().GetUnknown()) > 0 {
+			return false
+		}
+		rest := content(records[:size])
+		for number, text := range [...]string{e.GetManager(), e.GetOperation(), e.GetApiVersion(), e.GetTime(), e.GetFieldsType(), e.GetFieldsV1(), e.GetSubresource()} {
+			if text == "" { // it has no record
+				continue
+			}
+			num, _, n := protowire.ConsumeField(rest)
+			if n < 0 || num != protowire.Number(number+1) || string(content(rest[:n])) != text {
+				return false
+			}
+			rest = rest[n:]
+		}
+		if len(rest) > 0 {
+			return false
+		}
+		records = records[size:]
+	}
+	return len(records) == 0
+}
+
 // hasText tells whether a text is among the records of a repeated field.
 func hasText(records []byte, text string) bool {
 	for len(records) > 0 {
@@ -200,12 +228,12 @@ func hasText(records []byte, text string) bool {
 // it says false, decoding has to tell.
 func (f fields) sameMetadata(obj *v1alpha1.ObjectMeta) bool {
 	for i := range f {
-		if f[i].num > metaFinalizers {
-			return false // owners, managed fields, and what is not known
+		if f[i].num == metaOwners || f[i].num > metaManagers {
+			return false // owners, and what is not known
 		}
 	}
-	return len(obj.GetOwnerReferences()) == 0 && len(obj.GetManagedFields()) == 0 && len(obj.ProtoReflect().GetUnknown()) == 0 &&
-		f.ordered() && len(f.get(metaDeleted)) == 0 &&
+	return len(obj.GetOwnerReferences()) == 0 && len(obj.ProtoReflect().GetUnknown()) == 0 &&
+		sameManagerRecords(f.get(metaManagers), obj.GetManagedFields()) && f.ordered() && len(f.get(metaDeleted)) == 0 &&
 		sameMap(f.get(metaLabels), obj.GetLabels()) &&
 		sameMap(f.get(metaAnnotations), obj.GetAnnotations()) &&
 		sameTexts(f.get(metaFinalizers), obj.GetFinalizers())
