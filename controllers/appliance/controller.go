@@ -143,7 +143,7 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err := s.SaveStatus(ctx); err != nil {
 		return runtime.Result{}, err
 	}
-	return runtime.Result{}, r.serve(ctx, s, conn, o, d)
+	return runtime.Result{}, r.escalate(ctx, s, conn, d, o.Node, r.serve(ctx, s, conn, o, d))
 }
 
 // Finalize destroys the guest when nothing uses it any more, and keeps it at work before.

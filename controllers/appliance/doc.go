@@ -21,7 +21,11 @@
 // TemplateFetchFailed, TemplateChecksumMismatch, Reserved, Present, Missing, Created, Running, Starting, Stopping,
 // Locked, Protected, NodeOffline,
 // NotRunning, Installed, Installing, InstallFailed, Addressed, NoUplinkAddress, NoLANAddress,
-// Applied, ApplyFailed, RenderFailed, Serving, NotServing, Disabled, InUse, GuestUnreachable.
+// Applied, ApplyFailed, RenderFailed, Serving, NotServing, Disabled, InUse, GuestUnreachable,
+// GuestRestarted, MulticastDNS, Refused, Open.
+//
+// Services that are down for long, although the service manager starts them and their
+// configuration is repaired, have the guest booted (repair.go), with growing pauses.
 //
 // Steps (plan.go): those of the guest (package lxc), InstallPackages and Configure.
 //

@@ -1040,9 +1040,6 @@ type AppStatus struct {
 	Applied map[string]string `protobuf:"bytes,15,rep,name=applied" json:"applied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Node that was chosen for the guest before it was made, and why.
 	Placement *PlacementStatus `protobuf:"bytes,16,opt,name=placement" json:"placement,omitempty"`
-	// Since when the App is on the uplink because its appliance is down, RFC 3339, UTC; empty: it
-	// is not.
-	FallbackSince *string `protobuf:"bytes,30,opt,name=fallback_since,json=fallbackSince" json:"fallback_since,omitempty"`
 	// True when a Vhost has led to the App.
 	Published     *bool `protobuf:"varint,31,opt,name=published" json:"published,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1191,13 +1188,6 @@ func (x *AppStatus) GetPlacement() *PlacementStatus {
 	return nil
 }
 
-func (x *AppStatus) GetFallbackSince() string {
-	if x != nil && x.FallbackSince != nil {
-		return *x.FallbackSince
-	}
-	return ""
-}
-
 func (x *AppStatus) GetPublished() bool {
 	if x != nil && x.Published != nil {
 		return *x.Published
@@ -1294,7 +1284,7 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04argv\x18\x01 \x03(\tB7\xbaH\x03\xc8\x01\x01\xea\xda\x18)a list with the program and its arguments\xf0\xda\x18\x01R\x04argv\"\xa7\x01\n" +
 	"\x0eAppHealthCheck\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x80\x01\n" +
-	"\x04path\x18\x02 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\"\xca\x05\n" +
+	"\x04path\x18\x02 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\"\xa3\x05\n" +
 	"\tAppStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -1314,8 +1304,7 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\acluster\x18\r \x01(\tR\acluster\x12\x1c\n" +
 	"\tappliance\x18\x0e \x01(\tR\tappliance\x12D\n" +
 	"\aapplied\x18\x0f \x03(\v2*.proximity.v1alpha1.AppStatus.AppliedEntryR\aapplied\x12A\n" +
-	"\tplacement\x18\x10 \x01(\v2#.proximity.v1alpha1.PlacementStatusR\tplacement\x12%\n" +
-	"\x0efallback_since\x18\x1e \x01(\tR\rfallbackSince\x12\x1c\n" +
+	"\tplacement\x18\x10 \x01(\v2#.proximity.v1alpha1.PlacementStatusR\tplacement\x12\x1c\n" +
 	"\tpublished\x18\x1f \x01(\bR\tpublished\x1a:\n" +
 	"\fAppliedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

@@ -143,12 +143,8 @@ type ApplianceSpec struct {
 	// Certificates by ACME for Vhosts that say nothing else.
 	Acme *ApplianceACME `protobuf:"bytes,19,opt,name=acme" json:"acme,omitempty"`
 	// How far the guest is repaired when its services do not come back by themselves: Services
-	// (they are started again), Guest (it is booted again too), or Rebuild (it is made anew at
-	// last, with what it kept). Default: Guest.
+	// (they are started again) or Guest (it is booted again too). Default: Guest.
 	Repair *string `protobuf:"bytes,20,opt,name=repair" json:"repair,omitempty"`
-	// How long the appliance must be down before Apps fall back, and back before they return, as
-	// a Go duration, 30s to 24h; default 3m.
-	FallbackGrace *string `protobuf:"bytes,21,opt,name=fallback_grace,json=fallbackGrace" json:"fallback_grace,omitempty"`
 	// Room for the guest's logs as an IEC quantity, 16Mi to 16Gi; the oldest go first. Default: 200Mi.
 	LogSize       *string `protobuf:"bytes,22,opt,name=log_size,json=logSize" json:"log_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -321,13 +317,6 @@ func (x *ApplianceSpec) GetAcme() *ApplianceACME {
 func (x *ApplianceSpec) GetRepair() string {
 	if x != nil && x.Repair != nil {
 		return *x.Repair
-	}
-	return ""
-}
-
-func (x *ApplianceSpec) GetFallbackGrace() string {
-	if x != nil && x.FallbackGrace != nil {
-		return *x.FallbackGrace
 	}
 	return ""
 }
@@ -1382,7 +1371,7 @@ func (x *LeaseStatus) GetApp() string {
 // RepairStatus is how far a repair has come.
 type RepairStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was done last: Guest or Rebuild.
+	// What was done last: Guest.
 	Level *string `protobuf:"bytes,1,opt,name=level" json:"level,omitempty"`
 	// How often since the services worked last.
 	Attempts *int32 `protobuf:"varint,2,opt,name=attempts" json:"attempts,omitempty"`
@@ -1537,8 +1526,7 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x03WAN\x12\x11status.wanAddress\"\x15\n" +
 	"\x04ZONE\x12\rspec.dns.zone\"\x1d\n" +
 	"\x06LEASES\x12\x11status.leaseCount\x18\x01\"\x1d\n" +
-	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\x90\n" +
-	"\n" +
+	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\xe1\t\n" +
 	"\rApplianceSpec\x12C\n" +
 	"\vcluster_ref\x18\x01 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\n" +
 	"clusterRef\x12A\n" +
@@ -1562,9 +1550,8 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x0fdeletion_policy\x18\x10 \x01(\tB\x11\xda\xda\x18\rDelete,OrphanR\x0edeletionPolicy\x12\x18\n" +
 	"\asuspend\x18\x11 \x01(\bR\asuspend\x12:\n" +
 	"\fdrift_policy\x18\x12 \x01(\tB\x17\xda\xda\x18\x13correct,warn,ignoreR\vdriftPolicy\x125\n" +
-	"\x04acme\x18\x13 \x01(\v2!.proximity.v1alpha1.ApplianceACMER\x04acme\x122\n" +
-	"\x06repair\x18\x14 \x01(\tB\x1a\xda\xda\x18\x16Services,Guest,RebuildR\x06repair\x12%\n" +
-	"\x0efallback_grace\x18\x15 \x01(\tR\rfallbackGrace\x12\x19\n" +
+	"\x04acme\x18\x13 \x01(\v2!.proximity.v1alpha1.ApplianceACMER\x04acme\x12*\n" +
+	"\x06repair\x18\x14 \x01(\tB\x12\xda\xda\x18\x0eServices,GuestR\x06repair\x12\x19\n" +
 	"\blog_size\x18\x16 \x01(\tR\alogSize\"\xb5\x01\n" +
 	"\rApplianceACME\x12\x1c\n" +
 	"\tdirectory\x18\x01 \x01(\tR\tdirectory\x12\x18\n" +

@@ -56,16 +56,20 @@ func validateAppliance(a *v1alpha1.Appliance, p *problems) {
 	validateApplianceACME(spec.GetAcme(), p)
 	validatePackets(spec, p)
 	p.quantity("spec", "logSize", spec.LogSize, 16, 16<<10)
-	p.optionalDuration("spec.fallbackGrace", spec.FallbackGrace, 30*time.Second, 24*time.Hour)
 	for i, s := range spec.GetNat().GetAllowedDestinations() {
 		p.subnet(resource.IndexPath("spec.nat.allowedDestinations", i), s, 0, 32, "an IPv4 range in CIDR notation, e.g. 192.168.7.0/24")
 	}
 }
 
+const noFallback = "moving Apps to the uplink is not supported by this version; use None"
+
 // validateUnsupported refuses what the API describes and this version cannot do yet.
 func validateUnsupported(spec *v1alpha1.ApplianceSpec, p *problems) {
 	if spec.GetOs() == "alpine" {
 		p.unsupported("spec.os", "alpine", "the Alpine family is not supported by this version; use debian")
+	}
+	if spec.GetFallback() == "WAN" {
+		p.unsupported("spec.fallback", "WAN", noFallback)
 	}
 	if spec.GetManagementUi() == "Cockpit" {
 		why := "the management UI is not supported by this version; use None"
