@@ -54,6 +54,7 @@ const (
 	CheckGuestAccess   = "GuestAccess"
 	CheckHostAccess    = "HostAccess"
 	CheckRootFeatures  = "RootFeatures"
+	CheckIsolation     = "Isolation"
 )
 
 // Check is one finding.
@@ -79,6 +80,7 @@ type API interface {
 	ListTemplates(ctx context.Context, node string) ([]proxmox.ApplianceTemplate, error)
 	ListNetwork(ctx context.Context, node string) (proxmox.Network, error)
 	SDNChanges(ctx context.Context) ([]proxmox.SDNChange, error)
+	LXCConfig(ctx context.Context, node string, vmid int) (proxmox.LXCConfig, error)
 }
 
 // Subject is what is examined.
@@ -159,6 +161,7 @@ func Examine(ctx context.Context, s Subject) []Check {
 		{CheckGuestAccess, true, e.guestAccess},
 		{CheckHostAccess, true, e.hostAccess},
 		{CheckRootFeatures, false, e.rootFeatures},
+		{CheckIsolation, true, e.isolation},
 	} {
 		var got Check
 		switch {
