@@ -16,6 +16,7 @@ import (
 	"github.com/proximity-pve/proximity/controllers/internal/bulk"
 	"github.com/proximity-pve/proximity/controllers/internal/credentials"
 	"github.com/proximity-pve/proximity/controllers/internal/live"
+	"github.com/proximity-pve/proximity/controllers/internal/usage"
 	"github.com/proximity-pve/proximity/controllers/namespace"
 	"github.com/proximity-pve/proximity/controllers/operation"
 	"github.com/proximity-pve/proximity/controllers/sync"
@@ -53,12 +54,22 @@ type GitOps struct {
 	Pokes <-chan resource.Key
 }
 
+// Usage answers what is used, from what the controllers and it have seen.
+type Usage = usage.Desk
+
 // All makes the controllers of every kind.
 func All(d Deps) []*runtime.Controller {
+	all, _ := WithUsage(d)
+	return all
+}
+
+// WithUsage makes the controllers, and what tells of usage from what they see.
+func WithUsage(d Deps) ([]*runtime.Controller, *Usage) {
 	opened := credentials.New(d.Secrets)
 	board, guests := live.NewBoard(), bulk.New(d.Clusters, d.Log, d.Probe)
 	sources := source.Sources{Cache: d.GitOps.Cache, Secrets: d.Secrets}
 	syncs, previewer := sync.New(sync.Deps{Sources: sources, Engine: d.GitOps.Engine, Registry: d.GitOps.Registry, Log: d.Log})
+	used := usage.New(d.Clusters, guests, d.Log)
 	all := []*runtime.Controller{
 		namespace.New(),
 		clustercontroller.New(clustercontroller.Deps{Clusters: d.Clusters, Dial: d.Dial, Configured: d.Configured, Secrets: d.Secrets}),
@@ -69,7 +80,7 @@ func All(d Deps) []*runtime.Controller {
 		operation.New(operation.Deps{Clusters: d.Clusters, Board: board, Syncs: previewer, Log: d.Log}),
 	}
 	if d.GitOps.Engine == nil {
-		return all
+		return all, used
 	}
-	return append(all, gitrepository.New(gitrepository.Deps{Sources: sources, Pokes: d.GitOps.Pokes, Log: d.Log}), syncs)
+	return append(all, gitrepository.New(gitrepository.Deps{Sources: sources, Pokes: d.GitOps.Pokes, Log: d.Log}), syncs), used
 }

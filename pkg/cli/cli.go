@@ -118,7 +118,7 @@ func (a *app) root() *cobra.Command {
 	a.add(root, groupResources, a.applyCommand, a.diffCommand, a.planCommand, a.createCommand, a.getCommand, a.describeCommand, a.editCommand,
 		a.patchCommand, a.labelCommand, a.annotateCommand, a.deleteCommand,
 		a.waitCommand, a.eventsCommand, a.logsCommand, a.validateCommand, a.apiResourcesCommand, a.explainCommand)
-	a.add(root, groupDaemon, a.doctorCommand, a.adoptCommand, a.restartCommand, a.testNATCommand, a.leasesCommand, a.caCommand, a.adminCommand)
+	a.add(root, groupDaemon, a.doctorCommand, a.topCommand, a.adoptCommand, a.restartCommand, a.testNATCommand, a.leasesCommand, a.caCommand, a.adminCommand)
 	a.add(root, groupAccess, a.loginCommand, a.logoutCommand, a.whoamiCommand, a.passwdCommand, a.authCommand, a.trailCommand)
 	a.add(root, groupGit, a.bootstrapCommand, a.reconcileCommand, a.rollbackCommand, a.exportCommand)
 	a.add(root, groupOther, a.configCommand, a.versionCommand)

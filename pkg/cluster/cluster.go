@@ -35,6 +35,7 @@ type API interface {
 	proxmox.TemplateDownloader
 	proxmox.ImageFetcher
 	proxmox.Inspector
+	proxmox.HistoryReader
 	proxmox.TaskWaiter
 	// Tasks lists a node's tasks, newest first.
 	Tasks(ctx context.Context, node string, f proxmox.TaskFilter) ([]proxmox.TaskListEntry, error)

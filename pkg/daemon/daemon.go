@@ -120,15 +120,16 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("repositories: %w", err)
 	}
-	manager := runtime.NewManager(st, log, metrics, controllers.All(controllers.Deps{
+	all, usage := controllers.WithUsage(controllers.Deps{
 		Clusters: clusters, Dial: dialer.Dial, Configured: configured, Secrets: secrets, GitOps: repositories.GitOps, Log: log,
-	})...)
+	})
+	manager := runtime.NewManager(st, log, metrics, all...)
 
-	return serve(ctx, cfg, log, st, metrics, node, applier, manager, identities{authorizer, policy, accounts}, repositories.webhooks)
+	return serve(ctx, cfg, log, st, metrics, node, applier, manager, usageDesk{usage, runtime.NewClient(st)}, identities{authorizer, policy, accounts}, repositories.webhooks)
 }
 
 // serve runs the servers, the controllers and the forwarder's target until ctx ends.
-func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database, metrics *prometheus.Registry, node *embedded.Handle, applier *apply.Applier, manager *runtime.Manager, who identities, webhooks *webhook.Receiver) error {
+func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database, metrics *prometheus.Registry, node *embedded.Handle, applier *apply.Applier, manager *runtime.Manager, usage usageDesk, who identities, webhooks *webhook.Receiver) error {
 	endpoint, certs, err := certificates(cfg)
 	if err != nil {
 		return err
@@ -151,7 +152,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database
 	srv, err := server.New(server.Config{
 		Store: st, Applier: applier, Registry: kinds.Registry(), Auth: who.accounts, Access: who.authorizer, Accounts: who.accounts, OnAccessChange: who.onChange, Trail: records.Trail, TLS: certs.TLS, Log: log,
 		Metrics: metrics, Version: version.String(), Ready: func() error { return ready(st) },
-		Planner: planner{manager}, Database: databaseFile{st, cfg.DataDir}, Webhooks: webhooks,
+		Planner: planner{manager}, Usage: usage, Database: databaseFile{st, cfg.DataDir}, Webhooks: webhooks,
 	})
 	if err != nil {
 		return err
@@ -167,6 +168,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database
 		}
 	})
 	wg.Go(func() { manager.Run(ctx) })
+	wg.Go(func() { usage.desk.Run(ctx) })
 	wg.Go(func() { collector.Run(ctx) })
 	wg.Go(func() { who.policy.Run(ctx, log) })
 	wg.Go(func() { who.accounts.Run(ctx) })

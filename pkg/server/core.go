@@ -20,6 +20,7 @@ type core struct {
 	applier  Applier
 	registry *resource.Registry
 	planner  Planner // nil: steps are not told
+	usages   Usage   // nil: it is not told
 }
 
 // kind finds a kind by its exact name.

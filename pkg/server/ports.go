@@ -104,6 +104,15 @@ type PlanStep struct {
 	If string
 }
 
+// Usage tells what Apps, nodes, namespaces and appliances use. It is a port: it answers from
+// what controllers saw and from graphs that were read in the background. It asks Proxmox
+// nothing while it answers; what it does not know, or knows of too long ago, it schedules to be
+// read, and says how old what there is is and how much is missing.
+type Usage interface {
+	// Usage answers a request that has been checked: of and range are allowed values.
+	Usage(ctx context.Context, q *v1alpha1.UsageRequest) (*v1alpha1.UsageList, error)
+}
+
 // Database is the file that the store keeps its objects in. It is a port: the server does
 // not know how.
 type Database interface {

@@ -12,8 +12,8 @@ const apiRoot = "/apis/" + resource.Group + "/" + resource.Version
 // maxSegmentBytes bounds one segment of a path: a DNS name.
 const maxSegmentBytes = 253
 
-// subresourceStatus is what an object's controller says of it. The other subresource is
-// subresourcePlan.
+// subresourceStatus is what an object's controller says of it. The other subresources are
+// subresourcePlan and subresourceUsage.
 const subresourceStatus = "status"
 
 // target is what a path under apiRoot names:
@@ -23,7 +23,7 @@ const subresourceStatus = "status"
 //	namespaces/{namespace}/{plural}             a collection of one namespace
 //	namespaces/{namespace}/{plural}/{name}[/{subresource}]
 //
-// namespaces/{name}, namespaces/{name}/status and namespaces/{name}/plan are the Namespace itself.
+// namespaces/{name} and namespaces/{name}/status, /plan and /usage are the Namespace itself.
 type target struct {
 	namespace   string
 	plural      string
@@ -46,7 +46,7 @@ func parsePath(path string) (target, bool) {
 		}
 	}
 	var t target
-	if segments[0] == "namespaces" && len(segments) >= 3 && segments[2] != subresourceStatus && segments[2] != subresourcePlan {
+	if segments[0] == "namespaces" && len(segments) >= 3 && segments[2] != subresourceStatus && segments[2] != subresourcePlan && segments[2] != subresourceUsage {
 		t.namespace, segments = segments[1], segments[2:]
 	}
 	switch len(segments) {

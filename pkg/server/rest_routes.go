@@ -74,6 +74,7 @@ func (s *rest) fixedRoutes() map[string]*route {
 		apiRoot:                         {methods: only(http.MethodGet, s.resourceList)},
 		apiRoot + "/" + applyCollection: {methods: only(http.MethodPost, s.applySet)},
 		apiRoot + "/" + planCollection:  {methods: only(http.MethodPost, s.planSet)},
+		apiRoot + "/" + usageCollection: {methods: only(http.MethodGet, s.usageSet)},
 	}
 	for _, r := range openapi.SystemRoutes {
 		routes[r.Path] = &route{methods: only(r.Method, s.systemRoute(r)), long: never}
@@ -95,7 +96,7 @@ func (s *rest) fixedRoutes() map[string]*route {
 
 // kindRoutes are the shapes of paths under a kind.
 type kindRoutes struct {
-	collection, everywhere, object, status, plan *route
+	collection, everywhere, object, status, plan, usage *route
 }
 
 func (s *rest) newKindRoutes() kindRoutes {
@@ -114,7 +115,8 @@ func (s *rest) newKindRoutes() kindRoutes {
 		status: &route{apiRoot + "/{plural}/{name}/status", map[string]handler{
 			http.MethodGet: s.get, http.MethodPut: s.updateStatus,
 		}, never},
-		plan: &route{apiRoot + "/{plural}/{name}/plan", map[string]handler{http.MethodGet: s.planObject}, never},
+		plan:  &route{apiRoot + "/{plural}/{name}/plan", map[string]handler{http.MethodGet: s.planObject}, never},
+		usage: &route{apiRoot + "/{plural}/{name}/usage", map[string]handler{http.MethodGet: s.usageObject}, never},
 	}
 }
 
@@ -159,6 +161,8 @@ func (k kindRoutes) shape(kind *resource.Kind, t target) *route {
 		return k.status
 	case t.subresource == subresourcePlan && !kind.System:
 		return k.plan
+	case t.subresource == subresourceUsage && usageOf[kind.Name] != "":
+		return k.usage
 	}
 	return nil
 }

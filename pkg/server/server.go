@@ -17,7 +17,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/store"
 )
 
-// Config is what a server is made of. Planner and Streams may be nil: then what needs
+// Config is what a server is made of. Planner, Usage and Streams may be nil: then what needs
 // them is not offered. Without Access only the local administrator may do anything; without
 // Accounts there are no users.
 // Everything else is needed.
@@ -46,6 +46,7 @@ type Config struct {
 	Trail *trail.Trail
 
 	Planner Planner
+	Usage   Usage
 	// Database may be nil too: the store then has no file.
 	Database Database
 	Streams  Streams
@@ -90,7 +91,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("server configuration: %w", err)
 	}
 	for _, k := range cfg.Registry.Kinds() {
-		if k.Plural == applyCollection || k.Plural == planCollection || !validSegment(k.Plural) {
+		if k.Plural == applyCollection || k.Plural == planCollection || k.Plural == usageCollection || !validSegment(k.Plural) {
 			return nil, fmt.Errorf("kind %s: %q can't be a plural, paths have another meaning for it", k.Name, k.Plural)
 		}
 	}
@@ -99,7 +100,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	stopping, stop := context.WithCancel(context.Background())
 	s := &Server{
-		core: &core{store: cfg.Store, applier: cfg.Applier, registry: cfg.Registry, planner: cfg.Planner},
+		core: &core{store: cfg.Store, applier: cfg.Applier, registry: cfg.Registry, planner: cfg.Planner, usages: cfg.Usage},
 		gate: newGate(cfg, stopping), health: newHealth(cfg.Ready),
 		tls: cfg.TLS.Clone(), log: cfg.Log, stop: stop,
 	}

@@ -64,6 +64,7 @@ var restNeeds = map[string]need{
 	"GET /openapi/v3" + apiRoot:                            {verb: "get", subject: "discovery"},
 	"POST " + apiRoot + "/apply":                           {verb: "apply", subject: "App", namespace: "default"},
 	"POST " + apiRoot + "/plan":                            {verb: "apply", subject: "App", namespace: "default"},
+	"GET " + apiRoot + "/usage":                            {verb: "list", subject: "App"},
 	"GET /api/v1/system/proxy/status":                      {verb: "list", subject: "Vhost"},
 	"POST /api/v1/auth/login":                              {open: true},
 	"POST /api/v1/auth/register":                           {open: true},
@@ -86,7 +87,7 @@ var restNeeds = map[string]need{
 var kindNeeds = map[string]string{
 	"GET collection": "list", "POST collection": "create", "GET everywhere": "list",
 	"GET object": "get", "PUT object": "update", "PATCH object": "apply", "DELETE object": "delete",
-	"GET status": "get", "PUT status": "update-status", "GET plan": "get",
+	"GET status": "get", "PUT status": "update-status", "GET plan": "get", "GET usage": "get",
 }
 
 // rpcNeeds are the rows of the methods; request fills the requests.
@@ -96,7 +97,7 @@ var rpcNeeds = map[string]need{
 	"ResourceService/Update": {verb: "update", subject: "Namespace"}, "ResourceService/UpdateStatus": {verb: "update-status", subject: "Namespace"},
 	"ResourceService/Patch": {verb: "update", subject: "Namespace"}, "ResourceService/Delete": {verb: "delete", subject: "Namespace"},
 	"ResourceService/Apply": {verb: "apply", subject: "Namespace"}, "ResourceService/ApplySet": {verb: "apply", subject: "Namespace"},
-	"ResourceService/Plan": {verb: "apply", subject: "Namespace"}, "ResourceService/Kinds": {verb: "get", subject: "discovery"},
+	"ResourceService/Usage": {verb: "list", subject: "App"}, "ResourceService/Plan": {verb: "apply", subject: "Namespace"}, "ResourceService/Kinds": {verb: "get", subject: "discovery"},
 	"SystemService/InfrastructureStatus": {verb: "list", subject: "Cluster"}, "SystemService/ProxyStatus": {verb: "list", subject: "Vhost"},
 	"SystemService/RestartAppliance": {verb: "create", subject: "Operation", namespace: "proximity-system"},
 	"SystemService/ApplianceLogs":    {verb: "create", subject: "Operation", namespace: "proximity-system"},
@@ -175,7 +176,7 @@ func people(f *fixture, keys *seal.Keyring, cfg *Config) {
 // shapeOf names the shape of a path.
 func (f *fixture) shapeOf(k *resource.Kind, tg target) string {
 	kr := f.server.rest.kinds
-	return map[*route]string{kr.collection: "collection", kr.everywhere: "everywhere", kr.object: "object", kr.status: "status", kr.plan: "plan"}[kr.shape(k, tg)]
+	return map[*route]string{kr.collection: "collection", kr.everywhere: "everywhere", kr.object: "object", kr.status: "status", kr.plan: "plan", kr.usage: "usage"}[kr.shape(k, tg)]
 }
 
 // ownKey reads a signing key of the server.

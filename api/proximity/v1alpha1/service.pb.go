@@ -1439,6 +1439,485 @@ func (x *PlanBlock) GetMessage() string {
 	return ""
 }
 
+// UsageRequest asks what something uses.
+type UsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of: apps, nodes, namespaces or appliances; empty: apps.
+	Of string `protobuf:"bytes,1,opt,name=of" json:"of,omitempty"`
+	// Namespace of Apps; empty: all.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace" json:"namespace,omitempty"`
+	// Name; empty: all.
+	Name string `protobuf:"bytes,3,opt,name=name" json:"name,omitempty"`
+	// Cluster of nodes; empty: all.
+	Cluster string `protobuf:"bytes,4,opt,name=cluster" json:"cluster,omitempty"`
+	// Range of the history: hour, day, week, month or year; empty: what is used now only.
+	Range         string `protobuf:"bytes,5,opt,name=range" json:"range,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageRequest) Reset() {
+	*x = UsageRequest{}
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageRequest) ProtoMessage() {}
+
+func (x *UsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
+func (*UsageRequest) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *UsageRequest) GetOf() string {
+	if x != nil {
+		return x.Of
+	}
+	return ""
+}
+
+func (x *UsageRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *UsageRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UsageRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *UsageRequest) GetRange() string {
+	if x != nil {
+		return x.Range
+	}
+	return ""
+}
+
+// UsageList is the answer, sorted by namespace and name.
+type UsageList struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ApiVersion string                 `protobuf:"bytes,1,opt,name=api_version,json=apiVersion" json:"api_version,omitempty"`
+	Kind       string                 `protobuf:"bytes,2,opt,name=kind" json:"kind,omitempty"`
+	Items      []*UsageReport         `protobuf:"bytes,3,rep,name=items" json:"items,omitempty"`
+	// Pending counts graphs that are being read and are not in the answer.
+	Pending int32 `protobuf:"varint,4,opt,name=pending" json:"pending,omitempty"`
+	// Note is a sentence about what is missing for good; empty: nothing.
+	Note          string `protobuf:"bytes,5,opt,name=note" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageList) Reset() {
+	*x = UsageList{}
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageList) ProtoMessage() {}
+
+func (x *UsageList) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageList.ProtoReflect.Descriptor instead.
+func (*UsageList) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *UsageList) GetApiVersion() string {
+	if x != nil {
+		return x.ApiVersion
+	}
+	return ""
+}
+
+func (x *UsageList) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *UsageList) GetItems() []*UsageReport {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *UsageList) GetPending() int32 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *UsageList) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+// UsageReport is what one thing uses.
+type UsageReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Kind: App, Node, Namespace or Appliance.
+	Kind      string `protobuf:"bytes,1,opt,name=kind" json:"kind,omitempty"`
+	Namespace string `protobuf:"bytes,2,opt,name=namespace" json:"namespace,omitempty"`
+	Name      string `protobuf:"bytes,3,opt,name=name" json:"name,omitempty"`
+	// Cluster that it is on; empty for a namespace, which may be on several.
+	Cluster string `protobuf:"bytes,4,opt,name=cluster" json:"cluster,omitempty"`
+	// Node that it is on.
+	Node string `protobuf:"bytes,5,opt,name=node" json:"node,omitempty"`
+	// Guests that are counted.
+	Guests int32 `protobuf:"varint,6,opt,name=guests" json:"guests,omitempty"`
+	// Time when the current figures were read, RFC 3339, UTC; empty: they are not known yet.
+	ObservedAt string `protobuf:"bytes,7,opt,name=observed_at,json=observedAt" json:"observed_at,omitempty"`
+	// Age of them in seconds.
+	AgeSeconds int32 `protobuf:"varint,8,opt,name=age_seconds,json=ageSeconds" json:"age_seconds,omitempty"`
+	// What is used now.
+	Current *UsageFigures `protobuf:"bytes,9,opt,name=current" json:"current,omitempty"`
+	// History, oldest first; times without figures are left out.
+	History []*UsagePoint `protobuf:"bytes,10,rep,name=history" json:"history,omitempty"`
+	// Step of the history in seconds.
+	StepSeconds int32 `protobuf:"varint,11,opt,name=step_seconds,json=stepSeconds" json:"step_seconds,omitempty"`
+	// Age of the oldest graph in it in seconds.
+	HistoryAgeSeconds int32 `protobuf:"varint,12,opt,name=history_age_seconds,json=historyAgeSeconds" json:"history_age_seconds,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *UsageReport) Reset() {
+	*x = UsageReport{}
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageReport) ProtoMessage() {}
+
+func (x *UsageReport) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageReport.ProtoReflect.Descriptor instead.
+func (*UsageReport) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *UsageReport) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *UsageReport) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *UsageReport) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UsageReport) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *UsageReport) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *UsageReport) GetGuests() int32 {
+	if x != nil {
+		return x.Guests
+	}
+	return 0
+}
+
+func (x *UsageReport) GetObservedAt() string {
+	if x != nil {
+		return x.ObservedAt
+	}
+	return ""
+}
+
+func (x *UsageReport) GetAgeSeconds() int32 {
+	if x != nil {
+		return x.AgeSeconds
+	}
+	return 0
+}
+
+func (x *UsageReport) GetCurrent() *UsageFigures {
+	if x != nil {
+		return x.Current
+	}
+	return nil
+}
+
+func (x *UsageReport) GetHistory() []*UsagePoint {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+func (x *UsageReport) GetStepSeconds() int32 {
+	if x != nil {
+		return x.StepSeconds
+	}
+	return 0
+}
+
+func (x *UsageReport) GetHistoryAgeSeconds() int32 {
+	if x != nil {
+		return x.HistoryAgeSeconds
+	}
+	return 0
+}
+
+// UsageFigures are sizes in bytes and processors in cores.
+type UsageFigures struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Cpu   float64                `protobuf:"fixed64,1,opt,name=cpu" json:"cpu,omitempty"`
+	// Cores that there are, or that may be used.
+	CpuLimit      float64 `protobuf:"fixed64,2,opt,name=cpu_limit,json=cpuLimit" json:"cpu_limit,omitempty"`
+	Memory        float64 `protobuf:"fixed64,3,opt,name=memory" json:"memory,omitempty"`
+	MemoryLimit   float64 `protobuf:"fixed64,4,opt,name=memory_limit,json=memoryLimit" json:"memory_limit,omitempty"`
+	Disk          float64 `protobuf:"fixed64,5,opt,name=disk" json:"disk,omitempty"`
+	DiskLimit     float64 `protobuf:"fixed64,6,opt,name=disk_limit,json=diskLimit" json:"disk_limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageFigures) Reset() {
+	*x = UsageFigures{}
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageFigures) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageFigures) ProtoMessage() {}
+
+func (x *UsageFigures) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageFigures.ProtoReflect.Descriptor instead.
+func (*UsageFigures) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *UsageFigures) GetCpu() float64 {
+	if x != nil {
+		return x.Cpu
+	}
+	return 0
+}
+
+func (x *UsageFigures) GetCpuLimit() float64 {
+	if x != nil {
+		return x.CpuLimit
+	}
+	return 0
+}
+
+func (x *UsageFigures) GetMemory() float64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *UsageFigures) GetMemoryLimit() float64 {
+	if x != nil {
+		return x.MemoryLimit
+	}
+	return 0
+}
+
+func (x *UsageFigures) GetDisk() float64 {
+	if x != nil {
+		return x.Disk
+	}
+	return 0
+}
+
+func (x *UsageFigures) GetDiskLimit() float64 {
+	if x != nil {
+		return x.DiskLimit
+	}
+	return 0
+}
+
+// UsagePoint is an average over a step.
+type UsagePoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Time of its begin, RFC 3339, UTC.
+	Time string `protobuf:"bytes,1,opt,name=time" json:"time,omitempty"`
+	// Cores.
+	Cpu float64 `protobuf:"fixed64,2,opt,name=cpu" json:"cpu,omitempty"`
+	// Bytes.
+	Memory float64 `protobuf:"fixed64,3,opt,name=memory" json:"memory,omitempty"`
+	Disk   float64 `protobuf:"fixed64,4,opt,name=disk" json:"disk,omitempty"`
+	// Bytes a second.
+	NetIn         float64 `protobuf:"fixed64,5,opt,name=net_in,json=netIn" json:"net_in,omitempty"`
+	NetOut        float64 `protobuf:"fixed64,6,opt,name=net_out,json=netOut" json:"net_out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsagePoint) Reset() {
+	*x = UsagePoint{}
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsagePoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsagePoint) ProtoMessage() {}
+
+func (x *UsagePoint) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsagePoint.ProtoReflect.Descriptor instead.
+func (*UsagePoint) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *UsagePoint) GetTime() string {
+	if x != nil {
+		return x.Time
+	}
+	return ""
+}
+
+func (x *UsagePoint) GetCpu() float64 {
+	if x != nil {
+		return x.Cpu
+	}
+	return 0
+}
+
+func (x *UsagePoint) GetMemory() float64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *UsagePoint) GetDisk() float64 {
+	if x != nil {
+		return x.Disk
+	}
+	return 0
+}
+
+func (x *UsagePoint) GetNetIn() float64 {
+	if x != nil {
+		return x.NetIn
+	}
+	return 0
+}
+
+func (x *UsagePoint) GetNetOut() float64 {
+	if x != nil {
+		return x.NetOut
+	}
+	return 0
+}
+
 // KindsRequest has no fields.
 type KindsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1448,7 +1927,7 @@ type KindsRequest struct {
 
 func (x *KindsRequest) Reset() {
 	*x = KindsRequest{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[19]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1939,7 @@ func (x *KindsRequest) String() string {
 func (*KindsRequest) ProtoMessage() {}
 
 func (x *KindsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[19]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1952,7 @@ func (x *KindsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KindsRequest.ProtoReflect.Descriptor instead.
 func (*KindsRequest) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{19}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{24}
 }
 
 // KindsResponse lists kinds.
@@ -1486,7 +1965,7 @@ type KindsResponse struct {
 
 func (x *KindsResponse) Reset() {
 	*x = KindsResponse{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[20]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1498,7 +1977,7 @@ func (x *KindsResponse) String() string {
 func (*KindsResponse) ProtoMessage() {}
 
 func (x *KindsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[20]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +1990,7 @@ func (x *KindsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KindsResponse.ProtoReflect.Descriptor instead.
 func (*KindsResponse) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{20}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *KindsResponse) GetKinds() []*KindInfo {
@@ -1536,7 +2015,7 @@ type KindInfo struct {
 
 func (x *KindInfo) Reset() {
 	*x = KindInfo{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[21]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +2027,7 @@ func (x *KindInfo) String() string {
 func (*KindInfo) ProtoMessage() {}
 
 func (x *KindInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[21]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +2040,7 @@ func (x *KindInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KindInfo.ProtoReflect.Descriptor instead.
 func (*KindInfo) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{21}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *KindInfo) GetKind() string {
@@ -1626,7 +2105,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[22]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1638,7 +2117,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[22]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1651,7 +2130,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{22}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Status) GetApiVersion() string {
@@ -1717,7 +2196,7 @@ type StatusDetails struct {
 
 func (x *StatusDetails) Reset() {
 	*x = StatusDetails{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[23]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +2208,7 @@ func (x *StatusDetails) String() string {
 func (*StatusDetails) ProtoMessage() {}
 
 func (x *StatusDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[23]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +2221,7 @@ func (x *StatusDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusDetails.ProtoReflect.Descriptor instead.
 func (*StatusDetails) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{23}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StatusDetails) GetKind() string {
@@ -1800,7 +2279,7 @@ type StatusCause struct {
 
 func (x *StatusCause) Reset() {
 	*x = StatusCause{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[24]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +2291,7 @@ func (x *StatusCause) String() string {
 func (*StatusCause) ProtoMessage() {}
 
 func (x *StatusCause) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[24]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +2304,7 @@ func (x *StatusCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusCause.ProtoReflect.Descriptor instead.
 func (*StatusCause) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{24}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StatusCause) GetReason() string {
@@ -1881,7 +2360,7 @@ type ReadSecretRequest struct {
 
 func (x *ReadSecretRequest) Reset() {
 	*x = ReadSecretRequest{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[25]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2372,7 @@ func (x *ReadSecretRequest) String() string {
 func (*ReadSecretRequest) ProtoMessage() {}
 
 func (x *ReadSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[25]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2385,7 @@ func (x *ReadSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSecretRequest.ProtoReflect.Descriptor instead.
 func (*ReadSecretRequest) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{25}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReadSecretRequest) GetNamespace() string {
@@ -1933,7 +2412,7 @@ type ReadSecretResponse struct {
 
 func (x *ReadSecretResponse) Reset() {
 	*x = ReadSecretResponse{}
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[26]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1945,7 +2424,7 @@ func (x *ReadSecretResponse) String() string {
 func (*ReadSecretResponse) ProtoMessage() {}
 
 func (x *ReadSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_service_proto_msgTypes[26]
+	mi := &file_proximity_v1alpha1_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1958,7 +2437,7 @@ func (x *ReadSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSecretResponse.ProtoReflect.Descriptor instead.
 func (*ReadSecretResponse) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{26}
+	return file_proximity_v1alpha1_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ReadSecretResponse) GetValues() map[string]string {
@@ -2077,7 +2556,52 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\x02if\x18\x05 \x01(\tR\x02if\"=\n" +
 	"\tPlanBlock\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\x0e\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x80\x01\n" +
+	"\fUsageRequest\x12\x0e\n" +
+	"\x02of\x18\x01 \x01(\tR\x02of\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
+	"\acluster\x18\x04 \x01(\tR\acluster\x12\x14\n" +
+	"\x05range\x18\x05 \x01(\tR\x05range\"\xa5\x01\n" +
+	"\tUsageList\x12\x1f\n" +
+	"\vapi_version\x18\x01 \x01(\tR\n" +
+	"apiVersion\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x125\n" +
+	"\x05items\x18\x03 \x03(\v2\x1f.proximity.v1alpha1.UsageReportR\x05items\x12\x18\n" +
+	"\apending\x18\x04 \x01(\x05R\apending\x12\x12\n" +
+	"\x04note\x18\x05 \x01(\tR\x04note\"\xa4\x03\n" +
+	"\vUsageReport\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
+	"\acluster\x18\x04 \x01(\tR\acluster\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\x12\x16\n" +
+	"\x06guests\x18\x06 \x01(\x05R\x06guests\x12\x1f\n" +
+	"\vobserved_at\x18\a \x01(\tR\n" +
+	"observedAt\x12\x1f\n" +
+	"\vage_seconds\x18\b \x01(\x05R\n" +
+	"ageSeconds\x12:\n" +
+	"\acurrent\x18\t \x01(\v2 .proximity.v1alpha1.UsageFiguresR\acurrent\x128\n" +
+	"\ahistory\x18\n" +
+	" \x03(\v2\x1e.proximity.v1alpha1.UsagePointR\ahistory\x12!\n" +
+	"\fstep_seconds\x18\v \x01(\x05R\vstepSeconds\x12.\n" +
+	"\x13history_age_seconds\x18\f \x01(\x05R\x11historyAgeSeconds\"\xab\x01\n" +
+	"\fUsageFigures\x12\x10\n" +
+	"\x03cpu\x18\x01 \x01(\x01R\x03cpu\x12\x1b\n" +
+	"\tcpu_limit\x18\x02 \x01(\x01R\bcpuLimit\x12\x16\n" +
+	"\x06memory\x18\x03 \x01(\x01R\x06memory\x12!\n" +
+	"\fmemory_limit\x18\x04 \x01(\x01R\vmemoryLimit\x12\x12\n" +
+	"\x04disk\x18\x05 \x01(\x01R\x04disk\x12\x1d\n" +
+	"\n" +
+	"disk_limit\x18\x06 \x01(\x01R\tdiskLimit\"\x8e\x01\n" +
+	"\n" +
+	"UsagePoint\x12\x12\n" +
+	"\x04time\x18\x01 \x01(\tR\x04time\x12\x10\n" +
+	"\x03cpu\x18\x02 \x01(\x01R\x03cpu\x12\x16\n" +
+	"\x06memory\x18\x03 \x01(\x01R\x06memory\x12\x12\n" +
+	"\x04disk\x18\x04 \x01(\x01R\x04disk\x12\x15\n" +
+	"\x06net_in\x18\x05 \x01(\x01R\x05netIn\x12\x17\n" +
+	"\anet_out\x18\x06 \x01(\x01R\x06netOut\"\x0e\n" +
 	"\fKindsRequest\"C\n" +
 	"\rKindsResponse\x122\n" +
 	"\x05kinds\x18\x01 \x03(\v2\x1c.proximity.v1alpha1.KindInfoR\x05kinds\"\xb8\x01\n" +
@@ -2123,7 +2647,7 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\x06values\x18\x01 \x03(\v22.proximity.v1alpha1.ReadSecretResponse.ValuesEntryR\x06values\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xa7\b\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xf1\b\n" +
 	"\x0fResourceService\x12I\n" +
 	"\x03Get\x12\x1e.proximity.v1alpha1.GetRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12I\n" +
 	"\x04List\x12\x1f.proximity.v1alpha1.ListRequest\x1a .proximity.v1alpha1.ListResponse\x12K\n" +
@@ -2137,7 +2661,8 @@ const file_proximity_v1alpha1_service_proto_rawDesc = "" +
 	"\x05Patch\x12 .proximity.v1alpha1.PatchRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12O\n" +
 	"\x06Delete\x12!.proximity.v1alpha1.DeleteRequest\x1a\".proximity.v1alpha1.ObjectResponse\x12[\n" +
 	"\n" +
-	"ReadSecret\x12%.proximity.v1alpha1.ReadSecretRequest\x1a&.proximity.v1alpha1.ReadSecretResponse\x12L\n" +
+	"ReadSecret\x12%.proximity.v1alpha1.ReadSecretRequest\x1a&.proximity.v1alpha1.ReadSecretResponse\x12H\n" +
+	"\x05Usage\x12 .proximity.v1alpha1.UsageRequest\x1a\x1d.proximity.v1alpha1.UsageList\x12L\n" +
 	"\x05Kinds\x12 .proximity.v1alpha1.KindsRequest\x1a!.proximity.v1alpha1.KindsResponseBIZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
 
 var (
@@ -2152,7 +2677,7 @@ func file_proximity_v1alpha1_service_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_service_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_proximity_v1alpha1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_proximity_v1alpha1_service_proto_goTypes = []any{
 	(*ObjectKey)(nil),          // 0: proximity.v1alpha1.ObjectKey
 	(*GetRequest)(nil),         // 1: proximity.v1alpha1.GetRequest
@@ -2173,28 +2698,33 @@ var file_proximity_v1alpha1_service_proto_goTypes = []any{
 	(*FieldChange)(nil),        // 16: proximity.v1alpha1.FieldChange
 	(*PlanStep)(nil),           // 17: proximity.v1alpha1.PlanStep
 	(*PlanBlock)(nil),          // 18: proximity.v1alpha1.PlanBlock
-	(*KindsRequest)(nil),       // 19: proximity.v1alpha1.KindsRequest
-	(*KindsResponse)(nil),      // 20: proximity.v1alpha1.KindsResponse
-	(*KindInfo)(nil),           // 21: proximity.v1alpha1.KindInfo
-	(*Status)(nil),             // 22: proximity.v1alpha1.Status
-	(*StatusDetails)(nil),      // 23: proximity.v1alpha1.StatusDetails
-	(*StatusCause)(nil),        // 24: proximity.v1alpha1.StatusCause
-	(*ReadSecretRequest)(nil),  // 25: proximity.v1alpha1.ReadSecretRequest
-	(*ReadSecretResponse)(nil), // 26: proximity.v1alpha1.ReadSecretResponse
-	nil,                        // 27: proximity.v1alpha1.ReadSecretResponse.ValuesEntry
-	(*anypb.Any)(nil),          // 28: google.protobuf.Any
+	(*UsageRequest)(nil),       // 19: proximity.v1alpha1.UsageRequest
+	(*UsageList)(nil),          // 20: proximity.v1alpha1.UsageList
+	(*UsageReport)(nil),        // 21: proximity.v1alpha1.UsageReport
+	(*UsageFigures)(nil),       // 22: proximity.v1alpha1.UsageFigures
+	(*UsagePoint)(nil),         // 23: proximity.v1alpha1.UsagePoint
+	(*KindsRequest)(nil),       // 24: proximity.v1alpha1.KindsRequest
+	(*KindsResponse)(nil),      // 25: proximity.v1alpha1.KindsResponse
+	(*KindInfo)(nil),           // 26: proximity.v1alpha1.KindInfo
+	(*Status)(nil),             // 27: proximity.v1alpha1.Status
+	(*StatusDetails)(nil),      // 28: proximity.v1alpha1.StatusDetails
+	(*StatusCause)(nil),        // 29: proximity.v1alpha1.StatusCause
+	(*ReadSecretRequest)(nil),  // 30: proximity.v1alpha1.ReadSecretRequest
+	(*ReadSecretResponse)(nil), // 31: proximity.v1alpha1.ReadSecretResponse
+	nil,                        // 32: proximity.v1alpha1.ReadSecretResponse.ValuesEntry
+	(*anypb.Any)(nil),          // 33: google.protobuf.Any
 }
 var file_proximity_v1alpha1_service_proto_depIdxs = []int32{
 	0,  // 0: proximity.v1alpha1.GetRequest.key:type_name -> proximity.v1alpha1.ObjectKey
-	28, // 1: proximity.v1alpha1.ObjectResponse.object:type_name -> google.protobuf.Any
-	28, // 2: proximity.v1alpha1.ListResponse.items:type_name -> google.protobuf.Any
-	28, // 3: proximity.v1alpha1.WatchEvent.object:type_name -> google.protobuf.Any
-	28, // 4: proximity.v1alpha1.CreateRequest.object:type_name -> google.protobuf.Any
-	28, // 5: proximity.v1alpha1.UpdateRequest.object:type_name -> google.protobuf.Any
+	33, // 1: proximity.v1alpha1.ObjectResponse.object:type_name -> google.protobuf.Any
+	33, // 2: proximity.v1alpha1.ListResponse.items:type_name -> google.protobuf.Any
+	33, // 3: proximity.v1alpha1.WatchEvent.object:type_name -> google.protobuf.Any
+	33, // 4: proximity.v1alpha1.CreateRequest.object:type_name -> google.protobuf.Any
+	33, // 5: proximity.v1alpha1.UpdateRequest.object:type_name -> google.protobuf.Any
 	11, // 6: proximity.v1alpha1.ApplySetResponse.results:type_name -> proximity.v1alpha1.ApplyResult
 	0,  // 7: proximity.v1alpha1.ApplyResult.key:type_name -> proximity.v1alpha1.ObjectKey
-	28, // 8: proximity.v1alpha1.ApplyResult.object:type_name -> google.protobuf.Any
-	22, // 9: proximity.v1alpha1.ApplyResult.error:type_name -> proximity.v1alpha1.Status
+	33, // 8: proximity.v1alpha1.ApplyResult.object:type_name -> google.protobuf.Any
+	27, // 9: proximity.v1alpha1.ApplyResult.error:type_name -> proximity.v1alpha1.Status
 	0,  // 10: proximity.v1alpha1.DeleteRequest.key:type_name -> proximity.v1alpha1.ObjectKey
 	0,  // 11: proximity.v1alpha1.PatchRequest.key:type_name -> proximity.v1alpha1.ObjectKey
 	0,  // 12: proximity.v1alpha1.PlanRequest.key:type_name -> proximity.v1alpha1.ObjectKey
@@ -2202,43 +2732,48 @@ var file_proximity_v1alpha1_service_proto_depIdxs = []int32{
 	16, // 14: proximity.v1alpha1.PlanResult.changes:type_name -> proximity.v1alpha1.FieldChange
 	17, // 15: proximity.v1alpha1.PlanResult.steps:type_name -> proximity.v1alpha1.PlanStep
 	18, // 16: proximity.v1alpha1.PlanResult.blocked:type_name -> proximity.v1alpha1.PlanBlock
-	28, // 17: proximity.v1alpha1.PlanResult.live:type_name -> google.protobuf.Any
-	28, // 18: proximity.v1alpha1.PlanResult.planned:type_name -> google.protobuf.Any
-	21, // 19: proximity.v1alpha1.KindsResponse.kinds:type_name -> proximity.v1alpha1.KindInfo
-	23, // 20: proximity.v1alpha1.Status.details:type_name -> proximity.v1alpha1.StatusDetails
-	24, // 21: proximity.v1alpha1.StatusDetails.causes:type_name -> proximity.v1alpha1.StatusCause
-	27, // 22: proximity.v1alpha1.ReadSecretResponse.values:type_name -> proximity.v1alpha1.ReadSecretResponse.ValuesEntry
-	1,  // 23: proximity.v1alpha1.ResourceService.Get:input_type -> proximity.v1alpha1.GetRequest
-	3,  // 24: proximity.v1alpha1.ResourceService.List:input_type -> proximity.v1alpha1.ListRequest
-	5,  // 25: proximity.v1alpha1.ResourceService.Watch:input_type -> proximity.v1alpha1.WatchRequest
-	7,  // 26: proximity.v1alpha1.ResourceService.Create:input_type -> proximity.v1alpha1.CreateRequest
-	8,  // 27: proximity.v1alpha1.ResourceService.Update:input_type -> proximity.v1alpha1.UpdateRequest
-	8,  // 28: proximity.v1alpha1.ResourceService.UpdateStatus:input_type -> proximity.v1alpha1.UpdateRequest
-	9,  // 29: proximity.v1alpha1.ResourceService.Apply:input_type -> proximity.v1alpha1.ApplyRequest
-	9,  // 30: proximity.v1alpha1.ResourceService.ApplySet:input_type -> proximity.v1alpha1.ApplyRequest
-	14, // 31: proximity.v1alpha1.ResourceService.Plan:input_type -> proximity.v1alpha1.PlanRequest
-	13, // 32: proximity.v1alpha1.ResourceService.Patch:input_type -> proximity.v1alpha1.PatchRequest
-	12, // 33: proximity.v1alpha1.ResourceService.Delete:input_type -> proximity.v1alpha1.DeleteRequest
-	25, // 34: proximity.v1alpha1.ResourceService.ReadSecret:input_type -> proximity.v1alpha1.ReadSecretRequest
-	19, // 35: proximity.v1alpha1.ResourceService.Kinds:input_type -> proximity.v1alpha1.KindsRequest
-	2,  // 36: proximity.v1alpha1.ResourceService.Get:output_type -> proximity.v1alpha1.ObjectResponse
-	4,  // 37: proximity.v1alpha1.ResourceService.List:output_type -> proximity.v1alpha1.ListResponse
-	6,  // 38: proximity.v1alpha1.ResourceService.Watch:output_type -> proximity.v1alpha1.WatchEvent
-	2,  // 39: proximity.v1alpha1.ResourceService.Create:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 40: proximity.v1alpha1.ResourceService.Update:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 41: proximity.v1alpha1.ResourceService.UpdateStatus:output_type -> proximity.v1alpha1.ObjectResponse
-	11, // 42: proximity.v1alpha1.ResourceService.Apply:output_type -> proximity.v1alpha1.ApplyResult
-	10, // 43: proximity.v1alpha1.ResourceService.ApplySet:output_type -> proximity.v1alpha1.ApplySetResponse
-	15, // 44: proximity.v1alpha1.ResourceService.Plan:output_type -> proximity.v1alpha1.PlanResult
-	2,  // 45: proximity.v1alpha1.ResourceService.Patch:output_type -> proximity.v1alpha1.ObjectResponse
-	2,  // 46: proximity.v1alpha1.ResourceService.Delete:output_type -> proximity.v1alpha1.ObjectResponse
-	26, // 47: proximity.v1alpha1.ResourceService.ReadSecret:output_type -> proximity.v1alpha1.ReadSecretResponse
-	20, // 48: proximity.v1alpha1.ResourceService.Kinds:output_type -> proximity.v1alpha1.KindsResponse
-	36, // [36:49] is the sub-list for method output_type
-	23, // [23:36] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	33, // 17: proximity.v1alpha1.PlanResult.live:type_name -> google.protobuf.Any
+	33, // 18: proximity.v1alpha1.PlanResult.planned:type_name -> google.protobuf.Any
+	21, // 19: proximity.v1alpha1.UsageList.items:type_name -> proximity.v1alpha1.UsageReport
+	22, // 20: proximity.v1alpha1.UsageReport.current:type_name -> proximity.v1alpha1.UsageFigures
+	23, // 21: proximity.v1alpha1.UsageReport.history:type_name -> proximity.v1alpha1.UsagePoint
+	26, // 22: proximity.v1alpha1.KindsResponse.kinds:type_name -> proximity.v1alpha1.KindInfo
+	28, // 23: proximity.v1alpha1.Status.details:type_name -> proximity.v1alpha1.StatusDetails
+	29, // 24: proximity.v1alpha1.StatusDetails.causes:type_name -> proximity.v1alpha1.StatusCause
+	32, // 25: proximity.v1alpha1.ReadSecretResponse.values:type_name -> proximity.v1alpha1.ReadSecretResponse.ValuesEntry
+	1,  // 26: proximity.v1alpha1.ResourceService.Get:input_type -> proximity.v1alpha1.GetRequest
+	3,  // 27: proximity.v1alpha1.ResourceService.List:input_type -> proximity.v1alpha1.ListRequest
+	5,  // 28: proximity.v1alpha1.ResourceService.Watch:input_type -> proximity.v1alpha1.WatchRequest
+	7,  // 29: proximity.v1alpha1.ResourceService.Create:input_type -> proximity.v1alpha1.CreateRequest
+	8,  // 30: proximity.v1alpha1.ResourceService.Update:input_type -> proximity.v1alpha1.UpdateRequest
+	8,  // 31: proximity.v1alpha1.ResourceService.UpdateStatus:input_type -> proximity.v1alpha1.UpdateRequest
+	9,  // 32: proximity.v1alpha1.ResourceService.Apply:input_type -> proximity.v1alpha1.ApplyRequest
+	9,  // 33: proximity.v1alpha1.ResourceService.ApplySet:input_type -> proximity.v1alpha1.ApplyRequest
+	14, // 34: proximity.v1alpha1.ResourceService.Plan:input_type -> proximity.v1alpha1.PlanRequest
+	13, // 35: proximity.v1alpha1.ResourceService.Patch:input_type -> proximity.v1alpha1.PatchRequest
+	12, // 36: proximity.v1alpha1.ResourceService.Delete:input_type -> proximity.v1alpha1.DeleteRequest
+	30, // 37: proximity.v1alpha1.ResourceService.ReadSecret:input_type -> proximity.v1alpha1.ReadSecretRequest
+	19, // 38: proximity.v1alpha1.ResourceService.Usage:input_type -> proximity.v1alpha1.UsageRequest
+	24, // 39: proximity.v1alpha1.ResourceService.Kinds:input_type -> proximity.v1alpha1.KindsRequest
+	2,  // 40: proximity.v1alpha1.ResourceService.Get:output_type -> proximity.v1alpha1.ObjectResponse
+	4,  // 41: proximity.v1alpha1.ResourceService.List:output_type -> proximity.v1alpha1.ListResponse
+	6,  // 42: proximity.v1alpha1.ResourceService.Watch:output_type -> proximity.v1alpha1.WatchEvent
+	2,  // 43: proximity.v1alpha1.ResourceService.Create:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 44: proximity.v1alpha1.ResourceService.Update:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 45: proximity.v1alpha1.ResourceService.UpdateStatus:output_type -> proximity.v1alpha1.ObjectResponse
+	11, // 46: proximity.v1alpha1.ResourceService.Apply:output_type -> proximity.v1alpha1.ApplyResult
+	10, // 47: proximity.v1alpha1.ResourceService.ApplySet:output_type -> proximity.v1alpha1.ApplySetResponse
+	15, // 48: proximity.v1alpha1.ResourceService.Plan:output_type -> proximity.v1alpha1.PlanResult
+	2,  // 49: proximity.v1alpha1.ResourceService.Patch:output_type -> proximity.v1alpha1.ObjectResponse
+	2,  // 50: proximity.v1alpha1.ResourceService.Delete:output_type -> proximity.v1alpha1.ObjectResponse
+	31, // 51: proximity.v1alpha1.ResourceService.ReadSecret:output_type -> proximity.v1alpha1.ReadSecretResponse
+	20, // 52: proximity.v1alpha1.ResourceService.Usage:output_type -> proximity.v1alpha1.UsageList
+	25, // 53: proximity.v1alpha1.ResourceService.Kinds:output_type -> proximity.v1alpha1.KindsResponse
+	40, // [40:54] is the sub-list for method output_type
+	26, // [26:40] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_service_proto_init() }
@@ -2252,7 +2787,7 @@ func file_proximity_v1alpha1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_service_proto_rawDesc), len(file_proximity_v1alpha1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,7 @@ const (
 	ResourceService_Patch_FullMethodName        = "/proximity.v1alpha1.ResourceService/Patch"
 	ResourceService_Delete_FullMethodName       = "/proximity.v1alpha1.ResourceService/Delete"
 	ResourceService_ReadSecret_FullMethodName   = "/proximity.v1alpha1.ResourceService/ReadSecret"
+	ResourceService_Usage_FullMethodName        = "/proximity.v1alpha1.ResourceService/Usage"
 	ResourceService_Kinds_FullMethodName        = "/proximity.v1alpha1.ResourceService/Kinds"
 )
 
@@ -70,6 +71,10 @@ type ResourceServiceClient interface {
 	// ReadSecret answers the values of a Secret. It needs the right to secrets-read, and is in
 	// the audit trail before it is answered.
 	ReadSecret(ctx context.Context, in *ReadSecretRequest, opts ...grpc.CallOption) (*ReadSecretResponse, error)
+	// Usage tells what Apps, nodes, namespaces or appliances use, now and over a time, from what
+	// was observed; Proxmox is not asked by it. History that is not known yet is read in the
+	// background: pending says how much is missing, ask again for it.
+	Usage(ctx context.Context, in *UsageRequest, opts ...grpc.CallOption) (*UsageList, error)
 	// Kinds lists the registered kinds.
 	Kinds(ctx context.Context, in *KindsRequest, opts ...grpc.CallOption) (*KindsResponse, error)
 }
@@ -217,6 +222,16 @@ func (c *resourceServiceClient) ReadSecret(ctx context.Context, in *ReadSecretRe
 	return out, nil
 }
 
+func (c *resourceServiceClient) Usage(ctx context.Context, in *UsageRequest, opts ...grpc.CallOption) (*UsageList, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UsageList)
+	err := c.cc.Invoke(ctx, ResourceService_Usage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *resourceServiceClient) Kinds(ctx context.Context, in *KindsRequest, opts ...grpc.CallOption) (*KindsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(KindsResponse)
@@ -263,6 +278,10 @@ type ResourceServiceServer interface {
 	// ReadSecret answers the values of a Secret. It needs the right to secrets-read, and is in
 	// the audit trail before it is answered.
 	ReadSecret(context.Context, *ReadSecretRequest) (*ReadSecretResponse, error)
+	// Usage tells what Apps, nodes, namespaces or appliances use, now and over a time, from what
+	// was observed; Proxmox is not asked by it. History that is not known yet is read in the
+	// background: pending says how much is missing, ask again for it.
+	Usage(context.Context, *UsageRequest) (*UsageList, error)
 	// Kinds lists the registered kinds.
 	Kinds(context.Context, *KindsRequest) (*KindsResponse, error)
 	mustEmbedUnimplementedResourceServiceServer()
@@ -310,6 +329,9 @@ func (UnimplementedResourceServiceServer) Delete(context.Context, *DeleteRequest
 }
 func (UnimplementedResourceServiceServer) ReadSecret(context.Context, *ReadSecretRequest) (*ReadSecretResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReadSecret not implemented")
+}
+func (UnimplementedResourceServiceServer) Usage(context.Context, *UsageRequest) (*UsageList, error) {
+	return nil, status.Error(codes.Unimplemented, "method Usage not implemented")
 }
 func (UnimplementedResourceServiceServer) Kinds(context.Context, *KindsRequest) (*KindsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Kinds not implemented")
@@ -522,6 +544,24 @@ func _ResourceService_ReadSecret_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ResourceService_Usage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UsageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResourceServiceServer).Usage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResourceService_Usage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResourceServiceServer).Usage(ctx, req.(*UsageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ResourceService_Kinds_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(KindsRequest)
 	if err := dec(in); err != nil {
@@ -582,6 +622,10 @@ var ResourceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReadSecret",
 			Handler:    _ResourceService_ReadSecret_Handler,
+		},
+		{
+			MethodName: "Usage",
+			Handler:    _ResourceService_Usage_Handler,
 		},
 		{
 			MethodName: "Kinds",

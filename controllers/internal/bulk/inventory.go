@@ -60,6 +60,7 @@ func (v *View) readInventory(ctx context.Context) (*placement.Inventory, error) 
 	if err != nil {
 		return nil, err
 	}
+	v.sawFigures(begin, rows)
 	inv := &placement.Inventory{At: begin, Guests: map[int]placement.GuestFacts{}}
 	for _, r := range rows {
 		switch r.Type {

@@ -48,10 +48,12 @@ func (v *View) look(ctx context.Context, wake func(resource.Key)) {
 func (v *View) where(ctx context.Context, wake func(resource.Key)) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	begin := time.Now()
 	rows, err := v.API.ClusterResources(ctx, proxmox.AllResources)
 	if err != nil {
 		return nil, err
 	}
+	v.sawFigures(begin, rows)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	was, online := v.online, map[string]bool{}

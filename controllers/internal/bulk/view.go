@@ -3,6 +3,7 @@ package bulk
 import (
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/proximity-pve/proximity/pkg/cluster"
@@ -34,6 +35,7 @@ type View struct {
 	inside       *turns // for work in guests
 	inventories  inventories
 	fetches      fetches
+	figures      atomic.Pointer[Figures]
 
 	mu      sync.Mutex
 	looking bool
