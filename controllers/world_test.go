@@ -231,6 +231,7 @@ type daemon struct {
 	shells map[string]shell // by name of the node
 	// manager makes plans.
 	manager     *runtime.Manager
+	usage       *controllers.Usage
 	controllers []*runtime.Controller
 }
 
@@ -255,13 +256,16 @@ func (w *world) start() *daemon {
 	if w.hostAccess {
 		conn.Host = way
 	}
-	d.controllers = controllers.All(controllers.Deps{Clusters: cluster.NewSet(conn), Secrets: secretref.New(w.keys), Log: log})
+	d.controllers, d.usage = controllers.WithUsage(controllers.Deps{Clusters: cluster.NewSet(conn), Secrets: secretref.New(w.keys), Log: log})
 	manager := runtime.NewManager(mortalStore{w.store, d}, log, nil, d.controllers...)
 	ctx, cancel := context.WithCancel(w.Context())
 	d.cancel, d.manager = cancel, manager
 	go func() {
 		defer close(d.ended)
+		var reading sync.WaitGroup
+		reading.Go(func() { d.usage.Run(ctx) })
 		manager.Run(ctx)
+		reading.Wait()
 	}()
 	w.daemon = d
 	return d

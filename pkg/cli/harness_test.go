@@ -228,7 +228,7 @@ func (d *daemon) start() error {
 		Store: d.store, Applier: admission.WithGuard(access.NewGuard(d.reg, policy, accounts.Follower())), Registry: d.reg,
 		Auth: accounts, Accounts: accounts, Access: authorizer,
 		TLS: certs.TLS, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
-		Ready: func() error { return nil }, Version: "v0.0.0-test", Planner: fakePlanner{},
+		Ready: func() error { return nil }, Version: "v0.0.0-test", Planner: fakePlanner{}, Usage: &fakeUsage{},
 		Database: database{},
 	})
 	if err != nil {

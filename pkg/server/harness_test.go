@@ -107,6 +107,7 @@ type options struct {
 
 	database Database
 	planner  Planner
+	usage    Usage
 	// config changes the server's configuration.
 	config func(f *fixture, keys *seal.Keyring, cfg *Config)
 }
@@ -165,7 +166,7 @@ func start(t *testing.T, opts ...options) *fixture {
 	cfg := Config{
 		Store: f.store, Applier: applier, Registry: f.registry, Auth: testAuth{}, TLS: certs.TLS,
 		Log:     slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Metrics: prometheus.NewRegistry(), Version: "v0.0.0-test", Database: o.database, Planner: o.planner,
+		Metrics: prometheus.NewRegistry(), Version: "v0.0.0-test", Database: o.database, Planner: o.planner, Usage: o.usage,
 		Ready: func() error {
 			f.mu.Lock()
 			defer f.mu.Unlock()
