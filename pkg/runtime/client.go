@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -50,11 +52,29 @@ func (c storeClient) Create(ctx context.Context, obj resource.Object) (resource.
 }
 
 func (c storeClient) Update(ctx context.Context, obj resource.Object) (resource.Object, error) {
-	return c.one(ctx, func(tx Tx) (resource.Object, error) { return tx.Update(obj) })
+	return c.put(ctx, obj, store.Put)
 }
 
 func (c storeClient) UpdateStatus(ctx context.Context, obj resource.Object) (resource.Object, error) {
-	return c.one(ctx, func(tx Tx) (resource.Object, error) { return tx.UpdateStatus(obj) })
+	return c.put(ctx, obj, store.PutStatus)
+}
+
+// put writes an object and decodes what became of it for the caller, outside of the
+// transaction, which others wait for.
+func (c storeClient) put(ctx context.Context, obj resource.Object, put func(Tx, resource.Object) (store.Version, error)) (resource.Object, error) {
+	var v store.Version
+	_, err := c.st.Update(ctx, func(tx Tx) (err error) {
+		v, err = put(tx, obj)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := obj.ProtoReflect().New().Interface().(resource.Object)
+	if err := proto.Unmarshal(v.Encoded(), out); err != nil {
+		return nil, fmt.Errorf("%s: decode what was stored: %w", resource.KeyOf(obj), err)
+	}
+	return out, nil
 }
 
 func (c storeClient) Delete(ctx context.Context, key resource.Key, uid string) error {
