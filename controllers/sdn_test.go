@@ -258,8 +258,7 @@ func TestSDNDrift(t *testing.T) {
 				w.until("ready", w.ready(sdnKey))
 				time.Sleep(15 * time.Second)
 				was := w.sdn()
-				// DHCP is for simple zones only; here it stands for what somebody else switched on.
-				w.must(w.admin.UpdateSDNZone(w.Context(), "lan", proxmox.SDNUpdate{Set: map[string]string{"mtu": "1300", "ipam": "pve"}}))
+				w.must(w.admin.UpdateSDNZone(w.Context(), "lan", proxmox.SDNUpdate{Set: map[string]string{"mtu": "1300", "peers": "192.168.50.2"}}))
 				w.applySDN()
 				hand := w.sdn()
 				if policy == "correct" {
@@ -278,8 +277,8 @@ func TestSDNDrift(t *testing.T) {
 				// A change of the spec counts; the rest stays by hand.
 				w.updateBridge(sdnKey, func(s *v1alpha1.BridgeSpec) { s.Mtu = proto.Int32(1350) })
 				w.until("changed", func() bool { return w.ready(sdnKey)() && w.zone("lan").MTU == 1350 })
-				if z := w.zone("lan"); z.IPAM != "pve" {
-					t.Errorf("ipam was set, too: %+v", z)
+				if z := w.zone("lan"); z.Peers != "192.168.50.2" {
+					t.Errorf("the peers were set, too: %+v", z)
 				}
 				w.updateBridge(sdnKey, func(s *v1alpha1.BridgeSpec) { s.Mtu, s.DriftPolicy = proto.Int32(1400), proto.String("correct") })
 				w.until("corrected", func() bool { return w.sdn() == was })
@@ -432,5 +431,26 @@ func TestSDNNodeLeftOutWithAGuest(t *testing.T) {
 		if got := w.nodeReason(sdnKey, "pve2"); got != "" {
 			t.Errorf("pve2 is still told of: %s", got)
 		}
+	})
+}
+
+// A setting that Proxmox takes and does not keep is asked for a few times, then told.
+func TestSDNSettingThatDoesNotStay(t *testing.T) {
+	inCluster(t, 2, func(w *world) {
+		w.start()
+		w.apply(sdnYAML(""))
+		w.until("ready", w.ready(sdnKey))
+		w.node.Faults().Add(pvesim.Fault{Method: "PUT", Path: "/cluster/sdn/zones/lan", Status: 200, Text: "OK"})
+		w.ledger.reset(nil)
+		w.updateBridge(sdnKey, func(s *v1alpha1.BridgeSpec) { s.Mtu = proto.Int32(1400) })
+		time.Sleep(time.Minute)
+		if n := len(w.ledger.all()); n == 0 || n > 60 {
+			t.Errorf("%d requests in a minute", n)
+		}
+		if !w.has(sdnKey, "Ready", "False", "NotSettling")() {
+			t.Errorf("not told:\n%s", w.objects())
+		}
+		w.node.Faults().Clear()
+		w.until("ready when it is kept", func() bool { return w.ready(sdnKey)() && w.zoneMTU("lan") == 1400 })
 	})
 }

@@ -67,7 +67,7 @@ func TestSDNSoup(t *testing.T) {
 					t.Errorf("the bridge is on %v, should be on %v\n%s", at, want, w.objects())
 				}
 				z := w.zone("lan")
-				if int(z.MTU) != int(spec.GetMtu()) && !(spec.Mtu == nil && z.MTU == 1450) || z.DHCP != "" || z.IPAM != "" || len(strings.Split(z.Peers, ",")) != len(want) {
+				if int(z.MTU) != int(spec.GetMtu()) && !(spec.Mtu == nil && z.MTU == 1450) || z.DHCP != "" || len(strings.Split(z.Peers, ",")) != len(want) {
 					t.Errorf("zone %+v for %v", z, spec)
 				}
 				changes, err := w.admin.SDNChanges(w.Context())
@@ -194,7 +194,7 @@ func (s *sdnSoup) unstageTheirs() {
 // editZone changes ours by hand, and perhaps does not apply it.
 func (s *sdnSoup) editZone() {
 	edits := []proxmox.SDNUpdate{
-		{Set: map[string]string{"mtu": "1280"}}, {Set: map[string]string{"peers": "192.168.50.2"}}, {Set: map[string]string{"ipam": "pve"}},
+		{Set: map[string]string{"mtu": "1280"}}, {Set: map[string]string{"peers": "192.168.50.2"}},
 		{Set: map[string]string{"nodes": "pve"}}, {Delete: []string{"mtu"}},
 	}
 	_ = s.admin.UpdateSDNZone(s.Context(), "lan", edits[s.rand.IntN(len(edits))])

@@ -20,6 +20,9 @@ const (
 	// sdnRounds bounds the observe-plan-act rounds of one reconcile: the longest way (two
 	// writes, an apply), a reload of each of sixteen nodes, and some looks.
 	sdnRounds = 32
+	// sdnTimes bounds how often one step is taken in a reconcile: Proxmox may keep a setting other
+	// than it was asked for, and would be asked for ever.
+	sdnTimes = 3
 	// reloadGlance is how often nodes are asked whether their reload has ended.
 	reloadGlance = time.Second
 )
@@ -72,6 +75,7 @@ func (r *reconciler) convergeSDN(ctx context.Context, s *session, conn *cluster.
 
 // rounds observes, plans and takes the first step until there is none.
 func (w *sdnWork) rounds(ctx context.Context) (sdnSeen, *runtime.Blocked, error) {
+	taken := map[string]int{}
 	for range sdnRounds {
 		seen, err := w.look(ctx)
 		if err != nil {
@@ -89,7 +93,10 @@ func (w *sdnWork) rounds(ctx context.Context) (sdnSeen, *runtime.Blocked, error)
 		switch {
 		case len(steps) > 0 && blocked != nil && steps[0].Action != actionReload:
 			return seen, blocked, nil
+		case len(steps) > 0 && taken[steps[0].Action+steps[0].node] == sdnTimes:
+			return seen, nil, runtime.Waiting(DefaultProbe, "NotSettling", "%s was asked for %d times, and Proxmox shows that it is still to be done", steps[0].Text, sdnTimes)
 		case len(steps) > 0:
+			taken[steps[0].Action+steps[0].node]++
 			if err := w.take(ctx, steps[0], seen); err != nil {
 				return seen, nil, err
 			}

@@ -26,9 +26,10 @@ const (
 )
 
 // zoneSettings and vnetSettings are the properties that the object decides, by their names in
-// the API. Proxmox' own DHCP and address management stay off: they are the appliance's job.
+// the API. Proxmox' own DHCP stays off, and with it its address management: they are the
+// appliance's job.
 var (
-	zoneSettings = []string{"peers", "mtu", "nodes", "dhcp", "ipam"}
+	zoneSettings = []string{"peers", "mtu", "nodes", "dhcp"}
 	vnetSettings = []string{"zone", "tag", "alias"}
 )
 
@@ -102,7 +103,7 @@ func (o sdnSeen) zoneOurs(d *sdnDesired) bool {
 func sdnDesire(b *v1alpha1.Bridge, mark ownership.Mark, nodes []sdnNode) *sdnDesired {
 	spec := b.GetSpec()
 	d := &sdnDesired{zone: spec.GetSdn().GetZone(), vnet: spec.GetInterfaceName(), kind: spec.GetSdn().GetType(), policy: spec.GetDriftPolicy(),
-		want: map[string]string{"zone": spec.GetSdn().GetZone(), "alias": mark.Comment(), "dhcp": "", "ipam": "", "mtu": "", "peers": "", "tag": ""}}
+		want: map[string]string{"zone": spec.GetSdn().GetZone(), "alias": mark.Comment(), "dhcp": "", "mtu": "", "peers": "", "tag": ""}}
 	if mtu := common.BridgeMTU(b); mtu != 0 {
 		d.want["mtu"] = strconv.Itoa(mtu)
 	}
@@ -149,7 +150,7 @@ func (o sdnSeen) have() map[string]string {
 		return strconv.Itoa(int(n))
 	}
 	if z := o.stagedZone(); z != nil {
-		m["peers"], m["mtu"], m["nodes"], m["dhcp"], m["ipam"] = sorted(z.Peers), number(z.MTU), sorted(z.Nodes), z.DHCP, z.IPAM
+		m["peers"], m["mtu"], m["nodes"], m["dhcp"] = sorted(z.Peers), number(z.MTU), sorted(z.Nodes), z.DHCP
 	}
 	if v := o.stagedVNet(); v != nil {
 		m["zone"], m["tag"], m["alias"] = v.Zone, number(v.Tag), v.Alias
