@@ -39,7 +39,11 @@ func TestWhatChangesIsNoticed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			watch(t, 8, func(o *observed) {
 				o.change(func(f *fakeNodes) { happen(f) })
-				time.Sleep(period)
+				patience := period
+				if name == "task ended" {
+					patience *= tasksEvery
+				}
+				time.Sleep(patience)
 				if got := o.wokenUp(); !slices.Equal(got, []string{"102"}) {
 					t.Errorf("woken: %v", got)
 				}
@@ -135,7 +139,7 @@ func TestTasks(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 		o.directLook(100)
-		time.Sleep(period)
+		time.Sleep(tasksEvery * period)
 		if !o.relied(100) || len(o.woken) != 0 {
 			t.Errorf("relied upon: %v, woken %v", o.relied(100), o.woken)
 		}
@@ -144,7 +148,7 @@ func TestTasks(t *testing.T) {
 				f.ended("a", "vzdump", 555, 100+i)
 			}
 		})
-		time.Sleep(period)
+		time.Sleep(tasksEvery * period)
 		if got := o.wokenUp(); !slices.Equal(got, []string{"100"}) {
 			t.Errorf("after more tasks than are listed: %v", got)
 		}
@@ -216,7 +220,7 @@ func TestCostOfNothing(t *testing.T) {
 				const looks = int(time.Minute / period)
 				time.Sleep(time.Minute)
 				nodes := min(2, guests)
-				want := map[string]int{"resources": looks, "list a": looks, "tasks a": looks, "list b": looks * (nodes - 1), "tasks b": looks * (nodes - 1),
+				want := map[string]int{"resources": looks, "list a": looks, "tasks a": looks / tasksEvery, "list b": looks * (nodes - 1), "tasks b": looks / tasksEvery * (nodes - 1),
 					"config": looks * AuditBudget(guests, period), "interfaces": looks * AuditBudget(guests, period)}
 				for what, n := range o.nodes.count() {
 					if got := n - before[what]; got != want[what] {

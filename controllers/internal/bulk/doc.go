@@ -12,7 +12,10 @@
 //
 //	1    GET /cluster/resources: where guests are, which nodes are online, who has our tags
 //	n    GET /nodes/{n}/lxc: power, process, lock, tags, name and limits, live
-//	n    GET /nodes/{n}/tasks: what ended since on which guest
+//
+// and, as a budget of its own, what finds out about settings that no list shows:
+//
+//	n/6  GET /nodes/{n}/tasks: what ended since on which guest; of each node every 30 s
 //	2 a  GET of configuration and addresses of a guests, the audit
 //
 // The audit finds what no list shows (a NIC, the description, an address): the guests whose

@@ -16,9 +16,12 @@ const (
 	// patience bounds each of the three stages of a look (where, what, audit). Together they
 	// take less than what may be relied upon is old.
 	patience = 4 * time.Second
-	// taskRows is how many ended tasks of a node a look lists. If more ended since the last
-	// one, all guests of the node are looked at again.
-	taskRows = 100
+	// tasksEvery is with which looks the ended tasks of a node are listed. What tasks change is
+	// mostly shown by the lists too, as the guest is locked, stopped or started by it.
+	tasksEvery = 6
+	// taskRows is how many of them are listed. If more ended since the last time, all guests of
+	// the node are looked at again.
+	taskRows = 500
 )
 
 // look asks once for everything and wakes the objects whose guests changed. Its errors are
@@ -36,11 +39,24 @@ func (v *View) look(ctx context.Context, wake func(resource.Key)) {
 		return
 	}
 	var each sync.WaitGroup
-	for _, node := range nodes {
-		each.Go(func() { v.lookAt(ctx, node, wake) })
+	for i, node := range nodes {
+		tasks := v.tasksAreDue(i, node)
+		each.Go(func() { v.lookAt(ctx, node, tasks, wake) })
 	}
 	each.Wait()
 	v.audit(ctx, wake)
+}
+
+// tasksAreDue tells whether a look lists the ended tasks of the i-th node: of a node that is
+// new at once, later in turn.
+func (v *View) tasksAreDue(i int, node string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if i == 0 {
+		v.looks++
+	}
+	_, before := v.ended[node]
+	return !before || (v.looks+i)%tasksEvery == 0
 }
 
 // where asks which nodes are online and where guests are. It returns the nodes that have
@@ -122,8 +138,8 @@ func (v *View) compareCopies(rows []proxmox.Resource, wake func(resource.Key)) {
 	}
 }
 
-// lookAt asks a node for its guests and for the tasks that ended on it.
-func (v *View) lookAt(ctx context.Context, node string, wake func(resource.Key)) {
+// lookAt asks a node for its guests and, sometimes, for the tasks that ended on it.
+func (v *View) lookAt(ctx context.Context, node string, withTasks bool, wake func(resource.Key)) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	begin := time.Now()
@@ -132,6 +148,9 @@ func (v *View) lookAt(ctx context.Context, node string, wake func(resource.Key))
 		v.log.Debug("guests of a node could not be listed", "node", node, "error", err)
 	} else {
 		v.compare(node, begin, rows, wake)
+	}
+	if !withTasks {
+		return
 	}
 	tasks, err := v.API.Tasks(ctx, node, proxmox.TaskFilter{Source: "archive", Limit: taskRows})
 	if err != nil {

@@ -40,6 +40,7 @@ type View struct {
 	mu      sync.Mutex
 	looking bool
 	looked  bool
+	looks   int // so far, for whose turn it is to tell its tasks
 	guests  map[int]*guest
 	online  map[string]bool // nodes, as the last look saw them
 	// ended are the ended tasks that the last look saw, by node.
