@@ -53,6 +53,10 @@ func putConfig(c *call) (result, error) {
 		if put.digest != "" && put.digest != g.digest {
 			return false, die("detected modified configuration - file changed by other user? Try again.")
 		}
+		// What is pending is written before anything is applied to what runs.
+		if err := n.writable(vmid); err != nil {
+			return false, err
+		}
 		if err := c.stage(put, conf); err != nil {
 			return false, err
 		}

@@ -82,14 +82,22 @@ func (s *guestStore) load(n *Node, vmid int) (*guestFile, error) {
 	return g, nil
 }
 
+// writable refuses to write a guest's configuration without quorum: pmxcfs is read-only then.
+func (n *Node) writable(vmid int) error {
+	if n.quorate() {
+		return nil
+	}
+	return die("unable to open file '/etc/pve/nodes/%s/lxc/%d.conf.tmp.%d' - Permission denied", n.name, vmid, os.Getpid())
+}
+
 // store writes a configuration.
 func (s *guestStore) store(n *Node, vmid int, c *guestconf.Config) error {
 	text, err := c.Format()
 	if err != nil {
 		return err
 	}
-	if !n.quorate() { // pmxcfs is read-only then
-		return die("unable to open file '/etc/pve/nodes/%s/lxc/%d.conf.tmp.%d' - Permission denied", n.name, vmid, os.Getpid())
+	if err := n.writable(vmid); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -40,15 +40,18 @@ type Engine struct {
 	nextPID atomic.Int64
 	cut     atomic.Bool // the uplink leads nowhere
 
-	mu       sync.RWMutex
-	guests   map[int]*Guest
-	bridges  map[string]engine.Bridge
-	dhcp     map[string]DHCPFunc
-	dns      DNSFunc
-	byPath   map[string]Program
-	byName   map[string]Program
-	packages map[string]Package
-	uplink   uplinkPool
+	mu      sync.RWMutex
+	guests  map[int]*Guest
+	bridges map[string]engine.Bridge
+	dhcp    map[string]DHCPFunc
+	// dhcpTurn is which attachment of a server, of all so far, each of them is.
+	dhcpTurn  map[string]int
+	dhcpTurns int
+	dns       DNSFunc
+	byPath    map[string]Program
+	byName    map[string]Program
+	packages  map[string]Package
+	uplink    uplinkPool
 
 	volMu   sync.Mutex // for volumes and the grafts of all guests; taken before FS locks
 	volumes map[string]*volume
@@ -74,6 +77,7 @@ func New(cfg Config) (*Engine, error) {
 		guests:   map[int]*Guest{},
 		bridges:  map[string]engine.Bridge{},
 		dhcp:     map[string]DHCPFunc{},
+		dhcpTurn: map[string]int{},
 		byPath:   map[string]Program{},
 		byName:   map[string]Program{},
 		packages: map[string]Package{},

@@ -27,15 +27,28 @@ type DNSFunc func(nameserver, name string) (addresses []string, ok bool)
 type lease struct{ cidr, gateway string }
 
 // SetDHCP attaches a DHCP server to a bridge, nil removes it. Leases that guests have
-// stay theirs until they stop, lose the NIC, or RenewDHCP is called.
-func (e *Engine) SetDHCP(bridge string, f DHCPFunc) {
+// stay theirs until they stop, lose the NIC, or RenewDHCP is called. What it returns takes
+// the server off again, unless another one has come in its place: the successor of a
+// process is often there before it has ended.
+func (e *Engine) SetDHCP(bridge string, f DHCPFunc) (remove func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.dhcpTurns++
+	turn := e.dhcpTurns
 	if f == nil {
 		delete(e.dhcp, bridge)
-		return
+		delete(e.dhcpTurn, bridge)
+		return func() {}
 	}
-	e.dhcp[bridge] = f
+	e.dhcp[bridge], e.dhcpTurn[bridge] = f, turn
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.dhcpTurn[bridge] == turn {
+			delete(e.dhcp, bridge)
+			delete(e.dhcpTurn, bridge)
+		}
+	}
 }
 
 // RenewDHCP makes every running guest on the bridge ask for its address again.

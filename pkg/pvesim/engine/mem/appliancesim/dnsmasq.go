@@ -56,14 +56,13 @@ func (s *Sim) runDNSMasq(ctx context.Context, p *mem.Process) int {
 	dns.guest = p.Guest
 	bridge := bridgeOf(p.Guest, dns.iface)
 	s.with(p.Guest, func(b *boot) { b.dns = dns; b.starts[appliance.UnitDNSMasq]++ })
+	remove := func() {}
 	if bridge != "" {
-		s.engine.SetDHCP(bridge, dns.offer)
+		remove = s.engine.SetDHCP(bridge, dns.offer)
 	}
 	fmt.Fprintf(p.Stderr, "dnsmasq-dhcp: DHCP, IP range %s -- %s, lease time %s\n", dns.first, dns.last, dns.lease)
 	<-ctx.Done()
-	if bridge != "" {
-		s.engine.SetDHCP(bridge, nil)
-	}
+	remove()
 	s.with(p.Guest, func(b *boot) {
 		if b.dns == dns {
 			b.dns = nil
