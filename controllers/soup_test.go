@@ -124,7 +124,7 @@ func soupOf(t *testing.T, seed uint64, stats *soupStats) {
 		}
 		defer func() {
 			if w.Failed() {
-				w.Logf("repeat it with: make chaos SEED=%d SEEDS=1\n%s\n%s", seed, strings.Join(s.diary, "\n"), w.objects())
+				w.Logf("repeat it with: make chaos SEED=%d SEEDS=1\n%s\n%s\n%s", seed, strings.Join(s.diary, "\n"), w.objects(), w.traces())
 			}
 		}()
 		s.live()

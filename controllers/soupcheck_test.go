@@ -102,6 +102,10 @@ func (s *soup) excused(o resource.Object) string {
 			if c := resource.FindCondition(o, "InSync"); c.GetStatus() == "False" && strings.Contains(c.GetMessage(), "net0") {
 				return reason
 			}
+			// A rebuild did not know the address of a guest that was stopped then.
+			if c := resource.FindCondition(o, "NetworkReady"); s.lost && c.GetReason() == "WrongAddress" {
+				return reason
+			}
 		case "ApplianceOnOtherNode":
 			if appliance.GetStatus().GetNode() != o.GetStatus().GetNode() {
 				return reason

@@ -194,6 +194,9 @@ func (w *world) end() {
 	if w.daemon != nil {
 		w.daemon.stop()
 	}
+	if w.node.Faults().Fired() > 0 {
+		time.Sleep(2 * time.Minute) // requests that were left without an answer are given up
+	}
 	if w.Failed() {
 		w.Logf("the daemon's log:\n%s", w.log.tail())
 	}

@@ -36,7 +36,7 @@ esac
   go test -json "$@" || true # testreport judges
   if [ "$mode" = unit ]; then
     go test -json -timeout 5m -run "^(TestModel|TestWatchers|TestDeletionOfRandomGraphs)\$" ./pkg/store ./pkg/runtime || true
-    go test -json -timeout 14m -run "^(TestSoup|TestCrashAtEverySideEffect|TestQuietForADay)\$" ./controllers || true
+    go test -json -timeout 14m -run "^(TestSoup|TestCrashAtEverySideEffect|TestEveryFaultOfEveryRequest|TestQuietForADay)\$" ./controllers || true
     # The proxy is a module of its own. Set-up has compiled Caddy with these very settings;
     # with the race detector it would be compiled once more, for minutes.
     CGO_ENABLED=0 GOWORK=off go test -C cmd/proximity-caddy -json -trimpath -timeout 5m ./vhosts || true
