@@ -83,10 +83,13 @@ func (g *guarded) checkUpdate(obj resource.Object) error {
 	return err
 }
 
-// Current gives store.Current what the transaction has.
+// Current implements store.TxReader.
 func (g *guarded) Current(key resource.Key) (store.Version, error) { return store.Current(g.Tx, key) }
 
-var _ store.Writer = (*guarded)(nil)
+var (
+	_ store.Writer   = (*guarded)(nil)
+	_ store.TxReader = (*guarded)(nil)
+)
 
 // PutNew implements store.Writer.
 func (g *guarded) PutNew(obj resource.Object, uid string) (store.Version, error) {

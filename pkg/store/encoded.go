@@ -27,11 +27,20 @@ type Writer interface {
 	PutStatus(obj resource.Object) (Version, error)
 }
 
+// Reader is a Store, and TxReader a Tx, whose reads need not decode. Lookup and Current are
+// for callers, who need not know.
+type Reader interface {
+	Lookup(ctx context.Context, key resource.Key) (Version, error)
+}
+
+// TxReader: see Reader.
+type TxReader interface {
+	Current(key resource.Key) (Version, error)
+}
+
 // Lookup is st.Get for those who need no decoded object, or not always.
 func Lookup(ctx context.Context, st Store, key resource.Key) (Version, error) {
-	if r, ok := st.(interface {
-		Lookup(context.Context, resource.Key) (Version, error)
-	}); ok {
+	if r, ok := st.(Reader); ok {
 		return r.Lookup(ctx, key)
 	}
 	return version(st.Get(ctx, key))
@@ -39,9 +48,7 @@ func Lookup(ctx context.Context, st Store, key resource.Key) (Version, error) {
 
 // Current is tx.Get likewise.
 func Current(tx Tx, key resource.Key) (Version, error) {
-	if r, ok := tx.(interface {
-		Current(resource.Key) (Version, error)
-	}); ok {
+	if r, ok := tx.(TxReader); ok {
 		return r.Current(key)
 	}
 	return version(tx.Get(key))

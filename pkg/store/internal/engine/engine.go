@@ -107,6 +107,7 @@ type Engine struct {
 var (
 	_ store.Store    = (*Engine)(nil)
 	_ store.AuditLog = (*Engine)(nil)
+	_ store.Reader   = (*Engine)(nil)
 	_ store.Copier   = (*Engine)(nil)
 )
 
@@ -138,6 +139,11 @@ func New(reg *resource.Registry, log Log, contents *Contents, opts Options) *Eng
 // Get implements store.Store.
 func (e *Engine) Get(ctx context.Context, key resource.Key) (resource.Object, error) {
 	return object(e.find(ctx, key))
+}
+
+// Lookup implements store.Reader.
+func (e *Engine) Lookup(ctx context.Context, key resource.Key) (store.Version, error) {
+	return versionOf(e.find(ctx, key))
 }
 
 // Copy implements store.Copier: what is not decoded is decoded once, for the caller alone.

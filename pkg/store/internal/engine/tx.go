@@ -37,8 +37,9 @@ func newTransaction(d *draft, now time.Time) *transaction {
 }
 
 var (
-	_ store.Tx     = (*transaction)(nil)
-	_ store.Writer = (*transaction)(nil)
+	_ store.Tx       = (*transaction)(nil)
+	_ store.Writer   = (*transaction)(nil)
+	_ store.TxReader = (*transaction)(nil)
 )
 
 // end lets the next transaction have the room of this one.
@@ -62,7 +63,7 @@ func (t *transaction) Get(key resource.Key) (resource.Object, error) {
 	return object(t.current(key))
 }
 
-// Current is Get of a version; see store.Current.
+// Current implements store.TxReader.
 func (t *transaction) Current(key resource.Key) (store.Version, error) {
 	return versionOf(t.current(key))
 }
