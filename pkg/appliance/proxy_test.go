@@ -31,6 +31,12 @@ type proxied struct {
 // 10.20.0.N:80 are led to servers of the test.
 func serveProxy(t *testing.T, d dialect, in Input, backends map[string]string) *proxied {
 	t.Helper()
+	return serveProxyAt(t, d, in, backends, freePort(t), freePort(t), "")
+}
+
+// serveProxyAt does so at given addresses, with the root of the ACME directory in a file.
+func serveProxyAt(t *testing.T, d dialect, in Input, backends map[string]string, plain, secure, root string) *proxied {
+	t.Helper()
 	caddy := tool(t, "caddy")
 	if d == dialectTable && !hasTable(t, caddy) {
 		t.Skipf("%s has no table of Vhosts", caddy)
@@ -40,8 +46,8 @@ func serveProxy(t *testing.T, d dialect, in Input, backends map[string]string) *
 		t.Fatalf("left out: %+v", b.Rejected)
 	}
 	dir := t.TempDir()
-	p := &proxied{t: t, plain: freePort(t), tls: freePort(t)}
-	pairs := []string{`":80"`, `"` + p.plain + `"`, `":443"`, `"` + p.tls + `"`, CaddyStorage, dir, caddyAdminSocket, dir + "/admin.sock", TablePath, dir + "/table"}
+	p := &proxied{t: t, plain: plain, tls: secure}
+	pairs := []string{`":80"`, `"` + p.plain + `"`, `":443"`, `"` + p.tls + `"`, CaddyStorage, dir, caddyAdminSocket, dir + "/admin.sock", TablePath, dir + "/table", ACMERootPath, root}
 	for address, server := range backends {
 		pairs = append(pairs, `"`+address+`"`, `"`+server+`"`)
 	}
@@ -69,8 +75,8 @@ func serveProxy(t *testing.T, d dialect, in Input, backends map[string]string) *
 		_ = cmd.Process.Kill() // it may have ended
 		_ = cmd.Wait()
 		log, _ := os.ReadFile(out.Name())
-		if t.Failed() {
-			t.Logf("Caddy's log:\n%s", log[max(0, len(log)-4000):])
+		if t.Failed() || os.Getenv("PROXIMITY_SHOW_CADDY") != "" {
+			t.Logf("Caddy's log:\n%s", log[max(0, len(log)-20000):])
 		}
 	})
 	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
