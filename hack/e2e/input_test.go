@@ -129,3 +129,46 @@ spec:
 		t.Error("the bridge is still there")
 	}
 }
+
+// TestBridgeBySDN: the network of an SDN zone carries real guests, with room for the tunnels'
+// headers, and leaves nothing on the node.
+func TestBridgeBySDN(t *testing.T) {
+	story(t, "all")
+	d := start(t, t.TempDir())
+	docs := `apiVersion: proximity/v1alpha1
+kind: Bridge
+metadata: {name: lan}
+spec: {backend: sdn, interfaceName: proxlan, subnet: 10.40.0.0/24}
+---
+apiVersion: proximity/v1alpha1
+kind: Appliance
+metadata: {name: plain}
+spec:
+  vmid: 9000
+  bridgeRef: {name: lan}
+  lan: {address: 10.40.0.1}
+  dhcp: {start: 10.40.0.100, end: 10.40.0.200}
+  dns: {zone: plain.test}
+---
+apiVersion: proximity/v1alpha1
+kind: App
+metadata: {name: site, namespace: default}
+spec: {vmid: 9001, network: {applianceRef: {name: plain}}}
+`
+	if r := d.proxctlIn(docs, "apply", "-f", "-", "--wait", "--timeout", "3m"); r.code != 0 {
+		t.Fatalf("apply: exit code %d\n%s%s", r.code, r.out, r.err)
+	}
+	if got := field(d.object("bridge/lan"), "status", "method"); got != "SDN" {
+		t.Errorf("method %v, want SDN", got)
+	}
+	if out := d.inNode("ip", "-o", "link", "show", "proxlan"); out.code != 0 || !strings.Contains(out.out, "mtu 1450") {
+		t.Errorf("the bridge is not as it should be: %s%s", out.out, out.err)
+	}
+	if r := d.inGuest(9001, "ip", "-o", "link", "show", "eth0"); r.code != 0 || !strings.Contains(r.out, "mtu 1450") {
+		t.Errorf("the guest's interface is not as it should be: %s%s", r.out, r.err)
+	}
+	d.must("delete", "app/site", "appliance/plain", "bridge/lan")
+	if out := d.inNode("ip", "-o", "link", "show", "proxlan"); out.code == 0 {
+		t.Error("the bridge is still there")
+	}
+}
