@@ -7,7 +7,9 @@ import (
 	"time"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/runtime"
 )
 
 const gib = int64(1) << 30
@@ -226,6 +228,146 @@ func TestPlacingManyAsksOnce(t *testing.T) {
 			if n > most {
 				t.Errorf("%d times %s, allowed are %d", n, what, most)
 			}
+		}
+	})
+}
+
+// Over a Bridge that spans the nodes, Apps come to any of them: where memory is, or spread,
+// with what is reserved for those that are not made yet counted; and all work there.
+func TestPlacedOverNodes(t *testing.T) {
+	inCluster(t, 4, func(w *world) {
+		w.node.SetMemory(16*gib, 12*gib)
+		w.peers[1].node.SetMemory(16*gib, 14*gib)
+		w.peers[2].node.FillStorage("local-lvm", 345*gib, 0)
+		w.start()
+		w.apply(w.sdnQuickstart())
+		w.until("quickstart ready", w.ready(applianceKey, appKey))
+		if at := w.placementOf(applianceKey).GetNode(); at != "pve2" { // 14 of 16 GiB are free
+			t.Fatalf("the appliance is on %s: %v", at, w.placementOf(applianceKey))
+		}
+		set := ""
+		var keys []resource.Key
+		for i := range 3 {
+			name := fmt.Sprintf("big-%d", i)
+			keys = append(keys, appKeyOf(name))
+			set += placedApp(name, "6Gi", "{}")
+		}
+		w.apply(set)
+		waiting := 0
+		w.until("two have room", func() bool {
+			ready := 0
+			waiting = 0
+			for _, key := range keys {
+				if w.ready(key)() {
+					ready++
+				}
+				if w.has(key, "Placed", "False", "NoNodeFits")() {
+					waiting++
+				}
+			}
+			return ready == 2 && waiting == 1
+		})
+		for _, key := range keys {
+			if text := w.message(key, "Placed"); strings.Contains(text, "no node fits") {
+				for _, part := range []string{"pve: ", "pve2: ", "pve3: ", "of memory are free", "pve4: storage local-lvm is 9"} {
+					if !strings.Contains(text, part) {
+						t.Errorf("%s is not told: %s", part, text)
+					}
+				}
+			} else if at := w.placementOf(key).GetNode(); at != "pve2" {
+				t.Errorf("%s is on %s: %s", key, at, text)
+			}
+		}
+		w.remove(keys...)
+		w.until("gone", w.gone(keys...))
+		w.node.SetMemory(16*gib, gib)
+		w.peers[1].node.SetMemory(16*gib, gib)
+		time.Sleep(10 * time.Second)
+		set, keys = "", nil
+		for i := range 9 {
+			name := fmt.Sprintf("spread-%d", i)
+			keys = append(keys, appKeyOf(name))
+			set += placedApp(name, "128Mi", "{strategy: spread, avoid: [pve4]}")
+		}
+		w.apply(set)
+		w.until("all ready", w.ready(keys...))
+		on := map[string]int{}
+		for _, o := range w.list("App") {
+			on[o.(*v1alpha1.App).GetStatus().GetNode()]++
+		}
+		if len(on) != 3 || on["pve"] < 3 || on["pve2"] < 3 || on["pve3"] < 3 {
+			t.Errorf("ten Apps are on %v", on)
+		}
+	})
+}
+
+// A plan says on which node the guest would be made and why, from what was seen last, and
+// what is not done about one that is elsewhere than the spec would have it.
+func TestPlanTellsOfPlacement(t *testing.T) {
+	inCluster(t, 3, func(w *world) {
+		w.deployed()
+		plan := func(doc string) runtime.Plan {
+			docs, err := resource.DecodeDocuments(w.registry, "plan.yaml", []byte(doc))
+			w.must(err)
+			results, err := w.applier.ApplySet(w.Context(), docs, apply.Options{Manager: "story", DryRun: true})
+			w.must(err)
+			before := w.node.Stats()
+			plans, err := w.daemon.manager.Plan(w.Context(), []runtime.Change{{Key: results[0].Key, Desired: results[0].Object}})
+			w.must(err)
+			if after := w.node.Stats(); after.Reads != before.Reads {
+				t.Errorf("%d reads for a plan", after.Reads-before.Reads)
+			}
+			return plans.Changes[0]
+		}
+		p := plan("apiVersion: proximity/v1alpha1\nkind: App\nmetadata: {name: late}\n")
+		notes := strings.Join(p.Notes, "\n")
+		if !strings.Contains(notes, "node pve is chosen: it is the only node that fits") || !strings.Contains(notes, "pve2: Appliance proximity is on node pve") {
+			t.Errorf("notes: %s", notes)
+		}
+		if !strings.Contains(fmt.Sprint(p.Steps), "on node pve from") {
+			t.Errorf("steps: %v", p.Steps)
+		}
+		p = plan(strings.Replace(w.quickstartApp(), "spec:", "spec:\n  placement: {avoid: [pve]}", 1))
+		if notes := strings.Join(p.Notes, "\n"); len(p.Steps) != 0 || !strings.Contains(notes, "guest 20000 stays on node pve, though spec.placement.avoid names it") {
+			t.Errorf("steps %v, notes: %s", p.Steps, notes)
+		}
+	})
+}
+
+// quickstartApp is the document of the quickstart's App.
+func (w *world) quickstartApp() string {
+	w.Helper()
+	for _, doc := range strings.Split(w.quickstart(), "\n---\n") {
+		if strings.Contains(doc, "kind: App\n") {
+			return doc
+		}
+	}
+	w.Fatal("the quickstart has no App")
+	return ""
+}
+
+// An appliance for which no node fits says so once, and comes when one does.
+func TestApplianceWaitsForANode(t *testing.T) {
+	inCluster(t, 2, func(w *world) {
+		w.node.SetStorageDown("local-lvm", true)
+		w.peers[0].node.SetMaintenance(true)
+		w.start()
+		w.apply(w.quickstart())
+		w.until("told", w.has(applianceKey, "Placed", "False", "NoNodeFits"))
+		if text := w.message(applianceKey, "Placed"); text != "no node fits: pve: storage local-lvm is not active; pve2: it is in maintenance" {
+			t.Errorf("it says: %s", text)
+		}
+		w.mustTell(applianceKey, "NoNodeFits")
+		time.Sleep(time.Minute)
+		revision := w.store.Revision()
+		time.Sleep(5 * time.Minute)
+		if now := w.store.Revision(); now != revision {
+			t.Errorf("%d writes while it waits:\n%s", now-revision, w.changedSince(revision))
+		}
+		w.peers[0].node.SetMaintenance(false)
+		w.until("ready", w.ready(quickstartKeys...))
+		if at := w.placementOf(applianceKey).GetNode(); at != "pve2" {
+			t.Errorf("it is on %s", at)
 		}
 	})
 }

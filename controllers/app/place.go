@@ -57,6 +57,19 @@ func undecided(a *v1alpha1.App) bool {
 	return len(p.GetNodes()) > 0 && !slices.Contains(p.GetNodes(), node) || slices.Contains(p.GetAvoid(), node)
 }
 
+// misplaced says why a guest would not be made on its node today, "" when it would.
+func misplaced(a *v1alpha1.App, node string) string {
+	p := a.GetSpec().GetPlacement()
+	switch {
+	case a.GetSpec().GetNode() != "" || node == "":
+	case slices.Contains(p.GetAvoid(), node):
+		return "spec.placement.avoid names it"
+	case len(p.GetNodes()) > 0 && !slices.Contains(p.GetNodes(), node):
+		return "spec.placement.nodes does not name it"
+	}
+	return ""
+}
+
 // choose decides where the guest is to be made, if that is not decided yet.
 func (r *reconciler) choose(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) (choice, error) {
 	if !undecided(s.Object) {

@@ -231,6 +231,8 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.App]
 	made := runtime.Plan{Steps: lxc.Public(steps), Blocked: blocked, Notes: append(lxc.Withheld(d.guest, o.guest), common.DriftNotes(d.guest, o.guest)...)}
 	if !o.guest.Present {
 		made.Notes = append(made.Notes, placed...)
+	} else if why := misplaced(p.Object, o.guest.Node); why != "" {
+		made.Notes = append(made.Notes, fmt.Sprintf("%s stays on node %s, though %s: it is not moved by itself", lxc.Name(m.VMID), o.guest.Node, why))
 	}
 	if p.Object.GetSpec().GetReadOnly() {
 		made.Notes = append(made.Notes, "spec.readOnly is set: nothing of this is done until it is false")

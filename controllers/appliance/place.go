@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/controllers/internal/common"
@@ -31,6 +32,16 @@ func (r *reconciler) decide(ctx context.Context, a *v1alpha1.Appliance, conn *cl
 	if err != nil {
 		return placement.Decision{}, lxc.Classify(fmt.Errorf("look at nodes and storages: %w", err))
 	}
+	if cmp.Or(force, a.GetSpec().GetNode(), cl.GetSpec().GetNode()) == "" {
+		if err := common.BridgeSettled(n.of, inv); err != nil {
+			return placement.Decision{}, err
+		}
+	}
+	return decideBy(inv, a, conn, cl, n, force)
+}
+
+// decideBy decides by what is known.
+func decideBy(inv *placement.Inventory, a *v1alpha1.Appliance, conn *cluster.Connection, cl *v1alpha1.Cluster, n network, force string) (placement.Decision, error) {
 	g, err := desiredGuest(a, cl, mark(a, conn), n)
 	if err != nil {
 		return placement.Decision{}, err
@@ -42,11 +53,6 @@ func (r *reconciler) decide(ctx context.Context, a *v1alpha1.Appliance, conn *cl
 	if req.Named == "" {
 		req.Named, req.NamedBy = cl.GetSpec().GetNode(), "Cluster "+cl.GetMetadata().GetName()
 	}
-	if req.Named == "" {
-		if err := common.BridgeSettled(n.of, inv); err != nil {
-			return placement.Decision{}, err
-		}
-	}
 	nodes, _ := common.Candidates(cl, inv, nil, resource.KeyOf(a), g.Template)
 	for i := range nodes {
 		if ready, why := common.BridgeOn(n.of, nodes[i].Name); !ready {
@@ -56,13 +62,42 @@ func (r *reconciler) decide(ctx context.Context, a *v1alpha1.Appliance, conn *cl
 	return placement.Place(req, nodes), nil
 }
 
+// foresee is the node for a plan, with sentences about why, as far as that is known without
+// asking anybody.
+func (r *reconciler) foresee(a *v1alpha1.Appliance, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) (node string, notes []string) {
+	st := a.GetStatus()
+	if node = cmp.Or(a.GetSpec().GetNode(), st.GetNode(), st.GetPlacement().GetNode()); node != "" {
+		if node == st.GetPlacement().GetNode() {
+			notes = common.PlacementNotes(st.GetPlacement())
+		}
+		return node, notes
+	}
+	inv := r.Guests.Of(conn).LastInventory()
+	if inv == nil {
+		return cmp.Or(cl.GetSpec().GetNode(), common.OnlyNode(cl)), nil
+	}
+	d, err := decideBy(inv, a, conn, cl, n, "")
+	if err != nil || d.Node == "" {
+		return cl.GetSpec().GetNode(), nil // when it comes to it, it says why
+	}
+	return d.Node, common.PlacementNotes(common.PlacementStatus(d))
+}
+
+const unplaced = "no node fits: "
+
 // reportPlaced tells which node was chosen and why, and waits when none fits.
 func (r *reconciler) reportPlaced(ctx context.Context, s *session, d placement.Decision, chosen bool) error {
 	st := s.Object.GetStatus()
 	switch p := st.GetPlacement(); {
 	case chosen && d.Node == "":
 		reason, text := d.Blocking()
-		s.False(CondPlaced, reason, "no node fits: %s", text)
+		// Figures in the text move all the time: it is told anew when the reason is another one.
+		if c := resource.FindCondition(s.Object, CondPlaced); c.GetStatus() == "False" && c.GetReason() == reason {
+			text = strings.TrimPrefix(c.GetMessage(), unplaced)
+		} else {
+			s.Warning(ctx, reason, unplaced+"%s", text)
+		}
+		s.False(CondPlaced, reason, unplaced+"%s", text)
 		return common.Unplaced(reason, text)
 	case p == nil:
 		s.True(CondPlaced, "Placed", "the guest is on node %s", st.GetNode())

@@ -145,12 +145,16 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Appl
 	spec := p.Object.GetSpec()
 	m := mark(p.Object, conn)
 	m.VMID = cmp.Or(m.VMID, int(spec.GetVmid()))
-	d, err := desire(p.Object, cl, m, n, w, cmp.Or(spec.GetNode(), p.Object.GetStatus().GetNode(), cl.GetSpec().GetNode(), common.OnlyNode(cl)))
+	node, placed := r.foresee(p.Object, conn, cl, n)
+	d, err := desire(p.Object, cl, m, n, w, node)
 	if err != nil {
 		return runtime.Plan{}, err
 	}
 	steps, blocked := plan(d, m, o)
 	notes := append(lxc.Withheld(d.guest, o.guest), common.DriftNotes(d.guest, o.guest)...)
+	if !o.guest.Present {
+		notes = append(notes, placed...)
+	}
 	for _, rej := range d.bundle.Rejected {
 		notes = append(notes, fmt.Sprintf("%s %s is left out: %s", rej.Kind, rej.Key, rej.Reason))
 	}
