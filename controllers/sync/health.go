@@ -2,7 +2,6 @@ package sync
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -60,19 +59,20 @@ func (r *reconciler) notReady(ctx context.Context, s *session) ([]string, error)
 	}
 	const most = 5
 	var waiting []string
+	live := lister{client: s.Client, byKind: map[string]map[resource.Key]resource.Object{}}
 	more := 0
 	for _, e := range entries {
 		if !r.waitsFor(e.Key) {
 			continue
 		}
-		obj, err := s.Client.Get(ctx, e.Key)
+		obj, err := live.get(ctx, e.Key)
 		why := ""
 		switch {
-		case errors.Is(err, runtime.ErrNotFound) && drifted[e.Key]:
-		case errors.Is(err, runtime.ErrNotFound):
-			why = "it does not exist"
 		case err != nil:
 			return nil, err
+		case obj == nil && drifted[e.Key]:
+		case obj == nil:
+			why = "it does not exist"
 		case resource.Deleting(obj):
 			why = "it is being deleted"
 		case !resource.IsReady(obj):
@@ -90,6 +90,29 @@ func (r *reconciler) notReady(ctx context.Context, s *session) ([]string, error)
 		waiting = append(waiting, fmt.Sprintf("and %d more", more))
 	}
 	return waiting, nil
+}
+
+// lister reads objects, each kind as a whole: that copies nothing.
+type lister struct {
+	client runtime.Client
+	byKind map[string]map[resource.Key]resource.Object
+}
+
+// get returns an object, nil when there is none; shared, not to be changed.
+func (l lister) get(ctx context.Context, key resource.Key) (resource.Object, error) {
+	all, ok := l.byKind[key.Kind]
+	if !ok {
+		list, err := l.client.List(ctx, key.Kind, "")
+		if err != nil {
+			return nil, err
+		}
+		all = make(map[resource.Key]resource.Object, len(list))
+		for _, obj := range list {
+			all[resource.KeyOf(obj)] = obj
+		}
+		l.byKind[key.Kind] = all
+	}
+	return all[key], nil
 }
 
 // waitsFor: kinds whose objects have no conditions are ready when they are stored. Syncs and

@@ -230,8 +230,10 @@ func (f *follower) decideAhead(ctx context.Context) {
 	f.ahead = make([]decision, len(f.src.Docs))
 	inParallel(len(f.src.Docs), func(i int) {
 		d := f.src.Docs[i]
-		v, err := isAbsent(store.Lookup(ctx, f.a.store, d.key))
-		if err == nil && !d.asSeen(v) {
+		if d.Same && d.Seen != nil {
+			return // most likely nothing is to be done, which the transaction sees for less
+		}
+		if v, err := isAbsent(store.Lookup(ctx, f.a.store, d.key)); err == nil {
 			f.ahead[i] = f.decide(d, i, v)
 		}
 	})

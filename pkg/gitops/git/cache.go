@@ -40,23 +40,58 @@ type Cache struct {
 	dir string
 
 	mu    sync.Mutex
-	repos map[string]*sync.RWMutex
+	repos map[string]*repository
+}
+
+// repository is one that is cached. It is used by one at a time.
+type repository struct {
+	sync.Mutex
+	// storage keeps the indexes of packs, which take longer to read than what is read through
+	// them; nil: not open. Between uses it has no file open and no object in memory.
+	storage *filesystem.Storage
+	objects cache.Object
+}
+
+// open returns the storage in a directory.
+func (r *repository) open(dir string) *filesystem.Storage {
+	if r.storage == nil {
+		r.objects = cache.NewObjectLRU(objectMemory)
+		r.storage = filesystem.NewStorageWithOptions(osfs.New(dir, osfs.WithBoundOS()), r.objects, filesystem.Options{KeepDescriptors: true, ExclusiveAccess: true})
+	}
+	return r.storage
+}
+
+// rest closes files and forgets objects.
+func (r *repository) rest() error {
+	if r.storage == nil {
+		return nil
+	}
+	r.objects.Clear()
+	return r.storage.Close()
+}
+
+// close forgets the storage, whose files are going to be others.
+func (r *repository) close() {
+	_ = r.rest()
+	r.storage = nil
 }
 
 // NewCache returns the cache in a directory, which is made when it is needed.
-func NewCache(dir string) *Cache { return &Cache{dir: dir, repos: map[string]*sync.RWMutex{}} }
+func NewCache(dir string) *Cache { return &Cache{dir: dir, repos: map[string]*repository{}} }
 
 var cacheID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,127}$`)
 
-func (c *Cache) lock(id string) *sync.RWMutex {
+// lock gives the caller a repository for himself.
+func (c *Cache) lock(id string) *repository {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	l := c.repos[id]
-	if l == nil {
-		l = &sync.RWMutex{}
-		c.repos[id] = l
+	r := c.repos[id]
+	if r == nil {
+		r = &repository{}
+		c.repos[id] = r
 	}
-	return l
+	c.mu.Unlock()
+	r.Lock()
+	return r
 }
 
 func (c *Cache) path(id string, below ...string) string {
@@ -91,9 +126,7 @@ func (c *Cache) Ensure(ctx context.Context, id string, r Remote, commit, branch 
 
 // Has tells whether a commit of a repository was fetched and is still there.
 func (c *Cache) Has(id, url, commit string) bool {
-	l := c.lock(id)
-	l.RLock()
-	defer l.RUnlock()
+	defer c.lock(id).Unlock()
 	return c.ours(id, url) && slices.Contains(c.heads(id), commit)
 }
 
@@ -116,15 +149,14 @@ func (c *Cache) fetch(ctx context.Context, id string, r Remote, choose func(*pac
 	if c.Has(id, r.URL, head.Commit) {
 		return Fetched{Head: head}, nil
 	}
-	l := c.lock(id)
-	l.Lock()
-	defer l.Unlock()
-	return Fetched{Head: head, Transferred: true}, c.add(ctx, s, adv, id, r.URL, head, branch, limits)
+	repo := c.lock(id)
+	defer repo.Unlock()
+	return Fetched{Head: head, Transferred: true}, c.add(ctx, s, adv, repo, id, r.URL, head, branch, limits)
 }
 
 // add brings a commit into the repository, or into a new one that takes its place. The
 // repository is locked.
-func (c *Cache) add(ctx context.Context, s session, adv *packp.AdvRefs, id, url string, head Head, branch string, l Limits) error {
+func (c *Cache) add(ctx context.Context, s session, adv *packp.AdvRefs, repo *repository, id, url string, head Head, branch string, l Limits) error {
 	w := wish{commit: head.Commit}
 	heads := c.heads(id)
 	if !givesOut(adv, head.Commit) {
@@ -136,15 +168,20 @@ func (c *Cache) add(ctx context.Context, s session, adv *packp.AdvRefs, id, url 
 	}
 	anew := !c.ours(id, url) || len(heads) == 0 || w.history || c.full(id, l)
 	if anew {
+		repo.close()
 		return c.begin(ctx, s, adv, id, url, head, w, l)
 	}
 	w.have = heads[len(heads)-1]
-	st := openStorage(c.path(id, gitDir))
-	defer st.Close()
-	if err := download(ctx, s, adv, w, st, c.path(id), l); err != nil {
-		return err
+	st := repo.open(c.path(id, gitDir))
+	err := download(ctx, s, adv, w, st, c.path(id), l)
+	if err == nil {
+		err = present(st, head.Commit)
 	}
-	if err := present(st, head.Commit); err != nil {
+	if cerr := repo.rest(); err == nil && cerr != nil {
+		err = because(ReasonCacheUnavailable, cerr, "the cache of repositories")
+	}
+	if err != nil {
+		repo.close()
 		return err
 	}
 	return c.remember(c.path(id), append(heads, head.Commit))
@@ -160,12 +197,13 @@ func (c *Cache) begin(ctx context.Context, s session, adv *packp.AdvRefs, id, ur
 	if err := os.MkdirAll(filepath.Join(next, gitDir), 0o700); err != nil {
 		return because(ReasonCacheUnavailable, err, "the cache of repositories")
 	}
-	st := openStorage(filepath.Join(next, gitDir))
+	var anew repository
+	st := anew.open(filepath.Join(next, gitDir))
 	err := download(ctx, s, adv, w, st, next, l)
 	if err == nil {
 		err = present(st, head.Commit)
 	}
-	if cerr := st.Close(); err == nil && cerr != nil {
+	if cerr := anew.rest(); err == nil && cerr != nil {
 		err = because(ReasonCacheUnavailable, cerr, "the cache of repositories")
 	}
 	if err != nil {
@@ -252,9 +290,9 @@ func (c *Cache) Drop(id string) error {
 	if !cacheID.MatchString(id) {
 		return nil
 	}
-	l := c.lock(id)
-	l.Lock()
-	defer l.Unlock()
+	repo := c.lock(id)
+	defer repo.Unlock()
+	repo.close()
 	return errors.Join(os.RemoveAll(c.path(id)), os.RemoveAll(c.path(id)+"."+nextDir))
 }
 
@@ -276,18 +314,16 @@ func (c *Cache) Keep(ids map[string]bool) error {
 	return errors.Join(errs...)
 }
 
-func openStorage(dir string) *filesystem.Storage {
-	return filesystem.NewStorageWithOptions(osfs.New(dir, osfs.WithBoundOS()), cache.NewObjectLRU(objectMemory),
-		filesystem.Options{KeepDescriptors: true, ExclusiveAccess: true})
-}
-
-// Open gives a commit that was fetched to read; Close it soon: a fetch waits.
+// Open gives a commit that was fetched to read. Close it soon: who else wants the
+// repository waits.
 func (c *Cache) Open(id, url, commit string) (*Snapshot, error) {
-	l := c.lock(id)
-	l.RLock()
+	repo := c.lock(id)
 	if !c.ours(id, url) || !slices.Contains(c.heads(id), commit) {
-		l.RUnlock()
+		repo.Unlock()
 		return nil, failf(ReasonCacheUnavailable, "the commit %s is not in the cache; it is fetched again", commit)
 	}
-	return &Snapshot{st: openStorage(c.path(id, gitDir)), commit: commit, unlock: sync.OnceFunc(l.RUnlock)}, nil
+	return &Snapshot{st: repo.open(c.path(id, gitDir)), commit: commit, end: sync.OnceValue(func() error {
+		defer repo.Unlock()
+		return repo.rest()
+	})}, nil
 }

@@ -19,14 +19,11 @@ import (
 type Snapshot struct {
 	st     *filesystem.Storage
 	commit string
-	unlock func()
+	end    func() error
 }
 
 // Close ends reading.
-func (s *Snapshot) Close() error {
-	defer s.unlock()
-	return s.st.Close()
-}
+func (s *Snapshot) Close() error { return s.end() }
 
 // read returns an object of at most that many bytes. The library's panics (a damaged
 // cache) are errors.
