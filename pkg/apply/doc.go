@@ -13,6 +13,10 @@
 //     are as they were, the object is written, and then checked among the others as they
 //     are after all writes (addresses inside the Bridge's subnet).
 //
+// What an apply makes of a document (2, and merging it) depends on the document and on the
+// object that is stored, and is found out before the transaction, which finds it out anew
+// when the object is another version by then; see admit.go.
+//
 // Nothing else is guessed against live objects: that a host name belongs to another Vhost
 // or a VMID to a foreign guest is found by the controllers and said in a condition.
 //
