@@ -119,6 +119,35 @@ func TestLastMemoryIsGivenOnce(t *testing.T) {
 	})
 }
 
+// Of many that come at once no more are made than there is room for.
+func TestRoomIsNotGivenTwice(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deployed()
+		w.node.SetMemory(32*gib, 2*gib)
+		set := ""
+		var keys []resource.Key
+		for i := range 24 {
+			name := fmt.Sprintf("app-%02d", i)
+			keys = append(keys, appKeyOf(name))
+			set += placedApp(name, "5Gi", "{}")
+		}
+		w.apply(set)
+		time.Sleep(2 * time.Minute)
+		ready, waiting := 0, 0
+		for _, key := range keys {
+			if w.ready(key)() {
+				ready++
+			}
+			if w.has(key, "Ready", "False", "MemoryShort")() {
+				waiting++
+			}
+		}
+		if ready != 5 || waiting != 19 { // 28.75 GiB are free beside the quickstart's guests
+			t.Errorf("%d are ready, %d wait", ready, waiting)
+		}
+	})
+}
+
 // A storage that is full, its data or its metadata, or away, takes nothing: nothing is asked
 // of it, what runs goes on, and what waits is made when there is room.
 func TestStorageFillsUp(t *testing.T) {

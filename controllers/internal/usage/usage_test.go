@@ -232,6 +232,8 @@ func TestBounds(t *testing.T) {
 			}
 		}
 		time.Sleep(5 * time.Minute)
+		n.mu.Lock()
+		defer n.mu.Unlock()
 		if n.most > readers {
 			t.Errorf("%d reads at once", n.most)
 		}
