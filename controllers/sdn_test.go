@@ -454,3 +454,24 @@ func TestSDNSettingThatDoesNotStay(t *testing.T) {
 		w.until("ready when it is kept", func() bool { return w.ready(sdnKey)() && w.zoneMTU("lan") == 1400 })
 	})
 }
+
+// A node that takes requests and never answers holds up none of the others.
+func TestSDNNodeThatHangs(t *testing.T) {
+	inCluster(t, 3, func(w *world) {
+		for _, path := range []string{"/nodes/pve2/sdn", "/nodes/pve2/tasks"} {
+			w.node.Faults().Add(pvesim.Fault{Method: "GET", Path: path, Action: pvesim.ActTimeout})
+		}
+		w.start()
+		w.apply(sdnYAML(""))
+		w.until("the others have it", func() bool { return w.nodeReason(sdnKey, "pve") == "Ready" && w.nodeReason(sdnKey, "pve3") == "Ready" })
+		w.until("told", func() bool {
+			c := resource.FindCondition(w.get(sdnKey), "Ready")
+			return c.GetStatus() == "False" && strings.Contains(c.GetMessage(), "pve2")
+		})
+		if got := w.nodeReason(sdnKey, "pve2"); got != "NotSeen" {
+			t.Errorf("pve2: %s", got)
+		}
+		w.node.Faults().Clear()
+		w.until("ready when it answers", w.ready(sdnKey))
+	})
+}

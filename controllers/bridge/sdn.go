@@ -53,12 +53,13 @@ func sdnMembers(ctx context.Context, conn *cluster.Connection) (all members, add
 }
 
 // observe looks at the zone, the vnet, and at what each node that is online made of it. An
-// error of a node is its own: it comes by the node's name.
-func (n sdnBridge) observe(ctx context.Context, nodes []sdnNode, recorded bool) (o sdnSeen, failed map[string]error, err error) {
+// error of a node is its own: it goes into failed, by the node's name. A node that is there
+// already is not looked at again: it may take long to fail.
+func (n sdnBridge) observe(ctx context.Context, nodes []sdnNode, recorded bool, failed map[string]error) (o sdnSeen, err error) {
 	o = sdnSeen{recorded: recorded, nodes: slices.Clone(nodes)}
 	zones, err := n.conn.API.SDNZones(ctx, proxmox.SDNPending)
 	if err != nil {
-		return o, nil, sdnError(fmt.Errorf("list the SDN zones: %w", err))
+		return o, sdnError(fmt.Errorf("list the SDN zones: %w", err))
 	}
 	for _, z := range zones {
 		if z.Zone == n.names.zone {
@@ -68,7 +69,7 @@ func (n sdnBridge) observe(ctx context.Context, nodes []sdnNode, recorded bool) 
 	}
 	vnets, err := n.conn.API.SDNVNets(ctx, proxmox.SDNPending)
 	if err != nil {
-		return o, nil, sdnError(fmt.Errorf("list the SDN vnets: %w", err))
+		return o, sdnError(fmt.Errorf("list the SDN vnets: %w", err))
 	}
 	for _, v := range vnets {
 		row := v.Staged()
@@ -81,15 +82,14 @@ func (n sdnBridge) observe(ctx context.Context, nodes []sdnNode, recorded bool) 
 			o.tenants = append(o.tenants, v.VNet)
 		}
 	}
-	failed = map[string]error{}
 	for i := range o.nodes {
-		if node := &o.nodes[i]; node.online && node.known {
+		if node := &o.nodes[i]; node.online && node.known && failed[node.name] == nil {
 			if err := n.observeNode(ctx, node); err != nil {
 				failed[node.name] = err
 			}
 		}
 	}
-	return o, failed, nil
+	return o, nil
 }
 
 // observeNode looks at the vnet on one node.

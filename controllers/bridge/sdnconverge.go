@@ -131,14 +131,11 @@ func (w *sdnWork) look(ctx context.Context) (sdnSeen, error) {
 			w.nodes[i].written = entryOf(w.s, w.nodes[i].name).GetWritten()
 		}
 	}
-	seen, failed, err := w.n.observe(ctx, w.nodes, w.s.Object.GetStatus().GetZone() == w.n.names.zone)
+	seen, err := w.n.observe(ctx, w.nodes, w.s.Object.GetStatus().GetZone() == w.n.names.zone, w.failed)
 	if err != nil {
 		return seen, err
 	}
 	seen.applied = w.s.Object.GetStatus().GetApplied()
-	for name, err := range failed {
-		w.failed[name] = err
-	}
 	w.confirm(ctx, seen)
 	w.s.Remember(seen)
 	return seen, nil
@@ -155,7 +152,7 @@ func (w *sdnWork) confirm(ctx context.Context, o sdnSeen) {
 	for i := range o.nodes {
 		n := &o.nodes[i]
 		was, applied := w.before[n.name]
-		if !applied || !n.online || !n.written || n.wanted || n.reloading {
+		if !applied || !n.online || !n.written || n.wanted || n.reloading || w.failed[n.name] != nil {
 			continue
 		}
 		upid, status, err := w.n.lastReload(ctx, n.name)
