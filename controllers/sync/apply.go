@@ -11,6 +11,7 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/gitops"
+	"github.com/proximity-pve/proximity/pkg/gitops/inventory"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
 )
@@ -23,7 +24,7 @@ const (
 
 // request is what a Sync asks the engine for.
 func (r *reconciler) request(s *v1alpha1.Sync, w *work, set *set) (gitops.Request, error) {
-	entries, err := gitops.DecodeInventory(s.GetStatus().GetInventory())
+	entries, err := inventory.Decode(s.GetStatus().GetInventory())
 	if err != nil {
 		return gitops.Request{}, err
 	}
@@ -124,14 +125,14 @@ func (r *reconciler) refresh(ctx context.Context, s *session) error {
 
 // record writes into a status what was done.
 func record(st *v1alpha1.SyncStatus, w *work, o *gitops.Outcome, at string) {
-	entries := make([]gitops.Entry, 0, len(o.Results)+len(o.Pending))
+	entries := make([]inventory.Entry, 0, len(o.Results)+len(o.Pending))
 	for _, res := range o.Results {
-		entries = append(entries, gitops.Entry{Key: res.Key, File: res.File})
+		entries = append(entries, inventory.Entry{Key: res.Key, File: res.File})
 	}
 	for _, key := range o.Pending {
-		entries = append(entries, gitops.Entry{Key: key})
+		entries = append(entries, inventory.Entry{Key: key})
 	}
-	if inv := gitops.EncodeInventory(entries); !proto.Equal(inv, st.GetInventory()) {
+	if inv := inventory.Encode(entries); !proto.Equal(inv, st.GetInventory()) {
 		st.Inventory = inv
 	}
 	counts, changed := count(o), changes(o)

@@ -9,6 +9,7 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/gitops"
+	"github.com/proximity-pve/proximity/pkg/gitops/inventory"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
 )
@@ -18,7 +19,7 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 	if s.Object.Status == nil {
 		s.Object.Status = &v1alpha1.SyncStatus{}
 	}
-	entries, err := gitops.DecodeInventory(s.Object.GetStatus().GetInventory())
+	entries, err := inventory.Decode(s.Object.GetStatus().GetInventory())
 	if err != nil {
 		return runtime.Result{}, err
 	}
@@ -38,7 +39,7 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 }
 
 // let lets go of all objects and returns how many are left.
-func (r *reconciler) let(ctx context.Context, s *session, entries []gitops.Entry, keep bool) (int, error) {
+func (r *reconciler) let(ctx context.Context, s *session, entries []inventory.Entry, keep bool) (int, error) {
 	if len(entries) == 0 {
 		return 0, nil
 	}
@@ -64,10 +65,10 @@ func (r *reconciler) let(ctx context.Context, s *session, entries []gitops.Entry
 		for _, key := range o.Pending {
 			kept[key] = false
 		}
-		var left []gitops.Entry
+		var left []inventory.Entry
 		for _, key := range req.Gone {
 			if _, err := tx.Get(key); err == nil && !kept[key] {
-				left = append(left, gitops.Entry{Key: key, File: files[key]})
+				left = append(left, inventory.Entry{Key: key, File: files[key]})
 			}
 		}
 		stored, err := tx.Get(self)
@@ -82,7 +83,7 @@ func (r *reconciler) let(ctx context.Context, s *session, entries []gitops.Entry
 		if next.Status == nil {
 			next.Status = &v1alpha1.SyncStatus{}
 		}
-		next.Status.Inventory = gitops.EncodeInventory(left)
+		next.Status.Inventory = inventory.Encode(left)
 		if recorded = !proto.Equal(next.Status, cur.Status); !recorded {
 			return nil
 		}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/proximity-pve/proximity/pkg/gitops"
+	"github.com/proximity-pve/proximity/pkg/gitops/inventory"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
 )
@@ -49,7 +49,7 @@ func (r *reconciler) appliedAt(s *session) time.Time {
 
 // notReady says which objects are not ready, the first few, and why.
 func (r *reconciler) notReady(ctx context.Context, s *session) ([]string, error) {
-	entries, err := gitops.DecodeInventory(s.Object.GetStatus().GetInventory())
+	entries, err := inventory.Decode(s.Object.GetStatus().GetInventory())
 	if err != nil {
 		return nil, err
 	}

@@ -337,7 +337,7 @@ func TestCrashes(t *testing.T) {
 		t.Helper()
 		s := w.syncOf(syncKey)
 		at := s.GetStatus().GetHistory()[0].GetSubject()
-		for _, line := range w.inventory(syncKey) {
+		for _, line := range w.applies(syncKey) {
 			name := strings.Fields(line)[1]
 			if got := w.description(name); got != at {
 				t.Errorf("the status says %q, %s is %q", at, name, got)
@@ -350,8 +350,8 @@ func TestCrashes(t *testing.T) {
 				n++
 			}
 		}
-		if n != len(w.inventory(syncKey)) {
-			t.Errorf("%d objects name the Sync, the inventory has %d", n, len(w.inventory(syncKey)))
+		if n != len(w.applies(syncKey)) {
+			t.Errorf("%d objects name the Sync, the inventory has %d", n, len(w.applies(syncKey)))
 		}
 	}
 	for i := 2; i <= 7; i++ {
@@ -381,7 +381,7 @@ func TestCrashes(t *testing.T) {
 		w.applied(commit)
 		check()
 	}
-	if got := w.inventory(syncKey); !slices.Equal(got, []string{"Namespace team-a a.yaml"}) {
+	if got := w.applies(syncKey); !slices.Equal(got, []string{"Namespace team-a a.yaml"}) {
 		t.Errorf("inventory %v", got)
 	}
 }

@@ -26,7 +26,7 @@ func TestFollowsARepository(t *testing.T) {
 	w.follow(`namespaces: ["*"]`)
 	w.start()
 	s := w.applied(first)
-	if got := w.inventory(syncKey); !slices.Equal(got, []string{"Namespace team-a z/project.yaml", "Secret team-a/db a.yaml"}) {
+	if got := w.applies(syncKey); !slices.Equal(got, []string{"Namespace team-a z/project.yaml", "Secret team-a/db a.yaml"}) {
 		t.Errorf("inventory %v", got)
 	}
 	if c := s.GetStatus().GetSummary(); c.GetCreated() != 2 {
@@ -212,7 +212,7 @@ func TestPruneLeavesOthers(t *testing.T) {
 			t.Errorf("team-%s was deleted", name)
 		}
 	}
-	if got := w.inventory(syncKey); !slices.Equal(got, []string{"Namespace team-keep keep.yaml"}) {
+	if got := w.applies(syncKey); !slices.Equal(got, []string{"Namespace team-keep keep.yaml"}) {
 		t.Errorf("inventory %v", got)
 	}
 	if n := len(s.GetStatus().GetObjects()); n != 3 {

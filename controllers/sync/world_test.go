@@ -21,6 +21,7 @@ import (
 	"github.com/proximity-pve/proximity/pkg/gitops/engine"
 	"github.com/proximity-pve/proximity/pkg/gitops/git"
 	"github.com/proximity-pve/proximity/pkg/gitops/gittest"
+	"github.com/proximity-pve/proximity/pkg/gitops/inventory"
 	"github.com/proximity-pve/proximity/pkg/gitops/source"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/resource/kinds"
@@ -245,9 +246,9 @@ func (w *world) refused(commit, reason string, words ...string) *v1alpha1.Sync {
 	return s
 }
 
-func (w *world) inventory(key resource.Key) []string {
+func (w *world) applies(key resource.Key) []string {
 	w.Helper()
-	entries, err := gitops.DecodeInventory(w.syncOf(key).GetStatus().GetInventory())
+	entries, err := inventory.Decode(w.syncOf(key).GetStatus().GetInventory())
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/cli/term"
 	"github.com/proximity-pve/proximity/pkg/client"
+	"github.com/proximity-pve/proximity/pkg/gitops/inventory"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
@@ -85,6 +86,14 @@ func writeDescription(w io.Writer, k *kind, obj resource.Object, events []*v1alp
 		}
 	}
 	shown := resource.Clone(obj)
+	var applied []inventory.Entry
+	if s, ok := shown.(*v1alpha1.Sync); ok && s.GetStatus().GetInventory().GetEntries() != "" {
+		list, err := inventory.Decode(s.GetStatus().GetInventory())
+		if err != nil {
+			return err
+		}
+		applied, s.Status.Inventory.Entries = list, nil // it is told below
+	}
 	for _, c := range resource.Conditions(obj) {
 		resource.RemoveCondition(shown, c.GetType()) // they have a table of their own
 	}
@@ -97,6 +106,7 @@ func writeDescription(w io.Writer, k *kind, obj resource.Object, events []*v1alp
 			out.WriteString(title(name) + ":\n" + cleanLines(text))
 		}
 	}
+	describeInventory(&out, applied)
 	describeConditions(&out, obj, now)
 	describeEvents(&out, events, now)
 	_, err = io.WriteString(w, out.String())
@@ -169,6 +179,25 @@ func cleanLines(text string) string {
 		out.WriteString(term.CleanLog(strings.TrimRight(line, "\n")) + "\n")
 	}
 	return out.String()
+}
+
+// maxInventoryLines bounds the objects of a Sync that are listed.
+const maxInventoryLines = 200
+
+// describeInventory lists what a Sync has applied, and the files.
+func describeInventory(out *strings.Builder, entries []inventory.Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	var rows [][]string
+	for _, e := range entries[:min(len(entries), maxInventoryLines)] {
+		rows = append(rows, []string{"  " + e.Key.Kind, cellOr(e.Key.Namespace), e.Key.Name, cellOr(term.Clean(e.File))})
+	}
+	out.WriteString("Applied:\n")
+	_ = writeTable(out, []string{"  KIND", "NAMESPACE", "NAME", "FILE"}, rows)
+	if more := len(entries) - len(rows); more > 0 {
+		fmt.Fprintf(out, "  and %d more\n", more)
+	}
 }
 
 func describeConditions(out *strings.Builder, obj resource.Object, now time.Time) {

@@ -50,6 +50,8 @@ type repository struct {
 	// them; nil: not open. Between uses it has no file open and no object in memory.
 	storage *filesystem.Storage
 	objects cache.Object
+	// suspect: adding to it failed, which may be its fault; the next fetch begins anew.
+	suspect bool
 }
 
 // open returns the storage in a directory.
@@ -166,10 +168,13 @@ func (c *Cache) add(ctx context.Context, s session, adv *packp.AdvRefs, repo *re
 		}
 		w.commit, w.history = all[0], true
 	}
-	anew := !c.ours(id, url) || len(heads) == 0 || w.history || c.full(id, l)
+	anew := !c.ours(id, url) || len(heads) == 0 || w.history || repo.suspect || c.full(id, l)
 	if anew {
-		repo.close()
-		return c.begin(ctx, s, adv, id, url, head, w, l)
+		err := c.begin(ctx, s, adv, repo, id, url, head, w, l)
+		if err == nil {
+			repo.suspect = false
+		}
+		return err
 	}
 	w.have = heads[len(heads)-1]
 	st := repo.open(c.path(id, gitDir))
@@ -182,13 +187,14 @@ func (c *Cache) add(ctx context.Context, s session, adv *packp.AdvRefs, repo *re
 	}
 	if err != nil {
 		repo.close()
+		repo.suspect = true
 		return err
 	}
 	return c.remember(c.path(id), append(heads, head.Commit))
 }
 
 // begin fetches into a new repository and puts it in the place of the old one.
-func (c *Cache) begin(ctx context.Context, s session, adv *packp.AdvRefs, id, url string, head Head, w wish, l Limits) error {
+func (c *Cache) begin(ctx context.Context, s session, adv *packp.AdvRefs, repo *repository, id, url string, head Head, w wish, l Limits) error {
 	next := c.path(id) + "." + nextDir
 	if err := os.RemoveAll(next); err != nil {
 		return because(ReasonCacheUnavailable, err, "the cache of repositories")
@@ -215,6 +221,7 @@ func (c *Cache) begin(ctx context.Context, s session, adv *packp.AdvRefs, id, ur
 	if err := c.remember(next, []string{head.Commit}); err != nil {
 		return err
 	}
+	repo.close()
 	if err := os.RemoveAll(c.path(id)); err != nil {
 		return because(ReasonCacheUnavailable, err, "the cache of repositories")
 	}

@@ -17,7 +17,8 @@ const (
 	ReasonEmpty            = "RepositoryEmpty" // no commit yet
 	ReasonRefNotFound      = "RefNotFound"     // the branch, tag, range or commit does not exist
 	ReasonTooLarge         = "RepositoryTooLarge"
-	ReasonCorrupt          = "Corrupt"          // what came is no valid pack, or not all of it
+	ReasonTransfer         = "TransferFailed"   // what came is no valid pack, or not all of it
+	ReasonCorrupt          = "Corrupt"          // what is in the cache cannot be read
 	ReasonUnverified       = "SignatureInvalid" // not signed, or by nobody who is trusted
 	ReasonPathNotFound     = "PathNotFound"     // the commit has no such directory
 	ReasonRefused          = "FileRefused"      // a file that is not read, see Walk

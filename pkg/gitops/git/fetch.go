@@ -58,7 +58,7 @@ func download(ctx context.Context, s session, adv *packp.AdvRefs, w wish, into s
 		if text := said.text(); text != "" && ReasonOf(err) == "" {
 			err = fmt.Errorf("%w; the server said: %s", err, text)
 		}
-		return wrap(ReasonCorrupt, err, "the transfer failed")
+		return wrap(ReasonTransfer, err, "the transfer failed")
 	}
 	if err := examine(pack, l); err != nil {
 		return err
@@ -66,7 +66,7 @@ func download(ctx context.Context, s session, adv *packp.AdvRefs, w wish, into s
 	if _, err := pack.Seek(0, io.SeekStart); err != nil {
 		return because(ReasonCacheUnavailable, err, "read the pack")
 	}
-	return wrap(ReasonCorrupt, unpack(into, pack), "the pack cannot be unpacked")
+	return wrap(ReasonTransfer, unpack(into, pack), "the pack cannot be unpacked")
 }
 
 func examine(pack *os.File, l Limits) error {

@@ -333,7 +333,7 @@ func TestServerFails(t *testing.T) {
 	w.server.Down(false)
 	for _, cut := range []int64{1, 60, 100, 200, 330} {
 		w.server.Cut(cut)
-		if _, err := w.fetch(Ref{}); ReasonOf(err) != ReasonCorrupt && ReasonOf(err) != ReasonUnreachable {
+		if _, err := w.fetch(Ref{}); ReasonOf(err) != ReasonTransfer && ReasonOf(err) != ReasonUnreachable {
 			t.Fatalf("a pack of %d bytes: %v (%s)", cut, err, ReasonOf(err))
 		}
 		check()

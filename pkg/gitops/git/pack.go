@@ -27,9 +27,9 @@ func checkPack(r io.Reader, l Limits) error {
 	err := c.run()
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return failf(ReasonCorrupt, "the pack ends after %d bytes, in the middle of object %d of %d", c.in.n, c.at, c.count)
+		return failf(ReasonTransfer, "the pack ends after %d bytes, in the middle of object %d of %d", c.in.n, c.at, c.count)
 	case err != nil:
-		return wrap(ReasonCorrupt, err, "the pack is damaged at object %d of %d", c.at, c.count)
+		return wrap(ReasonTransfer, err, "the pack is damaged at object %d of %d", c.at, c.count)
 	}
 	return nil
 }

@@ -1,4 +1,5 @@
-package gitops
+// Package inventory is the list of what a Sync has applied, as its status has it.
+package inventory
 
 import (
 	"bytes"
@@ -26,9 +27,9 @@ type Entry struct {
 // maxInventory bounds an unpacked inventory, in bytes: 20,000 objects with long names.
 const maxInventory = 16 << 20
 
-// EncodeInventory packs entries, sorted: the same entries give the same text. 5,000 objects
+// Encode packs entries, sorted: the same entries give the same text. 5,000 objects
 // take some 40 KiB.
-func EncodeInventory(entries []Entry) *v1alpha1.SyncInventory {
+func Encode(entries []Entry) *v1alpha1.SyncInventory {
 	lines := make([]string, len(entries))
 	for i, e := range entries {
 		ns := e.Key.Namespace
@@ -51,8 +52,8 @@ func EncodeInventory(entries []Entry) *v1alpha1.SyncInventory {
 
 var errInventory = errors.New("the inventory cannot be read")
 
-// DecodeInventory unpacks an inventory; nil has no entries.
-func DecodeInventory(inv *v1alpha1.SyncInventory) ([]Entry, error) {
+// Decode unpacks an inventory; nil has no entries.
+func Decode(inv *v1alpha1.SyncInventory) ([]Entry, error) {
 	if inv.GetEntries() == "" {
 		return nil, nil
 	}
