@@ -120,6 +120,18 @@ func (w *world) told(key resource.Key, reason string) bool {
 	return false
 }
 
+// toldOf tells whether there is an event of that reason whose text names something.
+func (w *world) toldOf(key resource.Key, reason, text string) bool {
+	w.Helper()
+	for _, o := range w.list("Event") {
+		ev := o.(*v1alpha1.Event)
+		if ev.GetRegarding().GetName() == key.Name && ev.GetReason() == reason && strings.Contains(ev.GetMessage(), text) {
+			return true
+		}
+	}
+	return false
+}
+
 // mustTell demands such events.
 func (w *world) mustTell(key resource.Key, reasons ...string) {
 	w.Helper()

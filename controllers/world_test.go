@@ -79,6 +79,8 @@ type world struct {
 	steps  stepLog
 	// admin is a human's way to the API.
 	admin *proxmox.Client
+	// stale are reads of the store that return what was there before (nil: none do).
+	stale *staleReads
 	// hostAccess false takes the daemon's way onto the node away.
 	hostAccess bool
 	// noShell is a node on which the daemon can run no commands.
