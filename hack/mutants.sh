@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 TEST_TIMEOUT=90s # a test that hangs has caught the fault too
+export CHAOS_SEEDS=${CHAOS_SEEDS:-40} # of TestSoup
 TABLE=$PWD/hack/mutants/table.txt
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
@@ -19,7 +20,7 @@ run() { (cd "$work/tree" && go test -count=1 -timeout "$TEST_TIMEOUT" -run "$2" 
 fresh() {
 	rm -rf -- "$work/tree"
 	mkdir -- "$work/tree"
-	git ls-files -z --cached --others --exclude-standard -- go.mod go.sum api pkg |
+	git ls-files -z --cached --others --exclude-standard -- go.mod go.sum api pkg controllers manifests |
 		tar --create --null --files-from=- --ignore-failed-read | tar --extract --directory="$work/tree"
 }
 
@@ -31,7 +32,7 @@ judge() {
 		echo "no such test"
 	elif ! (cd "$work/tree" && patch --quiet --strip=1 --forward <"$OLDPWD/hack/mutants/$1.patch") >"$work/log" 2>&1; then
 		echo "the patch does not apply"
-	elif ! (cd "$work/tree" && go build ./pkg/store/... ./pkg/runtime/...) >"$work/log" 2>&1; then
+	elif ! (cd "$work/tree" && go build ./pkg/store/... ./pkg/runtime/... ./controllers/...) >"$work/log" 2>&1; then
 		echo "does not build"
 	else
 		local begun=$EPOCHREALTIME status=0
