@@ -14,6 +14,9 @@ import (
 type Guard interface {
 	// Check refuses a change; was is nil for a new object, is nil for one that goes away.
 	Check(ctx context.Context, tx store.Tx, was, is resource.Object) error
+	// Asks tells whether Check has anything to say of a change of the kind to is (nil: of a
+	// deletion). For most changes it has not, and what was there is not looked at.
+	Asks(kind string, is resource.Object) bool
 	// Wants tells whether Committed is to be called after changes of the kind.
 	Wants(kind string) bool
 	// Committed is called after a transaction, and before its outcome is told.
@@ -37,32 +40,36 @@ type guarded struct {
 	touched map[string]bool
 }
 
-func (g *guarded) check(was, is resource.Object) error {
-	if err := g.guard.Check(g.ctx, g.Tx, was, is); err != nil {
-		return err
-	}
-	kind := is
-	if kind == nil {
-		kind = was
-	}
-	if g.guard.Wants(kind.GetKind()) {
+// check asks the guard about a change of the object; was is not read for a new one.
+func (g *guarded) check(key resource.Key, created bool, is resource.Object) error {
+	if g.guard.Wants(key.Kind) {
 		if g.touched == nil {
 			g.touched = map[string]bool{}
 		}
-		g.touched[kind.GetKind()] = true
+		g.touched[key.Kind] = true
 	}
-	return nil
+	if !g.guard.Asks(key.Kind, is) {
+		return nil
+	}
+	var was resource.Object
+	if !created {
+		var err error
+		if was, err = g.Get(key); err != nil {
+			return err
+		}
+	}
+	return g.guard.Check(g.ctx, g.Tx, was, is)
 }
 
 func (g *guarded) Create(obj resource.Object) (resource.Object, error) {
-	if err := g.check(nil, obj); err != nil {
+	if err := g.check(resource.KeyOf(obj), true, obj); err != nil {
 		return nil, err
 	}
 	return g.Tx.Create(obj)
 }
 
 func (g *guarded) CreateAs(obj resource.Object, uid string) (resource.Object, error) {
-	if err := g.check(nil, obj); err != nil {
+	if err := g.check(resource.KeyOf(obj), true, obj); err != nil {
 		return nil, err
 	}
 	return g.Tx.CreateAs(obj, uid)
@@ -76,11 +83,7 @@ func (g *guarded) Update(obj resource.Object) (resource.Object, error) {
 }
 
 func (g *guarded) checkUpdate(obj resource.Object) error {
-	was, err := g.Get(resource.KeyOf(obj))
-	if err == nil {
-		err = g.check(was, obj)
-	}
-	return err
+	return g.check(resource.KeyOf(obj), false, obj)
 }
 
 // Current implements store.TxReader.
@@ -93,7 +96,7 @@ var (
 
 // PutNew implements store.Writer.
 func (g *guarded) PutNew(obj resource.Object, uid string) (store.Version, error) {
-	if err := g.check(nil, obj); err != nil {
+	if err := g.check(resource.KeyOf(obj), true, obj); err != nil {
 		return nil, err
 	}
 	return store.PutNew(g.Tx, obj, uid)
@@ -113,11 +116,7 @@ func (g *guarded) PutStatus(obj resource.Object) (store.Version, error) {
 }
 
 func (g *guarded) Delete(key resource.Key, pre store.Preconditions) (resource.Object, error) {
-	was, err := g.Get(key)
-	if err == nil {
-		err = g.check(was, nil)
-	}
-	if err != nil {
+	if err := g.check(key, false, nil); err != nil {
 		return nil, err
 	}
 	return g.Tx.Delete(key, pre)

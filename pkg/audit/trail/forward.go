@@ -64,7 +64,7 @@ func NewForwarder(to string, log *slog.Logger) (Forwarder, func(context.Context)
 	case "syslog+unix":
 		network, address = "unixgram", u.Path
 	default:
-		return nil, nil, fmt.Errorf("forward the audit trail to %q: allowed are file:, syslog:, syslog+udp: and syslog+unix:", to)
+		return nil, nil, fmt.Errorf("forward the audit trail to %q: allowed are the schemes file, syslog, syslog+udp and syslog+unix", to)
 	}
 	if address == "" {
 		return nil, nil, fmt.Errorf("forward the audit trail to %q: there is no address", to)

@@ -32,6 +32,20 @@ func NewGuard(reg *resource.Registry, followers ...*Follower) *Guard {
 	return g
 }
 
+// Asks implements apply.Guard.
+func (g *Guard) Asks(kind string, is resource.Object) bool {
+	switch kind {
+	case kindRole, kindBinding, kindNamespace, kindUser:
+		return true
+	case "Operation", "Restore":
+		return is != nil
+	case "App":
+		a, _ := is.(*v1alpha1.App)
+		return a.GetSpec().GetAdopt()
+	}
+	return false
+}
+
 // Check is asked inside the transaction: was is nil for a new object, is for one that is
 // deleted. Its error matches auth.ErrForbidden.
 func (g *Guard) Check(ctx context.Context, tx store.Tx, was, is resource.Object) error {
