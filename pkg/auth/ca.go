@@ -2,16 +2,19 @@ package auth
 
 import (
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,6 +48,67 @@ type Certificates struct {
 	TLS *tls.Config
 	// NotAfter is when the server's certificate ends; the next start renews it in time.
 	NotAfter time.Time
+
+	ca tls.Certificate
+}
+
+// ClientCAs is what certificates of clients are checked with: the local CA alone.
+func (c *Certificates) ClientCAs() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(c.ca.Leaf)
+	return pool
+}
+
+// maxClientLifetime bounds a client's certificate.
+const maxClientLifetime = 366 * 24 * time.Hour
+
+// SignClient signs a client's certificate for the key of a request, with a URI as the only
+// name that counts. Nothing else of the request is taken over. The result is PEM.
+func (c *Certificates) SignClient(request *x509.CertificateRequest, commonName string, uri *url.URL, notAfter time.Time) ([]byte, error) {
+	if err := request.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("certificate request: %w", err)
+	}
+	switch request.PublicKey.(type) {
+	case *ecdsa.PublicKey, ed25519.PublicKey:
+	default:
+		return nil, errors.New("certificate request: allowed are ECDSA and Ed25519 keys")
+	}
+	_, serial, err := newKey()
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	for _, end := range []time.Time{c.ca.Leaf.NotAfter, now.Add(maxClientLifetime)} {
+		if end.Before(notAfter) {
+			notAfter = end
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: commonName}, NotBefore: now.Add(-backdate), NotAfter: notAfter,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true, URIs: []*url.URL{uri},
+	}, c.ca.Leaf, request.PublicKey, c.ca.PrivateKey)
+	if err != nil {
+		return nil, fmt.Errorf("sign a client's certificate: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
+}
+
+// AddCertificate lets the server also serve a certificate of the owner's, to clients that
+// ask for one of its names; all others get the local one. The key file must be private.
+func (c *Certificates) AddCertificate(certFile, keyFile string) error {
+	own, err := pair{cert: certFile, key: keyFile}.load()
+	if err != nil {
+		return fmt.Errorf("certificate of the server: %w", err)
+	}
+	if time.Now().After(own.Leaf.NotAfter) {
+		return fmt.Errorf("certificate of the server: %s ended at %s", certFile, own.Leaf.NotAfter.Format(time.RFC3339))
+	}
+	if len(own.Leaf.DNSNames)+len(own.Leaf.IPAddresses) == 0 {
+		return fmt.Errorf("certificate of the server: %s names no host (subjectAltName)", certFile)
+	}
+	c.TLS.Certificates = append(c.TLS.Certificates, own)
+	return nil
 }
 
 // EnsureCA returns the certificates in dir. At first start it makes ca.crt and ca.key;
@@ -81,6 +145,7 @@ func ensureCA(dir string, hosts []string, now time.Time) (*Certificates, error) 
 		CAFile:   pairIn(dir, "ca").cert,
 		TLS:      &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{leaf}},
 		NotAfter: leaf.Leaf.NotAfter,
+		ca:       ca,
 	}, nil
 }
 

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 )
 
@@ -100,3 +101,9 @@ type Revalidator interface {
 
 // IsLimited tells whether a limit was set.
 func (id Identity) IsLimited() bool { return id.limit != nil }
+
+// CertificateAuthenticator is an Authenticator that also knows clients by certificates that
+// the local CA has signed. The chain has been verified.
+type CertificateAuthenticator interface {
+	AuthenticateCertificate(ctx context.Context, leaf *x509.Certificate) (Identity, error)
+}

@@ -2,7 +2,12 @@ package cli
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"strings"
 	"time"
@@ -13,6 +18,7 @@ import (
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/cli/term"
 	"github.com/proximity-pve/proximity/pkg/client"
+	"github.com/proximity-pve/proximity/pkg/privatefile"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
@@ -106,7 +112,7 @@ func (a *app) authCommand() *cobra.Command {
 	revoke := &cobra.Command{Use: "revoke NAME...", Short: "Make tokens or sessions worthless at once", Args: atLeast(1, "the name of a token or session"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.revoke(cmd.Context(), args) }}
 	token.AddCommand(create, list, revoke)
-	auth.AddCommand(canI, token)
+	auth.AddCommand(canI, token, a.certificateCommand())
 	return auth
 }
 
@@ -275,5 +281,55 @@ func (a *app) createUser(ctx context.Context, name, display string, groups []str
 	if err := a.setPassword(ctx, conn, a.prompter(), name); err != nil {
 		return fmt.Errorf("the user has no password yet, `proxctl passwd %s` sets one: %w", name, err)
 	}
+	return nil
+}
+
+func (a *app) certificateCommand() *cobra.Command {
+	var life time.Duration
+	cmd := &cobra.Command{
+		Use:   "certificate NAME",
+		Short: "Make a client's certificate that is shown instead of a token",
+		Long: "Make a key in NAME.key and a certificate of the user who is logged in in NAME.crt. Programs show\n" +
+			"it to the gRPC API instead of a token: in a context, certificate and key name the two files. It is\n" +
+			"listed and revoked like a session. The key never leaves this machine.",
+		Example: "  proxctl auth certificate ci --expires 720h",
+		Args:    exactly(1, "the NAME of the two files"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.certificate(cmd.Context(), args[0], life) },
+	}
+	cmd.Flags().DurationVar(&life, "expires", 0, "`time` that it is good for, 1m to 8784h (default 2160h, 90 days)")
+	return cmd
+}
+
+func (a *app) certificate(ctx context.Context, name string, life time.Duration) error {
+	conn, err := a.find()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Auth(ctx, conn.Client, v1alpha1.AuthServiceClient.IssueCertificate, &v1alpha1.IssueCertificateRequest{
+		Request: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), Seconds: int32(min(life/time.Second, 1<<30)),
+	})
+	if err != nil {
+		return err
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	if err := privatefile.Create(name+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}), privatefile.PrivateMode); err != nil {
+		return err
+	}
+	if err := privatefile.Replace(name+".crt", []byte(resp.GetCertificate()), privatefile.PublicMode); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.Out, "%s.crt and %s.key made; `proxctl auth token revoke %s` makes them worthless\n", name, name, resp.GetName())
 	return nil
 }

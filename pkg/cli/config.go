@@ -81,6 +81,8 @@ func (a *app) configSetCommand() *cobra.Command {
 	f.StringVar(&want.REST, "rest", "", "`URL` of the REST API")
 	f.StringVar(&want.CA, "ca", "", "`file` of the CA that signed the daemon's certificate")
 	f.StringVar(&want.TokenFile, "token-file", "", "`file` of the token")
+	f.StringVar(&want.Certificate, "certificate", "", "`file` of a certificate that auth certificate made, instead of a token")
+	f.StringVar(&want.Key, "key", "", "`file` of its key")
 	return cmd
 }
 
@@ -111,6 +113,10 @@ func setContext(cmd *cobra.Command, c *client.Contexts, name string, want client
 	set("rest", &x.REST, want.REST, nil)
 	set("ca", &x.CA, ca, caErr)
 	set("token-file", &x.TokenFile, token, tokenErr)
+	cert, certErr := absolute(want.Certificate)
+	key, keyErr := absolute(want.Key)
+	set("certificate", &x.Certificate, cert, certErr)
+	set("key", &x.Key, key, keyErr)
 	if cmd.Flags().Changed("token-file") {
 		x.Token = ""
 	}

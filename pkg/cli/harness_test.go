@@ -210,7 +210,7 @@ func (d *daemon) start() error {
 	}
 	admission := apply.New(d.store, d.reg).WithKeys(d.keys)
 	accounts, err := account.New(context.Background(), account.Config{Store: d.store, Applier: admission.System(), Registry: d.reg, Keys: d.keys, Policy: policy,
-		Local: auth.NewTokenAuthenticator(token), KeyDir: filepath.Join(dir, "jwt"), Log: slog.New(slog.DiscardHandler)})
+		Local: auth.NewTokenAuthenticator(token), KeyDir: filepath.Join(dir, "jwt"), Signer: certs, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (d *daemon) start() error {
 	srv, err := server.New(server.Config{
 		Trail: d.trail,
 		Store: d.store, Applier: admission.WithGuard(access.NewGuard(d.reg, policy, accounts.Follower())), Registry: d.reg,
-		Auth: accounts, Accounts: accounts, Access: authorizer,
+		Auth: accounts, Accounts: accounts, Access: authorizer, ClientCAs: certs.ClientCAs(),
 		TLS: certs.TLS, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 		Ready: func() error { return nil }, Version: "v0.0.0-test", Planner: fakePlanner{}, Usage: &fakeUsage{},
 		Database: database{},

@@ -30,6 +30,8 @@ type Config struct {
 	// TokenSource, when set, is asked for the token before every call instead: the tokens of
 	// a login last for minutes.
 	TokenSource func(ctx context.Context) (string, error)
+	// CertFile and KeyFile are shown instead of a token, when there is none.
+	CertFile, KeyFile string
 	// Registry has the kinds that the client understands.
 	Registry *resource.Registry
 	// UserAgent names the program.
@@ -56,7 +58,7 @@ func FromEndpoint(path string, reg *resource.Registry) (Config, *Endpoint, error
 
 // FromContext returns the configuration for a context.
 func FromContext(c *Context, reg *resource.Registry) Config {
-	return Config{Address: c.Endpoint, REST: c.REST, CAFile: c.CA, Token: c.Token, TokenFile: c.TokenFile, Registry: reg}
+	return Config{Address: c.Endpoint, REST: c.REST, CAFile: c.CA, Token: c.Token, TokenFile: c.TokenFile, CertFile: c.Certificate, KeyFile: c.Key, Registry: reg}
 }
 
 // hostPort takes the scheme off an address. Only schemes that mean TLS are allowed: the
@@ -97,6 +99,13 @@ func (c *Config) token() (string, error) {
 // tls returns the TLS configuration.
 func (c *Config) tls() (*tls.Config, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("certificate of the client: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
+	}
 	if c.CAFile == "" {
 		return conf, nil
 	}

@@ -27,6 +27,9 @@ type Context struct {
 	TokenFile string `json:"token_file,omitempty"` // file of the token, or
 	Token     string `json:"token,omitempty"`      // the token itself
 	Namespace string `json:"namespace,omitempty"`  // "": default
+	// Certificate and Key are files of a client's certificate, instead of a token.
+	Certificate string `json:"certificate,omitempty"`
+	Key         string `json:"key,omitempty"`
 }
 
 // maxContexts bounds the contexts of a file.
@@ -55,11 +58,14 @@ func ReadContexts(path string) (*Contexts, error) {
 			return nil, fmt.Errorf("configuration %s: contexts[%d] has no name", path, i)
 		case seen[x.Name]:
 			return nil, fmt.Errorf("configuration %s: there are two contexts %q", path, x.Name)
+		case (x.Certificate == "") != (x.Key == ""):
+			return nil, fmt.Errorf("configuration %s: context %q has one of certificate and key, allowed are both or neither", path, x.Name)
 		case x.Token != "" && x.TokenFile != "":
 			return nil, fmt.Errorf("configuration %s: context %q has both token and token_file, allowed is one", path, x.Name)
 		}
 		seen[x.Name] = true
 		c.Contexts[i].CA, c.Contexts[i].TokenFile = besides(path, x.CA), besides(path, x.TokenFile)
+		c.Contexts[i].Certificate, c.Contexts[i].Key = besides(path, x.Certificate), besides(path, x.Key)
 	}
 	return &c, nil
 }

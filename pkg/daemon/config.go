@@ -29,6 +29,9 @@ type Config struct {
 	GRPCListen string `yaml:"grpcListen"`
 	// Hosts are further names and addresses that the server's certificate is for.
 	Hosts []string `yaml:"hosts"`
+	// TLS has a certificate of the owner's, which is served to who asks for one of its names;
+	// everybody else gets the one of the local CA.
+	TLS TLSConfig `yaml:"tls"`
 	// Registration lets anybody who reaches the API make a user, without any right. Off.
 	Registration bool `yaml:"registration"`
 	// Secrets is about the key of sealed values.
@@ -56,6 +59,13 @@ type Config struct {
 
 	Stdout io.Writer `yaml:"-"`
 	Stderr io.Writer `yaml:"-"`
+}
+
+// TLSConfig names a certificate, in PEM form with its chain, and its key, which only its owner
+// can read. They are read at the start.
+type TLSConfig struct {
+	CertFile string `yaml:"certFile"`
+	KeyFile  string `yaml:"keyFile"`
 }
 
 // SecretsConfig is about the key of sealed values. Without any of it the key is in the data

@@ -104,7 +104,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return fmt.Errorf("read who may do what: %w", err)
 	}
 	applier := apply.New(st, registry).WithKeys(keys)
-	accounts, err := users(ctx, cfg, log, st, applier.System(), registry, keys, policy)
+	endpoint, certs, err := certificates(cfg)
+	if err != nil {
+		return err
+	}
+	accounts, err := users(ctx, cfg, log, st, applier.System(), registry, keys, policy, certs)
 	if err != nil {
 		return err
 	}
@@ -125,15 +129,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	})
 	manager := runtime.NewManager(st, log, metrics, all...)
 
-	return serve(ctx, cfg, log, st, metrics, node, applier, manager, usageDesk{usage, runtime.NewClient(st)}, identities{authorizer, policy, accounts}, repositories.webhooks)
+	return serve(ctx, cfg, log, st, metrics, node, applier, manager, usageDesk{usage, runtime.NewClient(st)}, identities{authorizer, policy, accounts, endpoint, certs}, repositories.webhooks)
 }
 
 // serve runs the servers, the controllers and the forwarder's target until ctx ends.
 func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database, metrics *prometheus.Registry, node *embedded.Handle, applier *apply.Applier, manager *runtime.Manager, usage usageDesk, who identities, webhooks *webhook.Receiver) error {
-	endpoint, certs, err := certificates(cfg)
-	if err != nil {
-		return err
-	}
+	endpoint, certs := who.endpoint, who.certs
 	records, err := openTrail(cfg, log)
 	if err != nil {
 		return err
@@ -150,7 +151,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database
 	}
 	defer grpc.Close()
 	srv, err := server.New(server.Config{
-		Store: st, Applier: applier, Registry: kinds.Registry(), Auth: who.accounts, Access: who.authorizer, Accounts: who.accounts, OnAccessChange: who.onChange, Trail: records.Trail, TLS: certs.TLS, Log: log,
+		Store: st, Applier: applier, Registry: kinds.Registry(), Auth: who.accounts, Access: who.authorizer, Accounts: who.accounts, OnAccessChange: who.onChange, Trail: records.Trail, TLS: certs.TLS, ClientCAs: certs.ClientCAs(), Log: log,
 		Metrics: metrics, Version: version.String(), Ready: func() error { return ready(st) },
 		Planner: planner{manager}, Usage: usage, Database: databaseFile{st, cfg.DataDir}, Webhooks: webhooks,
 	})

@@ -27,6 +27,8 @@ type identities struct {
 	authorizer *auth.Authorizer
 	policy     *access.Follower
 	accounts   *account.Service
+	endpoint   Endpoint
+	certs      *auth.Certificates
 }
 
 // onChange calls fn whenever rights or credentials may have changed.
@@ -43,18 +45,23 @@ func certificates(cfg Config) (Endpoint, *auth.Certificates, error) {
 		return e, nil, err
 	}
 	e.CA = certs.CAFile
+	if t := cfg.TLS; t.CertFile != "" || t.KeyFile != "" {
+		if err := certs.AddCertificate(t.CertFile, t.KeyFile); err != nil {
+			return e, nil, err
+		}
+	}
 	return e, certs, nil
 }
 
 // users makes or finds the local administrator's token and reads the users.
-func users(ctx context.Context, cfg Config, log *slog.Logger, st store.Store, system *apply.Applier, reg *resource.Registry, keys *seal.Keyring, policy *access.Follower) (*account.Service, error) {
+func users(ctx context.Context, cfg Config, log *slog.Logger, st store.Store, system *apply.Applier, reg *resource.Registry, keys *seal.Keyring, policy *access.Follower, certs *auth.Certificates) (*account.Service, error) {
 	token, err := auth.EnsureToken(filepath.Join(cfg.DataDir, tokenFile))
 	if err != nil {
 		return nil, err
 	}
 	return account.New(ctx, account.Config{
 		Store: st, Applier: system, Registry: reg, Keys: keys, Policy: policy, Local: auth.NewTokenAuthenticator(token),
-		KeyDir: filepath.Join(cfg.DataDir, pkiDir, jwtDir), Registration: cfg.Registration, Log: log,
+		KeyDir: filepath.Join(cfg.DataDir, pkiDir, jwtDir), Signer: certs, Registration: cfg.Registration, Log: log,
 	})
 }
 

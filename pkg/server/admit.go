@@ -53,15 +53,27 @@ func (g *gate) authenticate(ctx context.Context, surface auth.Surface, name, pee
 	if auth.IsOpen(surface, name) {
 		return ctx, nil
 	}
-	if len(authorization) != 1 {
-		return ctx, auth.ErrUnauthenticated
-	}
-	id, err := g.auth.Authenticate(ctx, authorization[0])
+	id, err := g.identify(ctx, surface, authorization)
 	if err != nil {
 		return ctx, err
 	}
 	origin.Type, origin.Identity = id.Type.String(), id.Name
 	return g.access.As(audit.WithOrigin(ctx, origin), id), nil
+}
+
+// identify asks for exactly one credential; a gRPC client that sends none may have shown a
+// certificate.
+func (g *gate) identify(ctx context.Context, surface auth.Surface, authorization []string) (auth.Identity, error) {
+	switch {
+	case len(authorization) == 1:
+		return g.auth.Authenticate(ctx, authorization[0])
+	case len(authorization) == 0 && surface == auth.GRPC:
+		byCertificate, ok := g.auth.(auth.CertificateAuthenticator)
+		if leaf := clientCertificate(ctx); ok && leaf != nil {
+			return byCertificate.AuthenticateCertificate(ctx, leaf)
+		}
+	}
+	return auth.Identity{}, auth.ErrUnauthenticated
 }
 
 // admit takes a slot for a request and bounds its time (timeout 0: no bound). A long

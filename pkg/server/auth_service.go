@@ -198,6 +198,18 @@ func (s *authService) CreateToken(ctx context.Context, req *v1alpha1.CreateToken
 	return &v1alpha1.CreateTokenResponse{Name: name, Token: token, Expires: expires.UTC().Format(time.RFC3339)}, nil
 }
 
+func (s *authService) IssueCertificate(ctx context.Context, req *v1alpha1.IssueCertificateRequest) (*v1alpha1.IssueCertificateResponse, error) {
+	id, err := s.begin(ctx, auth.VerbUpdate)
+	if err != nil {
+		return nil, err
+	}
+	cert, name, err := s.accounts.IssueCertificate(ctx, id, []byte(req.GetRequest()), time.Duration(req.GetSeconds())*time.Second, peerIn(ctx), client(ctx))
+	if err != nil {
+		return nil, accountError(err)
+	}
+	return &v1alpha1.IssueCertificateResponse{Name: name, Certificate: string(cert)}, nil
+}
+
 func (s *authService) ListCredentials(ctx context.Context, _ *v1alpha1.ListCredentialsRequest) (*v1alpha1.ListCredentialsResponse, error) {
 	id, err := s.begin(ctx, auth.VerbUpdate)
 	if err != nil {

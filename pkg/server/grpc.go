@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"path"
 	"strings"
@@ -72,6 +73,10 @@ func grpcTimeout(method string) (long bool, timeout time.Duration) {
 
 // newGRPC builds the gRPC server with every service registered.
 func (s *Server) newGRPC(tlsConfig *tls.Config) *grpc.Server {
+	if s.clientCAs != nil {
+		tlsConfig = tlsConfig.Clone()
+		tlsConfig.ClientAuth, tlsConfig.ClientCAs = tls.VerifyClientCertIfGiven, s.clientCAs
+	}
 	g := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(tlsConfig)),
 		grpc.MaxRecvMsgSize(MaxBodyBytes),
@@ -173,6 +178,20 @@ func peerOf(ctx context.Context) string {
 		return p.Addr.String()
 	}
 	return ""
+}
+
+// clientCertificate is the certificate that a gRPC client has shown, if its chain was
+// verified.
+func clientCertificate(ctx context.Context) *x509.Certificate {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 || len(info.State.VerifiedChains[0]) == 0 {
+		return nil
+	}
+	return info.State.VerifiedChains[0][0]
 }
 
 // serviceOf returns the service of "/service/method".

@@ -72,6 +72,7 @@ type fixture struct {
 
 	// of servers with users, see people
 	keyDir    string
+	certs     *auth.Certificates
 	accounts  *account.Service
 	applier   *apply.Applier
 	lastToken string
@@ -173,6 +174,7 @@ func start(t *testing.T, opts ...options) *fixture {
 			return f.unready
 		},
 	}
+	f.certs = certs
 	if o.config != nil {
 		o.config(f, keys, &cfg)
 	}

@@ -42,17 +42,18 @@ var authCalls = map[string]struct {
 	request func() proto.Message
 	call    authCall
 }{
-	"Login":           {func() proto.Message { return &v1alpha1.LoginRequest{} }, calls((*authService).Login)},
-	"Register":        {func() proto.Message { return &v1alpha1.RegisterRequest{} }, calls((*authService).Register)},
-	"Refresh":         {func() proto.Message { return &v1alpha1.RefreshRequest{} }, calls((*authService).Refresh)},
-	"Logout":          {func() proto.Message { return &v1alpha1.LogoutRequest{} }, calls((*authService).Logout)},
-	"WhoAmI":          {func() proto.Message { return &v1alpha1.WhoAmIRequest{} }, calls((*authService).WhoAmI)},
-	"CanI":            {func() proto.Message { return &v1alpha1.CanIRequest{} }, calls((*authService).CanI)},
-	"ChangePassword":  {func() proto.Message { return &v1alpha1.ChangePasswordRequest{} }, calls((*authService).ChangePassword)},
-	"SetPassword":     {func() proto.Message { return &v1alpha1.SetPasswordRequest{} }, calls((*authService).SetPassword)},
-	"CreateToken":     {func() proto.Message { return &v1alpha1.CreateTokenRequest{} }, calls((*authService).CreateToken)},
-	"ListCredentials": {func() proto.Message { return &v1alpha1.ListCredentialsRequest{} }, calls((*authService).ListCredentials)},
-	"Revoke":          {func() proto.Message { return &v1alpha1.RevokeRequest{} }, calls((*authService).Revoke)},
+	"Login":            {func() proto.Message { return &v1alpha1.LoginRequest{} }, calls((*authService).Login)},
+	"Register":         {func() proto.Message { return &v1alpha1.RegisterRequest{} }, calls((*authService).Register)},
+	"Refresh":          {func() proto.Message { return &v1alpha1.RefreshRequest{} }, calls((*authService).Refresh)},
+	"Logout":           {func() proto.Message { return &v1alpha1.LogoutRequest{} }, calls((*authService).Logout)},
+	"WhoAmI":           {func() proto.Message { return &v1alpha1.WhoAmIRequest{} }, calls((*authService).WhoAmI)},
+	"CanI":             {func() proto.Message { return &v1alpha1.CanIRequest{} }, calls((*authService).CanI)},
+	"ChangePassword":   {func() proto.Message { return &v1alpha1.ChangePasswordRequest{} }, calls((*authService).ChangePassword)},
+	"SetPassword":      {func() proto.Message { return &v1alpha1.SetPasswordRequest{} }, calls((*authService).SetPassword)},
+	"CreateToken":      {func() proto.Message { return &v1alpha1.CreateTokenRequest{} }, calls((*authService).CreateToken)},
+	"IssueCertificate": {func() proto.Message { return &v1alpha1.IssueCertificateRequest{} }, calls((*authService).IssueCertificate)},
+	"ListCredentials":  {func() proto.Message { return &v1alpha1.ListCredentialsRequest{} }, calls((*authService).ListCredentials)},
+	"Revoke":           {func() proto.Message { return &v1alpha1.RevokeRequest{} }, calls((*authService).Revoke)},
 }
 
 // authRoute is the handler of a route of AuthService: the body is the request. Refresh

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,6 +43,9 @@ type Config struct {
 	// Version is the daemon's.
 	Version string
 
+	// ClientCAs verifies certificates of gRPC clients; nil: they are not asked for one.
+	ClientCAs *x509.CertPool
+
 	// Trail keeps what happens and changes no object; nil: nothing does.
 	Trail *trail.Trail
 
@@ -79,7 +83,9 @@ type Server struct {
 	health  *health
 	rest    *rest
 	tls     *tls.Config
-	log     *slog.Logger
+	// clientCAs is nil when no certificates are asked for.
+	clientCAs *x509.CertPool
+	log       *slog.Logger
 	// stop ends watches and waits.
 	stop context.CancelFunc
 }
@@ -102,7 +108,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		core: &core{store: cfg.Store, applier: cfg.Applier, registry: cfg.Registry, planner: cfg.Planner, usages: cfg.Usage},
 		gate: newGate(cfg, stopping), health: newHealth(cfg.Ready),
-		tls: cfg.TLS.Clone(), log: cfg.Log, stop: stop,
+		tls: cfg.TLS.Clone(), clientCAs: cfg.ClientCAs, log: cfg.Log, stop: stop,
 	}
 	s.system = &systemService{core: s.core}
 	s.auth = &authService{accounts: cfg.Accounts, access: cfg.Access, note: s.gate.note}

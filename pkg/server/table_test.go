@@ -76,6 +76,7 @@ var restNeeds = map[string]need{
 	"POST /api/v1/auth/set-password":                       {verb: "update", subject: "User"},
 	"POST /api/v1/auth/tokens":                             {self: true},
 	"GET /api/v1/auth/credentials":                         {self: true},
+	"POST /api/v1/auth/certificate":                        {self: true},
 	"POST /api/v1/auth/revoke":                             {self: true},
 	"GET /api/v1/system/infrastructure/status":             {verb: "list", subject: "Cluster"},
 	"POST /api/v1/system/infrastructure/appliance/restart": {verb: "create", subject: "Operation", namespace: "proximity-system"},
@@ -111,7 +112,8 @@ var rpcNeeds = map[string]need{
 	"AuthService/Login":                     {open: true}, "AuthService/Register": {open: true}, "AuthService/Refresh": {open: true},
 	"AuthService/Logout": {self: true}, "AuthService/WhoAmI": {self: true}, "AuthService/CanI": {self: true},
 	"AuthService/ChangePassword": {self: true}, "AuthService/SetPassword": {verb: "update", subject: "User"},
-	"AuthService/CreateToken": {self: true}, "AuthService/ListCredentials": {self: true}, "AuthService/Revoke": {self: true},
+	"AuthService/IssueCertificate": {self: true},
+	"AuthService/CreateToken":      {self: true}, "AuthService/ListCredentials": {self: true}, "AuthService/Revoke": {self: true},
 }
 
 // roles are the users of the table, and what they are.
@@ -146,11 +148,11 @@ func people(f *fixture, keys *seal.Keyring, cfg *Config) {
 	policy := access.NewPolicy(f.store, f.registry, cfg.Access)
 	admission := apply.New(f.store, f.registry).WithKeys(keys)
 	accounts, err := account.New(context.Background(), account.Config{Store: f.store, Applier: admission.System(), Registry: f.registry, Keys: keys, Policy: policy,
-		Local: testAuth{}, KeyDir: f.keyDir, Log: slog.New(slog.DiscardHandler)})
+		Local: testAuth{}, KeyDir: f.keyDir, Signer: f.certs, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	cfg.Auth, cfg.Accounts = accounts, accounts
+	cfg.Auth, cfg.Accounts, cfg.ClientCAs = accounts, accounts, f.certs.ClientCAs()
 	cfg.OnAccessChange = func(fn func()) { policy.OnChange(fn); accounts.Follower().OnChange(fn) }
 	guarded := admission.WithGuard(access.NewGuard(f.registry, policy, accounts.Follower()))
 	cfg.Applier = guarded

@@ -3,7 +3,14 @@ package server
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,6 +18,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
@@ -174,5 +182,78 @@ func (f *fixture) applyApp(t *testing.T, name string) {
 	t.Helper()
 	if r := f.do("POST", apiRoot+"/apply", `{"apiVersion":"proximity/v1alpha1","kind":"App","metadata":{"name":"`+name+`","namespace":"default"}}`, "Content-Type: application/yaml"); r.code != 200 {
 		t.Fatalf("%d %s", r.code, r.body)
+	}
+}
+
+// TestClientCertificates: a certificate is as good as the session that it names.
+func TestClientCertificates(t *testing.T) {
+	f := start(t, options{config: people})
+	ctx := context.Background()
+	id, err := f.accounts.Authenticate(ctx, "Bearer "+f.login("user"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What the request says of names counts for nothing.
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "admin"}, DNSNames: []string{"localhost"}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+	cert, name, err := f.accounts.IssueCertificate(ctx, id, request, time.Hour, "192.0.2.1:1", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(cert)
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil || leaf.Subject.CommonName != "user" || len(leaf.DNSNames) != 0 || leaf.IsCA || len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != x509.ExtKeyUsageClientAuth {
+		t.Fatalf("%+v, %v", leaf.Subject, err)
+	}
+	list := func(c tls.Certificate, namespace string) codes.Code {
+		t.Helper()
+		conn, err := grpc.NewClient("passthrough:///"+f.grpcAddr, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: f.roots, Certificates: []tls.Certificate{c}})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, err = v1alpha1.NewResourceServiceClient(conn).List(ctx, &v1alpha1.ListRequest{Kind: "App", Namespace: namespace})
+		return status.Code(err)
+	}
+	mine := tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key}
+	if got := list(mine, "default"); got != codes.OK {
+		t.Errorf("by the certificate: %s", got)
+	}
+	if got := list(mine, "elsewhere"); got != codes.PermissionDenied {
+		t.Errorf("in another namespace: %s", got)
+	}
+	if got := list(tls.Certificate{}, "default"); got != codes.Unauthenticated {
+		t.Errorf("without one: %s", got)
+	}
+	// One that another CA has signed, with the same names.
+	other := *leaf
+	self, err := x509.CreateCertificate(rand.Reader, &other, &other, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := list(tls.Certificate{Certificate: [][]byte{self}, PrivateKey: key}, "default"); got == codes.OK {
+		t.Error("a certificate of another CA is taken")
+	}
+	// The server's own certificate is no client's.
+	if got := list(f.certs.TLS.Certificates[0], "default"); got == codes.OK {
+		t.Error("the server's certificate is taken for a client's")
+	}
+	if err := f.accounts.Revoke(ctx, id, name); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(mine, "default"); got != codes.Unauthenticated {
+		t.Errorf("after it was revoked: %s", got)
+	}
+	for _, bad := range []string{"", "x", string(cert), string(request[:len(request)/2])} {
+		if _, _, err := f.accounts.IssueCertificate(ctx, id, []byte(bad), time.Hour, "", ""); err == nil {
+			t.Errorf("%.20q is taken for a request", bad)
+		}
 	}
 }

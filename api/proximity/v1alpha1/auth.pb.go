@@ -1105,6 +1105,116 @@ func (*RevokeResponse) Descriptor() ([]byte, []int) {
 	return file_proximity_v1alpha1_auth_proto_rawDescGZIP(), []int{19}
 }
 
+// IssueCertificateRequest has the key.
+type IssueCertificateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Request is a certificate request (PKCS #10) in PEM form; of it only the key counts.
+	Request string `protobuf:"bytes,1,opt,name=request" json:"request,omitempty"`
+	// Seconds that it is good for: 60 to one year; 0: 90 days.
+	Seconds       int32 `protobuf:"varint,2,opt,name=seconds" json:"seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueCertificateRequest) Reset() {
+	*x = IssueCertificateRequest{}
+	mi := &file_proximity_v1alpha1_auth_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueCertificateRequest) ProtoMessage() {}
+
+func (x *IssueCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_auth_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueCertificateRequest.ProtoReflect.Descriptor instead.
+func (*IssueCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_auth_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *IssueCertificateRequest) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *IssueCertificateRequest) GetSeconds() int32 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+// IssueCertificateResponse has the certificate.
+type IssueCertificateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the session, by which it is listed and revoked.
+	Name string `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
+	// Certificate in PEM form.
+	Certificate   string `protobuf:"bytes,2,opt,name=certificate" json:"certificate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueCertificateResponse) Reset() {
+	*x = IssueCertificateResponse{}
+	mi := &file_proximity_v1alpha1_auth_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueCertificateResponse) ProtoMessage() {}
+
+func (x *IssueCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_auth_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueCertificateResponse.ProtoReflect.Descriptor instead.
+func (*IssueCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_auth_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *IssueCertificateResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *IssueCertificateResponse) GetCertificate() string {
+	if x != nil {
+		return x.Certificate
+	}
+	return ""
+}
+
 var File_proximity_v1alpha1_auth_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_auth_proto_rawDesc = "" +
@@ -1177,7 +1287,13 @@ const file_proximity_v1alpha1_auth_proto_rawDesc = "" +
 	"\bsessions\x18\x02 \x03(\v2\x1b.proximity.v1alpha1.SessionR\bsessions\"#\n" +
 	"\rRevokeRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x10\n" +
-	"\x0eRevokeResponse2\xd7\a\n" +
+	"\x0eRevokeResponse\"M\n" +
+	"\x17IssueCertificateRequest\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\tR\arequest\x12\x18\n" +
+	"\aseconds\x18\x02 \x01(\x05R\aseconds\"P\n" +
+	"\x18IssueCertificateResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vcertificate\x18\x02 \x01(\tR\vcertificate2\xc6\b\n" +
 	"\vAuthService\x12L\n" +
 	"\x05Login\x12 .proximity.v1alpha1.LoginRequest\x1a!.proximity.v1alpha1.LoginResponse\x12R\n" +
 	"\bRegister\x12#.proximity.v1alpha1.RegisterRequest\x1a!.proximity.v1alpha1.LoginResponse\x12P\n" +
@@ -1187,7 +1303,8 @@ const file_proximity_v1alpha1_auth_proto_rawDesc = "" +
 	"\x04CanI\x12\x1f.proximity.v1alpha1.CanIRequest\x1a .proximity.v1alpha1.CanIResponse\x12g\n" +
 	"\x0eChangePassword\x12).proximity.v1alpha1.ChangePasswordRequest\x1a*.proximity.v1alpha1.ChangePasswordResponse\x12a\n" +
 	"\vSetPassword\x12&.proximity.v1alpha1.SetPasswordRequest\x1a*.proximity.v1alpha1.ChangePasswordResponse\x12^\n" +
-	"\vCreateToken\x12&.proximity.v1alpha1.CreateTokenRequest\x1a'.proximity.v1alpha1.CreateTokenResponse\x12j\n" +
+	"\vCreateToken\x12&.proximity.v1alpha1.CreateTokenRequest\x1a'.proximity.v1alpha1.CreateTokenResponse\x12m\n" +
+	"\x10IssueCertificate\x12+.proximity.v1alpha1.IssueCertificateRequest\x1a,.proximity.v1alpha1.IssueCertificateResponse\x12j\n" +
 	"\x0fListCredentials\x12*.proximity.v1alpha1.ListCredentialsRequest\x1a+.proximity.v1alpha1.ListCredentialsResponse\x12O\n" +
 	"\x06Revoke\x12!.proximity.v1alpha1.RevokeRequest\x1a\".proximity.v1alpha1.RevokeResponseBIZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
 
@@ -1203,37 +1320,39 @@ func file_proximity_v1alpha1_auth_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_auth_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_proximity_v1alpha1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_proximity_v1alpha1_auth_proto_goTypes = []any{
-	(*LoginRequest)(nil),            // 0: proximity.v1alpha1.LoginRequest
-	(*LoginResponse)(nil),           // 1: proximity.v1alpha1.LoginResponse
-	(*RegisterRequest)(nil),         // 2: proximity.v1alpha1.RegisterRequest
-	(*RefreshRequest)(nil),          // 3: proximity.v1alpha1.RefreshRequest
-	(*LogoutRequest)(nil),           // 4: proximity.v1alpha1.LogoutRequest
-	(*LogoutResponse)(nil),          // 5: proximity.v1alpha1.LogoutResponse
-	(*WhoAmIRequest)(nil),           // 6: proximity.v1alpha1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),          // 7: proximity.v1alpha1.WhoAmIResponse
-	(*HeldRole)(nil),                // 8: proximity.v1alpha1.HeldRole
-	(*CanIRequest)(nil),             // 9: proximity.v1alpha1.CanIRequest
-	(*CanIResponse)(nil),            // 10: proximity.v1alpha1.CanIResponse
-	(*ChangePasswordRequest)(nil),   // 11: proximity.v1alpha1.ChangePasswordRequest
-	(*SetPasswordRequest)(nil),      // 12: proximity.v1alpha1.SetPasswordRequest
-	(*ChangePasswordResponse)(nil),  // 13: proximity.v1alpha1.ChangePasswordResponse
-	(*CreateTokenRequest)(nil),      // 14: proximity.v1alpha1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),     // 15: proximity.v1alpha1.CreateTokenResponse
-	(*ListCredentialsRequest)(nil),  // 16: proximity.v1alpha1.ListCredentialsRequest
-	(*ListCredentialsResponse)(nil), // 17: proximity.v1alpha1.ListCredentialsResponse
-	(*RevokeRequest)(nil),           // 18: proximity.v1alpha1.RevokeRequest
-	(*RevokeResponse)(nil),          // 19: proximity.v1alpha1.RevokeResponse
-	(*PolicyRule)(nil),              // 20: proximity.v1alpha1.PolicyRule
-	(*APIToken)(nil),                // 21: proximity.v1alpha1.APIToken
-	(*Session)(nil),                 // 22: proximity.v1alpha1.Session
+	(*LoginRequest)(nil),             // 0: proximity.v1alpha1.LoginRequest
+	(*LoginResponse)(nil),            // 1: proximity.v1alpha1.LoginResponse
+	(*RegisterRequest)(nil),          // 2: proximity.v1alpha1.RegisterRequest
+	(*RefreshRequest)(nil),           // 3: proximity.v1alpha1.RefreshRequest
+	(*LogoutRequest)(nil),            // 4: proximity.v1alpha1.LogoutRequest
+	(*LogoutResponse)(nil),           // 5: proximity.v1alpha1.LogoutResponse
+	(*WhoAmIRequest)(nil),            // 6: proximity.v1alpha1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),           // 7: proximity.v1alpha1.WhoAmIResponse
+	(*HeldRole)(nil),                 // 8: proximity.v1alpha1.HeldRole
+	(*CanIRequest)(nil),              // 9: proximity.v1alpha1.CanIRequest
+	(*CanIResponse)(nil),             // 10: proximity.v1alpha1.CanIResponse
+	(*ChangePasswordRequest)(nil),    // 11: proximity.v1alpha1.ChangePasswordRequest
+	(*SetPasswordRequest)(nil),       // 12: proximity.v1alpha1.SetPasswordRequest
+	(*ChangePasswordResponse)(nil),   // 13: proximity.v1alpha1.ChangePasswordResponse
+	(*CreateTokenRequest)(nil),       // 14: proximity.v1alpha1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),      // 15: proximity.v1alpha1.CreateTokenResponse
+	(*ListCredentialsRequest)(nil),   // 16: proximity.v1alpha1.ListCredentialsRequest
+	(*ListCredentialsResponse)(nil),  // 17: proximity.v1alpha1.ListCredentialsResponse
+	(*RevokeRequest)(nil),            // 18: proximity.v1alpha1.RevokeRequest
+	(*RevokeResponse)(nil),           // 19: proximity.v1alpha1.RevokeResponse
+	(*IssueCertificateRequest)(nil),  // 20: proximity.v1alpha1.IssueCertificateRequest
+	(*IssueCertificateResponse)(nil), // 21: proximity.v1alpha1.IssueCertificateResponse
+	(*PolicyRule)(nil),               // 22: proximity.v1alpha1.PolicyRule
+	(*APIToken)(nil),                 // 23: proximity.v1alpha1.APIToken
+	(*Session)(nil),                  // 24: proximity.v1alpha1.Session
 }
 var file_proximity_v1alpha1_auth_proto_depIdxs = []int32{
 	8,  // 0: proximity.v1alpha1.WhoAmIResponse.roles:type_name -> proximity.v1alpha1.HeldRole
-	20, // 1: proximity.v1alpha1.CreateTokenRequest.rules:type_name -> proximity.v1alpha1.PolicyRule
-	21, // 2: proximity.v1alpha1.ListCredentialsResponse.tokens:type_name -> proximity.v1alpha1.APIToken
-	22, // 3: proximity.v1alpha1.ListCredentialsResponse.sessions:type_name -> proximity.v1alpha1.Session
+	22, // 1: proximity.v1alpha1.CreateTokenRequest.rules:type_name -> proximity.v1alpha1.PolicyRule
+	23, // 2: proximity.v1alpha1.ListCredentialsResponse.tokens:type_name -> proximity.v1alpha1.APIToken
+	24, // 3: proximity.v1alpha1.ListCredentialsResponse.sessions:type_name -> proximity.v1alpha1.Session
 	0,  // 4: proximity.v1alpha1.AuthService.Login:input_type -> proximity.v1alpha1.LoginRequest
 	2,  // 5: proximity.v1alpha1.AuthService.Register:input_type -> proximity.v1alpha1.RegisterRequest
 	3,  // 6: proximity.v1alpha1.AuthService.Refresh:input_type -> proximity.v1alpha1.RefreshRequest
@@ -1243,21 +1362,23 @@ var file_proximity_v1alpha1_auth_proto_depIdxs = []int32{
 	11, // 10: proximity.v1alpha1.AuthService.ChangePassword:input_type -> proximity.v1alpha1.ChangePasswordRequest
 	12, // 11: proximity.v1alpha1.AuthService.SetPassword:input_type -> proximity.v1alpha1.SetPasswordRequest
 	14, // 12: proximity.v1alpha1.AuthService.CreateToken:input_type -> proximity.v1alpha1.CreateTokenRequest
-	16, // 13: proximity.v1alpha1.AuthService.ListCredentials:input_type -> proximity.v1alpha1.ListCredentialsRequest
-	18, // 14: proximity.v1alpha1.AuthService.Revoke:input_type -> proximity.v1alpha1.RevokeRequest
-	1,  // 15: proximity.v1alpha1.AuthService.Login:output_type -> proximity.v1alpha1.LoginResponse
-	1,  // 16: proximity.v1alpha1.AuthService.Register:output_type -> proximity.v1alpha1.LoginResponse
-	1,  // 17: proximity.v1alpha1.AuthService.Refresh:output_type -> proximity.v1alpha1.LoginResponse
-	5,  // 18: proximity.v1alpha1.AuthService.Logout:output_type -> proximity.v1alpha1.LogoutResponse
-	7,  // 19: proximity.v1alpha1.AuthService.WhoAmI:output_type -> proximity.v1alpha1.WhoAmIResponse
-	10, // 20: proximity.v1alpha1.AuthService.CanI:output_type -> proximity.v1alpha1.CanIResponse
-	13, // 21: proximity.v1alpha1.AuthService.ChangePassword:output_type -> proximity.v1alpha1.ChangePasswordResponse
-	13, // 22: proximity.v1alpha1.AuthService.SetPassword:output_type -> proximity.v1alpha1.ChangePasswordResponse
-	15, // 23: proximity.v1alpha1.AuthService.CreateToken:output_type -> proximity.v1alpha1.CreateTokenResponse
-	17, // 24: proximity.v1alpha1.AuthService.ListCredentials:output_type -> proximity.v1alpha1.ListCredentialsResponse
-	19, // 25: proximity.v1alpha1.AuthService.Revoke:output_type -> proximity.v1alpha1.RevokeResponse
-	15, // [15:26] is the sub-list for method output_type
-	4,  // [4:15] is the sub-list for method input_type
+	20, // 13: proximity.v1alpha1.AuthService.IssueCertificate:input_type -> proximity.v1alpha1.IssueCertificateRequest
+	16, // 14: proximity.v1alpha1.AuthService.ListCredentials:input_type -> proximity.v1alpha1.ListCredentialsRequest
+	18, // 15: proximity.v1alpha1.AuthService.Revoke:input_type -> proximity.v1alpha1.RevokeRequest
+	1,  // 16: proximity.v1alpha1.AuthService.Login:output_type -> proximity.v1alpha1.LoginResponse
+	1,  // 17: proximity.v1alpha1.AuthService.Register:output_type -> proximity.v1alpha1.LoginResponse
+	1,  // 18: proximity.v1alpha1.AuthService.Refresh:output_type -> proximity.v1alpha1.LoginResponse
+	5,  // 19: proximity.v1alpha1.AuthService.Logout:output_type -> proximity.v1alpha1.LogoutResponse
+	7,  // 20: proximity.v1alpha1.AuthService.WhoAmI:output_type -> proximity.v1alpha1.WhoAmIResponse
+	10, // 21: proximity.v1alpha1.AuthService.CanI:output_type -> proximity.v1alpha1.CanIResponse
+	13, // 22: proximity.v1alpha1.AuthService.ChangePassword:output_type -> proximity.v1alpha1.ChangePasswordResponse
+	13, // 23: proximity.v1alpha1.AuthService.SetPassword:output_type -> proximity.v1alpha1.ChangePasswordResponse
+	15, // 24: proximity.v1alpha1.AuthService.CreateToken:output_type -> proximity.v1alpha1.CreateTokenResponse
+	21, // 25: proximity.v1alpha1.AuthService.IssueCertificate:output_type -> proximity.v1alpha1.IssueCertificateResponse
+	17, // 26: proximity.v1alpha1.AuthService.ListCredentials:output_type -> proximity.v1alpha1.ListCredentialsResponse
+	19, // 27: proximity.v1alpha1.AuthService.Revoke:output_type -> proximity.v1alpha1.RevokeResponse
+	16, // [16:28] is the sub-list for method output_type
+	4,  // [4:16] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -1276,7 +1397,7 @@ func file_proximity_v1alpha1_auth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_auth_proto_rawDesc), len(file_proximity_v1alpha1_auth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

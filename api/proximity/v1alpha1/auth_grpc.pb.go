@@ -19,17 +19,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AuthService_Login_FullMethodName           = "/proximity.v1alpha1.AuthService/Login"
-	AuthService_Register_FullMethodName        = "/proximity.v1alpha1.AuthService/Register"
-	AuthService_Refresh_FullMethodName         = "/proximity.v1alpha1.AuthService/Refresh"
-	AuthService_Logout_FullMethodName          = "/proximity.v1alpha1.AuthService/Logout"
-	AuthService_WhoAmI_FullMethodName          = "/proximity.v1alpha1.AuthService/WhoAmI"
-	AuthService_CanI_FullMethodName            = "/proximity.v1alpha1.AuthService/CanI"
-	AuthService_ChangePassword_FullMethodName  = "/proximity.v1alpha1.AuthService/ChangePassword"
-	AuthService_SetPassword_FullMethodName     = "/proximity.v1alpha1.AuthService/SetPassword"
-	AuthService_CreateToken_FullMethodName     = "/proximity.v1alpha1.AuthService/CreateToken"
-	AuthService_ListCredentials_FullMethodName = "/proximity.v1alpha1.AuthService/ListCredentials"
-	AuthService_Revoke_FullMethodName          = "/proximity.v1alpha1.AuthService/Revoke"
+	AuthService_Login_FullMethodName            = "/proximity.v1alpha1.AuthService/Login"
+	AuthService_Register_FullMethodName         = "/proximity.v1alpha1.AuthService/Register"
+	AuthService_Refresh_FullMethodName          = "/proximity.v1alpha1.AuthService/Refresh"
+	AuthService_Logout_FullMethodName           = "/proximity.v1alpha1.AuthService/Logout"
+	AuthService_WhoAmI_FullMethodName           = "/proximity.v1alpha1.AuthService/WhoAmI"
+	AuthService_CanI_FullMethodName             = "/proximity.v1alpha1.AuthService/CanI"
+	AuthService_ChangePassword_FullMethodName   = "/proximity.v1alpha1.AuthService/ChangePassword"
+	AuthService_SetPassword_FullMethodName      = "/proximity.v1alpha1.AuthService/SetPassword"
+	AuthService_CreateToken_FullMethodName      = "/proximity.v1alpha1.AuthService/CreateToken"
+	AuthService_IssueCertificate_FullMethodName = "/proximity.v1alpha1.AuthService/IssueCertificate"
+	AuthService_ListCredentials_FullMethodName  = "/proximity.v1alpha1.AuthService/ListCredentials"
+	AuthService_Revoke_FullMethodName           = "/proximity.v1alpha1.AuthService/Revoke"
 )
 
 // AuthServiceClient is the client API for AuthService service.
@@ -58,6 +59,9 @@ type AuthServiceClient interface {
 	SetPassword(ctx context.Context, in *SetPasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
 	// CreateToken makes an API token of one's own. It is in this answer and nowhere else.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
+	// IssueCertificate signs a certificate that gRPC clients of one's own show instead of a
+	// token. It is good as long as the session that it makes.
+	IssueCertificate(ctx context.Context, in *IssueCertificateRequest, opts ...grpc.CallOption) (*IssueCertificateResponse, error)
 	// ListCredentials lists one's own API tokens and sessions.
 	ListCredentials(ctx context.Context, in *ListCredentialsRequest, opts ...grpc.CallOption) (*ListCredentialsResponse, error)
 	// Revoke makes an API token or a session of one's own worthless at once.
@@ -162,6 +166,16 @@ func (c *authServiceClient) CreateToken(ctx context.Context, in *CreateTokenRequ
 	return out, nil
 }
 
+func (c *authServiceClient) IssueCertificate(ctx context.Context, in *IssueCertificateRequest, opts ...grpc.CallOption) (*IssueCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IssueCertificateResponse)
+	err := c.cc.Invoke(ctx, AuthService_IssueCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *authServiceClient) ListCredentials(ctx context.Context, in *ListCredentialsRequest, opts ...grpc.CallOption) (*ListCredentialsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListCredentialsResponse)
@@ -208,6 +222,9 @@ type AuthServiceServer interface {
 	SetPassword(context.Context, *SetPasswordRequest) (*ChangePasswordResponse, error)
 	// CreateToken makes an API token of one's own. It is in this answer and nowhere else.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
+	// IssueCertificate signs a certificate that gRPC clients of one's own show instead of a
+	// token. It is good as long as the session that it makes.
+	IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error)
 	// ListCredentials lists one's own API tokens and sessions.
 	ListCredentials(context.Context, *ListCredentialsRequest) (*ListCredentialsResponse, error)
 	// Revoke makes an API token or a session of one's own worthless at once.
@@ -248,6 +265,9 @@ func (UnimplementedAuthServiceServer) SetPassword(context.Context, *SetPasswordR
 }
 func (UnimplementedAuthServiceServer) CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateToken not implemented")
+}
+func (UnimplementedAuthServiceServer) IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IssueCertificate not implemented")
 }
 func (UnimplementedAuthServiceServer) ListCredentials(context.Context, *ListCredentialsRequest) (*ListCredentialsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListCredentials not implemented")
@@ -438,6 +458,24 @@ func _AuthService_CreateToken_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuthService_IssueCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IssueCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthServiceServer).IssueCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthService_IssueCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthServiceServer).IssueCertificate(ctx, req.(*IssueCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AuthService_ListCredentials_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListCredentialsRequest)
 	if err := dec(in); err != nil {
@@ -516,6 +554,10 @@ var AuthService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateToken",
 			Handler:    _AuthService_CreateToken_Handler,
+		},
+		{
+			MethodName: "IssueCertificate",
+			Handler:    _AuthService_IssueCertificate_Handler,
 		},
 		{
 			MethodName: "ListCredentials",

@@ -45,6 +45,8 @@ type Config struct {
 	Local auth.Authenticator
 	// KeyDir is where the keys that sign access tokens are.
 	KeyDir string
+	// Signer signs certificates of clients; nil: there are none.
+	Signer Signer
 	// Registration lets anybody make a user, who may do nothing until it is given a role.
 	Registration bool
 	Log          *slog.Logger

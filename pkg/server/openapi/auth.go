@@ -31,6 +31,7 @@ var AuthRoutes = []AuthRoute{
 	{http.MethodPost, AuthPath + "change-password", "ChangePassword"},
 	{http.MethodPost, AuthPath + "set-password", "SetPassword"},
 	{http.MethodPost, AuthPath + "tokens", "CreateToken"},
+	{http.MethodPost, AuthPath + "certificate", "IssueCertificate"},
 	{http.MethodGet, AuthPath + "credentials", "ListCredentials"},
 	{http.MethodPost, AuthPath + "revoke", "Revoke"},
 }
