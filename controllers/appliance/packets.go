@@ -14,6 +14,7 @@ import (
 // one that is none stays one that is none, and makes Render refuse.
 func (w world) addNetwork(in *appliance.Input, a *v1alpha1.Appliance, cl *v1alpha1.Cluster) {
 	spec := a.GetSpec()
+	in.Cockpit = spec.GetManagementUi() == "Cockpit"
 	in.MaxConnections = int(spec.GetNat().GetMaxConnections())
 	in.LogMiB = int(resource.QuantityMiB(spec.GetLogSize()))
 	if wan := spec.GetDns().GetWan(); wan.GetEnabled() {

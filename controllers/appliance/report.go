@@ -150,3 +150,15 @@ func (r *reconciler) publish(name string, st *live.State) {
 	r.mu.Unlock()
 	r.Board.Publish(name, st)
 }
+
+// CondUI tells of the management UI; it is no part of Ready.
+const CondUI = "ManagementUIReady"
+
+func reportUI(s *session, in appliance.Input, o appliance.Observation) {
+	if !in.Cockpit {
+		resource.RemoveCondition(s.Object, CondUI)
+		return
+	}
+	check(s, CondUI, o.Services[appliance.UnitCockpit].Active == "active", "cockpit.socket is not active",
+		"Cockpit answers at https://"+in.LAN.Addr().String()+":9090/ on the Bridge; root needs a password, which is set in the guest")
+}

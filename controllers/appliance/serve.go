@@ -169,6 +169,9 @@ func (r *reconciler) apply(ctx context.Context, s *session, box inside, b applia
 	if err != nil {
 		return after, err
 	}
+	if len(after.Missing) > 0 { // the next look installs it
+		return after, runtime.Waiting(bootRecheck, "Installing", "%s is to be installed", strings.Join(after.Missing, ", "))
+	}
 	if left := appliance.Diff(b, *after); len(left) > 0 {
 		s.False(CondConfigured, "ApplyFailed", "still differs after apply: %s", strings.Join(left, "; "))
 		return after, runtime.Waiting(applyRetry, "ApplyFailed", "still differs after apply: %s", strings.Join(left, "; "))
@@ -265,6 +268,7 @@ func (r *reconciler) reportInside(s *session, in appliance.Input, o appliance.Ob
 	}
 	slices.SortFunc(st.Services, func(a, b *v1alpha1.ServiceStatus) int { return strings.Compare(a.GetName(), b.GetName()) })
 	reportLeases(st, in, o.Leases)
+	reportUI(s, in, o)
 	st.LeaseCount = proto.Int32(int32(len(o.Leases)))
 	st.VhostCount = proto.Int32(int32(len(in.Vhosts)))
 	check(s, CondDNS, o.DNS.OK, o.DNS.Reason, fmt.Sprintf("DHCP and DNS serve %s on %s", in.Zone, in.LAN.Addr()))

@@ -17,7 +17,7 @@ address() { timeout 5 getent ahostsv4 "$1" | while read -r ip _; do echo "$ip"; 
 # Nobody named a target: where the guest gets its packages from it must be able to go.
 if [ -z "$host" ]; then
 	host=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* /etc/apk/repositories 2>/dev/null |
-		sed -n '/^#/d; s,^.*https\{0,1\}://\([A-Za-z0-9.-]*\).*,\1,p' | head -n 1)
+		sed -n '/^#/d; s|^.*https\{0,1\}://\([A-Za-z0-9.-]*\).*|\1|p' | head -n 1)
 	[ -n "$host" ] || { echo "the guest has no package source; name a target with the argument host" >&2; exit 69; }
 fi
 echo "nat-test target $host:$port"

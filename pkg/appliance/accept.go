@@ -23,6 +23,7 @@ type accepted struct {
 	maxConnections, logMiB         int
 	forwards                       []Forward
 	dnsWAN                         *DNSWAN
+	cockpit                        bool
 	acmeRoot                       string
 	acmeDNS                        *DNSUpdate
 
@@ -89,7 +90,7 @@ func acceptBase(in Input) (*accepted, error) {
 	a := &accepted{
 		name: in.Name, label: strings.ReplaceAll(in.Name, ".", "-"), uid: in.UID, installation: in.InstallationID,
 		lanIf: orDefault(in.LANInterface, "eth1"), wanIf: orDefault(in.WANInterface, "eth0"),
-		zone: strings.ToLower(in.Zone), lease: in.LeaseTime, nat: in.NAT,
+		zone: strings.ToLower(in.Zone), lease: in.LeaseTime, nat: in.NAT, cockpit: in.Cockpit,
 	}
 	if err := checkLabel(a.label); err != nil {
 		return nil, fmt.Errorf("name: %w", err)

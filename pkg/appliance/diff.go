@@ -56,6 +56,9 @@ func (b Bundle) units() []string {
 	if b.has(DNSWANPath) {
 		units = append(units, UnitDNSWAN)
 	}
+	if b.has(CockpitPath) {
+		units = append(units, UnitCockpit)
+	}
 	return units
 }
 
@@ -93,7 +96,7 @@ func restartedBy(b Bundle, o Observation, unit string) bool {
 		return true
 	}
 	return slices.ContainsFunc(b.Files, func(f File) bool {
-		mine := f.Part == PartDNSMasq && unit == UnitDNSMasq || f.Part == PartDNSWAN && unit == UnitDNSWAN || f.Part == PartUnit && f.Path == UnitDir+"/"+unit
+		mine := f.Part == PartDNSMasq && unit == UnitDNSMasq || f.Part == PartDNSWAN && unit == UnitDNSWAN || f.Part == PartCockpit && unit == UnitCockpit || f.Part == PartUnit && f.Path == UnitDir+"/"+unit
 		return mine && o.Files[f.Path] != contentHash(f.Content)
 	})
 }

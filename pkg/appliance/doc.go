@@ -22,6 +22,10 @@
 //	/etc/proximity/dhcp-hosts.d/<ns>.<name>  one reservation by MAC per App       live
 //	/etc/proximity/hosts.d/app.<ns>.<name>   names of one App                     live
 //	/etc/proximity/hosts.d/vhost.<ns>.<name> names that lead to the proxy         live
+//	/etc/proximity/dnsmasq-wan.conf          names on the WAN interface, if any   restart
+//	/etc/proximity/cockpit-socket.conf       where Cockpit listens, if asked for  restart
+//	/etc/proximity/journald.conf             bounds of the journal                restart
+//	/etc/proximity/acme-root.pem             root of an ACME directory, if any    reload
 //	/etc/proximity/proxy.json                configuration of our Caddy           reload
 //	/etc/proximity/vhosts.table              its Vhosts, one a line               live
 //	/etc/proximity/vhosts.json               all that a stock Caddy needs         reload
@@ -30,7 +34,7 @@
 //	/etc/proximity/probes                    what observe asks on the way         read each time
 //	/etc/proximity/dns-query.bin             the DNS question of the self-check   read each time
 //	/etc/proximity/manifest                  the list of all these, written last
-//	/etc/systemd/system/proximity-*.service  dnsmasq, caddy, nat                  daemon-reload
+//	/etc/systemd/system/proximity-*.service  dnsmasq, caddy, nat, dnsmasq-wan     daemon-reload
 //	/usr/local/lib/proximity/agent           the agent itself
 //	/var/lib/proximity/                      leases, certificates, stage, rollback (state, never pushed)
 //
@@ -54,7 +58,11 @@
 //
 // # DNS
 //
-// A name with a Vhost leads to the proxy; <hostname>.<zone> without one, to the
+// On the WAN interface names are answered only if [Input.DNSWAN] says so, by a dnsmasq of its
+// own that asks the one of the LAN for the local zones and nobody for others; the appliance's
+// LAN address is the WAN one there. The firewall lets declared sources ask.
+//
+// A name with a Vhost leads to the proxy, and so do all below its *.NAME that have none; <hostname>.<zone> without one, to the
 // guest; <hostname>.lan.<zone> always to the guest, and so does the reverse zone.
 // Names that guests claim in their DHCP requests are ignored: no guest can take the
 // name of another.
@@ -64,5 +72,7 @@
 // Default deny. With NAT, guests reach what is behind the WAN gateway, masqueraded;
 // never private, shared or link-local ranges, nor the WAN's own subnet (where the
 // Proxmox nodes usually are), unless listed in [Input.Allowed]. The forbidden list of
-// the Input wins over everything.
+// the Input wins over everything. A guest with an [Egress] policy has that before these rules;
+// it can only take away. Declared ports of the WAN interface's address ([Forward]) lead to
+// guests. Each guest has a bound of connections.
 package appliance

@@ -185,12 +185,13 @@ var grammars = map[string]map[string]int{
 	ProbesPath:         {`(http|tcp) ` + gIP + `:[0-9]+ /[!-~]* [a-z0-9.:-]+ [A-Za-z0-9][A-Za-z0-9./_:-]*`: 3},
 	ManifestPath: {
 		`protocol 2`: 1, `hash ` + gHash: 1, `address ` + gIP: 1, `dns-proof [0-9a-f]{64}`: 1, `(stock|proxy)-proof [0-9a-f]{32}`: 2, `table [0-9a-f]{32}`: 1,
-		`file ` + gHash + ` 0(640|644|755) (dnsmasq|dns-wan|journal|hosts|caddy|proxy|table|nat|unit|data) [/a-z0-9.-]+`: 0,
+		`file ` + gHash + ` 0(640|644|755) (dnsmasq|dns-wan|cockpit|journal|hosts|caddy|proxy|table|nat|unit|data) [/a-z0-9.-]+`: 0,
 	},
 	DNSWANPath: {
 		`interface=` + gIf: 1, `except-interface=lo`: 1, `bind-dynamic`: 1, `user=dnsmasq`: 1, `pid-file=/run/proximity-dnsmasq-wan.pid`: 1,
 		`log-facility=-`: 1, `no-resolv`: 1, `no-hosts`: 1, `server=/` + gName + `/` + gIP: 5, `cache-size=0`: 1, `dns-forward-max=150`: 1,
 	},
+	CockpitPath: {`\[Socket\]`: 1, `ListenStream=(` + gIP + `:9090)?`: 2, `FreeBind=yes`: 1},
 	JournalPath: {
 		`\[Journal\]`: 1, `Storage=persistent`: 1, `System(MaxUse|MaxFileSize)=[0-9]+M`: 2, `RateLimit(IntervalSec=30s|Burst=20000)`: 2,
 	},
@@ -211,6 +212,7 @@ var grammars = map[string]map[string]int{
 		`\t\tsize [0-9]+`: 1, `\t\tflags dynamic`: 1,
 		`\t\tct state new add @conns { ip saddr ct count over [0-9]+ } reject with icmpx admin-prohibited`: 1,
 		// What only some appliances have.
+		`\t\tiifname "` + gIf + `" ip daddr ` + gIP + ` tcp dport 9090 accept`:                                     1,
 		`\t\tiifname "` + gIf + `" ip saddr (@wan|{ ` + gNets + ` }) meta l4proto { tcp, udp } th dport 53 accept`: 1,
 		`\t\tiifname "` + gIf + `" oifname "` + gIf + `" ct status dnat accept`:                                    1,
 		`\t\tip saddr vmap @egress_of`: 1,

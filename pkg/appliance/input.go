@@ -37,6 +37,9 @@ type Input struct {
 	Forwards       []Forward
 	DNSWAN         *DNSWAN // nil = no name is answered on the WAN interface
 
+	// Cockpit has Cockpit answer on port 9090 of the LAN address.
+	Cockpit bool
+
 	// LogMiB is the room for the guest's journal; 0 = DefaultLogMiB.
 	LogMiB int
 

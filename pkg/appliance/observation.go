@@ -20,6 +20,10 @@ const (
 	UnitDNSWAN  = "proximity-dnsmasq-wan.service" // only where DNS is answered on the WAN
 )
 
+// UnitCockpit is the distribution's own socket of Cockpit, which starts it when somebody comes.
+// It is part of a set that asks for Cockpit.
+const UnitCockpit = "cockpit.socket"
+
 // NATState compares the live firewall with the one that was applied last.
 type NATState string
 

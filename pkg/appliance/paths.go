@@ -19,6 +19,8 @@ const (
 	SysctlPath   = EtcDir + "/sysctl.conf"
 	ProbesPath   = EtcDir + "/probes"
 	DNSQueryPath = EtcDir + "/dns-query.bin"
+	// CockpitPath says where Cockpit's socket listens; the agent links it where systemd reads it.
+	CockpitPath = EtcDir + "/cockpit-socket.conf"
 	// JournalPath bounds the journal.
 	JournalPath  = EtcDir + "/journald.conf"
 	ACMERootPath = EtcDir + "/acme-root.pem"

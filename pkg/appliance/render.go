@@ -53,6 +53,9 @@ func Render(in Input) (Bundle, error) {
 		b.Files = append(b.Files, File{Path: DNSWANPath, Mode: 0o644, Part: PartDNSWAN, Content: renderDNSWAN(a)},
 			File{Path: DNSWANQueryPath, Mode: 0o644, Part: PartData, Content: dnsQuery(a.label+"."+a.lanZone(), typeA)})
 	}
+	if a.cockpit {
+		b.Files = append(b.Files, File{Path: CockpitPath, Mode: 0o644, Part: PartCockpit, Content: renderCockpit(a)})
+	}
 	b.Files = append(b.Files, File{Path: JournalPath, Mode: 0o644, Part: PartJournal, Content: renderJournal(a)})
 	if a.acmeRoot != "" {
 		b.Files = append(b.Files, File{Path: ACMERootPath, Mode: 0o644, Part: PartProxy, Content: []byte(a.acmeRoot)})
@@ -84,6 +87,12 @@ func header(a *accepted, what string) string {
 func renderJournal(a *accepted) []byte {
 	return []byte(header(a, "The journal of the guest; the agent links it where journald reads it.") +
 		fmt.Sprintf("[Journal]\nStorage=persistent\nSystemMaxUse=%dM\nSystemMaxFileSize=%dM\nRateLimitIntervalSec=30s\nRateLimitBurst=20000\n", a.logMiB, max(8, a.logMiB/8)))
+}
+
+// renderCockpit has the socket listen on the LAN address only, which may come later than it.
+func renderCockpit(a *accepted) []byte {
+	return []byte(header(a, "The socket of Cockpit, the management UI.") +
+		fmt.Sprintf("[Socket]\nListenStream=\nListenStream=%s:9090\nFreeBind=yes\n", a.lan.Addr()))
 }
 
 func setHash(b Bundle) string { return HashSet(b.Hashes()) }

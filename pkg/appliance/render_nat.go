@@ -29,7 +29,7 @@ func renderNAT(a *accepted) []byte {
 	writeSet(&w, "allowed", a.allowed)
 	writeSet(&w, "closed", parsePrefixes(closedByDefault))
 	writeSet(&w, "wan", nil)
-	fmt.Fprintf(&w, inputChain, a.lanIf, a.wanIf, a.lan.Masked(), dnsWANRule(a))
+	fmt.Fprintf(&w, inputChain, a.lanIf, a.wanIf, a.lan.Masked(), dnsWANRule(a), cockpitRule(a))
 	if !a.nat {
 		w.WriteString(isolatedChain + "}\n")
 		return w.Bytes()
@@ -64,7 +64,7 @@ const inputChain = `
 		iifname { "%[1]s", "%[2]s" } ip protocol icmp accept
 		iifname "%[1]s" meta l4proto { tcp, udp } th dport 53 accept
 		iifname "%[2]s" udp sport 67 udp dport 68 accept
-%[4]s		iifname { "%[1]s", "%[2]s" } tcp dport { 80, 443 } accept
+%[4]s%[5]s		iifname { "%[1]s", "%[2]s" } tcp dport { 80, 443 } accept
 	}
 `
 
@@ -77,6 +77,14 @@ const connsSet = `
 		flags dynamic
 	}
 `
+
+// cockpitRule opens the management UI to the LAN.
+func cockpitRule(a *accepted) string {
+	if !a.cockpit {
+		return ""
+	}
+	return fmt.Sprintf("\t\tiifname \"%s\" ip daddr %s tcp dport 9090 accept\n", a.lanIf, a.lan.Addr())
+}
 
 // dnsWANRule lets declared sources ask for names on the WAN interface.
 func dnsWANRule(a *accepted) string {

@@ -85,7 +85,7 @@ func everything() Input {
 		{Protocol: "udp", Ports: []int{123}}, {Deny: true, To: netip.MustParsePrefix("198.51.100.7/32")}, {Protocol: "tcp", Deny: true},
 	}}
 	in.Hosts[1].Egress = &Egress{Rules: []EgressRule{{Deny: true, To: netip.MustParsePrefix("203.0.113.0/24")}}}
-	in.MaxConnections = 100
+	in.MaxConnections, in.Cockpit = 100, true
 	in.DNSWAN = &DNSWAN{From: []netip.Prefix{netip.MustParsePrefix("192.168.50.0/24"), netip.MustParsePrefix("192.168.0.0/16")}}
 	in.Forwards = []Forward{
 		{Key: "ssh", Protocol: "tcp", Port: 2222, To: netip.MustParseAddrPort("10.40.0.10:22"), From: []netip.Prefix{netip.MustParsePrefix("192.168.50.0/24")}},

@@ -128,7 +128,8 @@ type ApplianceSpec struct {
 	Dns *ApplianceDNS `protobuf:"bytes,12,opt,name=dns" json:"dns,omitempty"`
 	// Translation of guests' addresses to the uplink.
 	Nat *ApplianceNAT `protobuf:"bytes,13,opt,name=nat" json:"nat,omitempty"`
-	// Management interface on port 9090 of the LAN address: None.
+	// Management interface on port 9090 of the LAN address, over HTTPS: None, or Cockpit, whose
+	// packages are installed then. Who logs in as root needs a password, set in the guest.
 	ManagementUi *string `protobuf:"bytes,14,opt,name=management_ui,json=managementUI" json:"management_ui,omitempty"`
 	// Network of Apps that do not say themselves where to go when the appliance is down: None or WAN.
 	Fallback *string `protobuf:"bytes,15,opt,name=fallback" json:"fallback,omitempty"`

@@ -45,6 +45,7 @@ SOCKET=/run/proximity/caddy-admin.sock
 CADDY_IS=$STATE/caddy-is # what the guest's Caddy is, see caddy_is
 DNS_WAN=proximity-dnsmasq-wan.service # only where names are answered on the WAN interface
 JOURNAL=/etc/systemd/journald.conf.d/50-proximity.conf
+COCKPIT=/etc/systemd/system/cockpit.socket.d/50-proximity.conf
 MASKED='dnsmasq.service caddy.service caddy-api.service nftables.service'
 SELF=$0
 
@@ -63,7 +64,9 @@ die() { # <exit code> <what> <text>
 services() {
 	echo proximity-dnsmasq.service proximity-caddy.service proximity-nat.service
 	if has_dns_wan; then echo $DNS_WAN; fi
+	if has_cockpit; then echo cockpit.socket; fi
 }
+has_cockpit() { [ -e $ETC/cockpit-socket.conf ]; }
 has_dns_wan() { [ -e $ETC/dnsmasq-wan.conf ]; }
 
 # value <name> [manifest]: one setting of a manifest.

@@ -4,6 +4,13 @@
 # Commands the guest needs, each with its Debian package.
 NEEDED='dnsmasq:dnsmasq-base nft:nftables caddy:caddy curl:curl ip:iproute2 bash:bash'
 
+# missing_ui: what the management UI lacks, if there is to be one. Everything else works without.
+missing_ui() {
+	if has_cockpit && [ ! -x /usr/lib/cockpit/cockpit-ws ]; then echo 'missing cockpit-ws cockpit-ws'; fi
+	if has_cockpit && [ ! -d /usr/share/cockpit/systemd ]; then echo 'missing cockpit-system cockpit-system'; fi
+	if has_cockpit && ! command -v cockpit-bridge >/dev/null; then echo 'missing cockpit-bridge cockpit-bridge'; fi
+}
+
 missing_commands() {
 	for pair in $NEEDED; do
 		command -v "${pair%%:*}" >/dev/null || echo "missing ${pair%%:*} ${pair#*:}"
@@ -92,6 +99,7 @@ observe() { # [hash that the caller expects] [without-probes]
 	show_network
 	show_leases
 	missing_commands
+	missing_ui
 	printf 'disk %s\n' "$(df -Pk / | awk 'NR == 2 { print $4 }')"
 	echo end
 }

@@ -72,6 +72,29 @@ reload_journal() {
 	timeout 20 systemctl restart systemd-journald.service >/dev/null 2>&1 || :
 }
 
+# reload_cockpit: the distribution's own socket, on our address, for root too.
+reload_cockpit() {
+	if ! has_cockpit; then
+		[ -L $COCKPIT ] || return 0
+		rm -f $COCKPIT
+		timeout 30 systemctl disable --now cockpit.socket >/dev/null 2>&1
+		timeout 30 systemctl stop cockpit.service >/dev/null 2>&1
+		timeout 30 systemctl daemon-reload
+		return 0
+	fi
+	fresh=
+	if [ "$(readlink $COCKPIT)" != $ETC/cockpit-socket.conf ]; then
+		fresh=yes
+		mkdir -p "${COCKPIT%/*}" && ln -sfn $ETC/cockpit-socket.conf $COCKPIT
+	fi
+	[ -z "$(missing_ui)" ] || return 0 # it is installed by a step of its own
+	sed -i '/^root$/d' /etc/cockpit/disallowed-users 2>/dev/null
+	if [ -z "$fresh" ] && active cockpit.socket && ! changes cockpit && ! pending cockpit; then return 0; fi
+	timeout 30 systemctl daemon-reload
+	timeout 30 systemctl enable cockpit.socket >/dev/null 2>&1
+	service restart cockpit.socket
+}
+
 # runs_with <file>: was this Caddy started with that configuration? After an update of its
 # package it may be another than before, and take no other kind of configuration.
 runs_with() { tr '\0' '\n' <"/proc/$(systemctl show -p MainPID --value proximity-caddy.service)/cmdline" 2>/dev/null | grep -qxF "$1"; }
@@ -140,6 +163,7 @@ reload() {
 	reload_dnsmasq || failed="$failed dns"
 	reload_dns_wan || failed="$failed dns-wan"
 	reload_caddy || failed="$failed proxy"
+	reload_cockpit || failed="$failed cockpit"
 	[ -z "$failed" ]
 }
 

@@ -11,7 +11,7 @@ worse() {
 roll_back() { # <stage>
 	CURRENT=$MANIFEST
 	restore $STATE/rollback
-	PENDING='unit journal nat dnsmasq dns-wan hosts caddy proxy table'
+	PENDING='unit journal nat dnsmasq dns-wan hosts caddy proxy table cockpit'
 	STALE=
 	reload
 	verify | problem after-rollback
@@ -140,7 +140,7 @@ nat_test() { # <host> <port> <forbidden ip>
 
 # install: our units own the ports, so the distribution's are masked before they come.
 install_packages() {
-	packages=$(missing_commands | cut -d' ' -f3)
+	packages=$({ missing_commands; missing_ui; } | cut -d' ' -f3)
 	[ -n "$packages" ] || return 0
 	for unit in $MASKED; do timeout 20 systemctl mask "$unit" >/dev/null 2>&1; done
 	export DEBIAN_FRONTEND=noninteractive
@@ -169,7 +169,7 @@ main() {
 	restart/2) restart "$2" ;;
 	logs/3) logs "$2" "$3" ;;
 	nat-test/4) nat_test "$2" "$3" "$4" && echo end ;;
-	packages/1) missing_commands && echo end ;;
+	packages/1) missing_commands && missing_ui && echo end ;;
 	install/1) install_packages && echo end ;;
 	certificates/2) certificates "$2" && echo end ;;
 	ca-root/1) cat $STATE/caddy/pki/authorities/local/root.crt ;;

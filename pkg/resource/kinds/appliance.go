@@ -71,12 +71,8 @@ func validateUnsupported(spec *v1alpha1.ApplianceSpec, p *problems) {
 	if spec.GetFallback() == "WAN" {
 		p.unsupported("spec.fallback", "WAN", noFallback)
 	}
-	if spec.GetManagementUi() == "Cockpit" {
-		why := "the management UI is not supported by this version; use None"
-		if spec.GetOs() == "alpine" {
-			why = "Cockpit needs systemd, which Alpine does not have; use None"
-		}
-		p.unsupported("spec.managementUI", "Cockpit", why)
+	if spec.GetManagementUi() == "Cockpit" && spec.GetOs() == "alpine" {
+		p.unsupported("spec.managementUI", "Cockpit", "Cockpit needs systemd, which Alpine does not have; use None")
 	}
 }
 

@@ -184,7 +184,6 @@ func TestRules(t *testing.T) {
 		{"Appliance", "vmid: 9999", "hostname: a_b", `6: spec.hostname: found "a_b"; allowed is ` + labelRule},
 		{"Appliance", "vmid: 9999", "os: alpine", `6: spec.os: found "alpine"; the Alpine family is not supported by this version; use debian`},
 		{"Appliance", "vmid: 9999", "os: gentoo", `6: spec.os: found "gentoo"; allowed is one of debian, alpine`},
-		{"Appliance", "vmid: 9999", "managementUI: Cockpit", `6: spec.managementUI: found "Cockpit"; the management UI is not supported by this version; use None`},
 		{"Appliance", "vmid: 9999", "managementUI: Cockpit\n  os: alpine", "6: spec.managementUI: found \"Cockpit\"; Cockpit needs systemd, which Alpine does not have; use None"},
 		{"Appliance", "vmid: 9999", "node: a.b", `6: spec.node: found "a.b"; allowed is the name of a node: 1 to 63 letters, digits and -`},
 		{"Appliance", "vmid: 9999", "template: ../x", `6: spec.template: found "../x"; allowed is a volume id (local:vztmpl/NAME) or the beginning of a template's name, e.g. debian-12-standard`},

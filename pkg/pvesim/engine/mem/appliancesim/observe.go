@@ -51,6 +51,9 @@ func (c *call) observe(ctx context.Context, expected string) int {
 		o.DNSWAN = appliance.Check{OK: true}
 		o.Services[appliance.UnitDNSWAN] = appliance.Service{Active: "active", Enabled: true}
 	}
+	if c.g.FS().Exists(appliance.CockpitPath) { // likewise
+		o.Services[appliance.UnitCockpit] = appliance.Service{Active: "active", Enabled: true}
+	}
 	o.Proxy = c.checkProxy(ctx, manifest, applied)
 	o.Probes = c.probes(ctx)
 	c.network(&o)
