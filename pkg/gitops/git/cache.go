@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -81,7 +80,18 @@ func (r *repository) close() {
 // NewCache returns the cache in a directory, which is made when it is needed.
 func NewCache(dir string) *Cache { return &Cache{dir: dir, repos: map[string]*repository{}} }
 
-var cacheID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,127}$`)
+// isCacheID tells whether an id can be the name of a directory: letters, digits and -.
+func isCacheID(id string) bool {
+	if id == "" || len(id) > 128 || id[0] == '-' {
+		return false
+	}
+	for _, c := range []byte(id) {
+		if c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
+			return false
+		}
+	}
+	return true
+}
 
 // lock gives the caller a repository for himself.
 func (c *Cache) lock(id string) *repository {
@@ -133,7 +143,7 @@ func (c *Cache) Has(id, url, commit string) bool {
 }
 
 func (c *Cache) fetch(ctx context.Context, id string, r Remote, choose func(*packp.AdvRefs) (Head, error), branch string) (Fetched, error) {
-	if !cacheID.MatchString(id) {
+	if !isCacheID(id) {
 		return Fetched{}, failf(ReasonInvalidSpec, "the cache id %q", id)
 	}
 	limits := r.Limits.WithDefaults()
@@ -294,7 +304,7 @@ func (c *Cache) full(id string, l Limits) bool {
 
 // Drop forgets a repository.
 func (c *Cache) Drop(id string) error {
-	if !cacheID.MatchString(id) {
+	if !isCacheID(id) {
 		return nil
 	}
 	repo := c.lock(id)

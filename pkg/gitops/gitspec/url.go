@@ -5,7 +5,9 @@ package gitspec
 import (
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/Masterminds/semver/v3"
 )
@@ -16,7 +18,12 @@ type ErrURL struct{ Text string }
 func (e *ErrURL) Error() string { return e.Text }
 
 // scpLike is git@host:path, which Git takes for ssh.
-var scpLike = regexp.MustCompile(`^([A-Za-z0-9._-]+@)?([A-Za-z0-9][A-Za-z0-9.-]*):([^/\\].*|/[^/].*)$`)
+var scpLike = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([A-Za-z0-9._-]+@)?([A-Za-z0-9][A-Za-z0-9.-]*):([^/\\].*|/[^/].*)$`)
+})
+
+// schemes are no hosts: https:host/x lacks its slashes.
+var schemes = []string{"http", "https", "ssh", "file", "git", "ftp"}
 
 // ParseURL checks the URL of a repository. Allowed are https, http, ssh and file URLs and
 // user@host:path, without a password.
@@ -25,7 +32,7 @@ func ParseURL(raw string) (*url.URL, error) {
 		return nil, &ErrURL{"a URL without white space"}
 	}
 	if !strings.Contains(raw, "://") {
-		if m := scpLike.FindStringSubmatch(raw); m != nil {
+		if m := scpLike().FindStringSubmatch(raw); m != nil && !slices.Contains(schemes, m[2]) {
 			path := m[3]
 			if !strings.HasPrefix(path, "/") {
 				path = "/~/" + path
@@ -74,10 +81,10 @@ func userOf(name string) *url.Userinfo {
 	return url.User(name)
 }
 
-var fullHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
-
-// IsCommit tells whether s is the full name of a commit.
-func IsCommit(s string) bool { return fullHash.MatchString(s) && strings.Trim(s, "0") != "" }
+// IsCommit tells whether s is the full name of a commit: 40 hexadecimal digits in lower case.
+func IsCommit(s string) bool {
+	return len(s) == 40 && strings.Trim(s, "0123456789abcdef") == "" && strings.Trim(s, "0") != ""
+}
 
 // CheckSemver tells what is wrong with a range of versions.
 func CheckSemver(text string) error {
@@ -85,7 +92,17 @@ func CheckSemver(text string) error {
 	return err
 }
 
-var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+const maxVariable = 128
 
 // IsVariable tells whether s can be the name of a value that manifests name as ${s}.
-func IsVariable(s string) bool { return variable.MatchString(s) }
+func IsVariable(s string) bool {
+	if s == "" || len(s) > maxVariable || s[0] >= '0' && s[0] <= '9' {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if c != '_' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
+			return false
+		}
+	}
+	return true
+}
