@@ -32,7 +32,7 @@ func main() {
 func run(ctx context.Context) error {
 	cycles := flag.Int("cycles", 500, "number of kills")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the moments of the kills")
-	life := flag.Duration("max-life", 0, "longest life of a process after its first acknowledged write (default 500ms)")
+	life := flag.Duration("max-life", 0, "longest life of a process after it is under way (default 500ms)")
 	parent := flag.String("dir", "", "where to put the database (default: the directory for temporary files)")
 	flag.Parse()
 

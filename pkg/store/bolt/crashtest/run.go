@@ -19,8 +19,10 @@ type Options struct {
 	Dir    string // for the database and the ledger; must exist
 	Cycles int    // kills
 	Seed   uint64
-	// MaxLife bounds the time from a process's first acknowledgement to its kill; at least
-	// minLife passes. Default 500 ms.
+	// MaxLife bounds the time from when a process is under way to its kill; at least minLife
+	// passes. Default 500 ms. It is under way when it has acknowledged as many transactions as
+	// it has writers, however long that takes on a busy machine; in every earlyEvery-th
+	// cycle at its first one.
 	MaxLife time.Duration
 	// Progress, when set, is called after each cycle.
 	Progress func(cycle int, r Report)
@@ -29,7 +31,7 @@ type Options struct {
 const (
 	minLife        = 5 * time.Millisecond
 	defaultMaxLife = 500 * time.Millisecond
-	// firstWord bounds the wait for a process's first acknowledgement.
+	// firstWord bounds the wait until a process is under way.
 	firstWord = time.Minute
 	writers   = 8
 	// The log is short in every second cycle, so that it is compacted all the time, and
@@ -38,6 +40,7 @@ const (
 	longLog  = 50_000
 	// defragEvery is for every third cycle: some kills hit the file while it is replaced.
 	defragEvery = 10 * time.Millisecond
+	earlyEvery  = 5
 )
 
 // Report is what a run has done.
@@ -99,8 +102,12 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 			w.DefragEvery = defragEvery
 		}
 		life := minLife + time.Duration(rng.Int64N(int64(opts.MaxLife-minLife)))
+		underWay := writers
+		if cycle%earlyEvery == earlyEvery-1 {
+			underWay = 1
+		}
 		acknowledged := book.Acknowledged
-		if err := w.runAndKill(ctx, life, book, written); err != nil {
+		if err := w.runAndKill(ctx, underWay, life, book, written); err != nil {
 			return r, fmt.Errorf("cycle %d: %w", cycle, err)
 		}
 		r.Kills++
@@ -135,9 +142,9 @@ func (r *Report) add(f Found) {
 	r.Revision = f.State.Revision
 }
 
-// runAndKill runs a writing process, kills it a while after its first acknowledgement,
-// and notes all it said. The ledger is on disk before anybody looks at the database.
-func (w Workload) runAndKill(ctx context.Context, life time.Duration, book *Ledger, written *os.File) error {
+// runAndKill runs a writing process, kills it a while after it has acknowledged as many
+// transactions as make it under way, and notes all it said. The ledger is on disk before anybody looks at the database.
+func (w Workload) runAndKill(ctx context.Context, underWay int, life time.Duration, book *Ledger, written *os.File) error {
 	child, err := w.Command(ctx)
 	if err != nil {
 		return err
@@ -152,7 +159,11 @@ func (w Workload) runAndKill(ctx context.Context, life time.Duration, book *Ledg
 	}
 	timer := time.AfterFunc(firstWord, func() { _ = child.Process.Kill() })
 	defer timer.Stop()
-	spoke, noteErr := listen(out, book, written, func() { timer.Reset(life) })
+	said, noteErr := listen(out, book, written, func(said int) {
+		if said == underWay {
+			timer.Reset(life)
+		}
+	})
 	if noteErr != nil {
 		_ = child.Process.Kill()
 	}
@@ -165,30 +176,31 @@ func (w Workload) runAndKill(ctx context.Context, life time.Duration, book *Ledg
 		return ctx.Err()
 	case !status.Signaled() || status.Signal() != syscall.SIGKILL:
 		return fmt.Errorf("the process ended by itself: %w", errors.Join(waitErr, errors.New(child.ProcessState.String())))
-	case !spoke:
-		return fmt.Errorf("the process acknowledged nothing in %s", firstWord)
+	case said < underWay:
+		return fmt.Errorf("the process acknowledged %d transactions in %s, %d make it under way", said, firstWord, underWay)
 	}
 	return written.Sync()
 }
 
 // listen reads until the process is dead. A line without its end was never said.
-func listen(out io.Reader, book *Ledger, written io.Writer, first func()) (spoke bool, err error) {
+// It calls heard with the number of acknowledgements after each.
+func listen(out io.Reader, book *Ledger, written io.Writer, heard func(said int)) (said int, err error) {
 	file := bufio.NewWriter(written)
 	lines := bufio.NewReader(out)
 	for {
 		line, err := lines.ReadString('\n')
 		if err != nil {
-			return spoke, file.Flush()
+			return said, file.Flush()
 		}
 		if err := book.Note(strings.TrimSuffix(line, "\n")); err != nil {
-			return spoke, err
+			return said, err
 		}
 		if _, err := file.WriteString(line); err != nil {
-			return spoke, err
+			return said, err
 		}
-		if !spoke && strings.HasPrefix(line, writtenLine) {
-			spoke = true
-			first()
+		if strings.HasPrefix(line, writtenLine) {
+			said++
+			heard(said)
 		}
 	}
 }
