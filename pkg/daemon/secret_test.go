@@ -125,6 +125,21 @@ func TestSecretValuesAreNowhere(t *testing.T) {
 	}
 	want(200, "GET", secretPath, yaml, "")
 	want(200, "GET", "/apis/proximity/v1alpha1/secrets?limit=1", yaml, "")
+	// Passwords: taken, wrong, too short, in the wrong field; a Secret that is read on purpose is
+	// not heard, but its trail is.
+	const jsonType, users = "application/json", "/apis/proximity/v1alpha1/users"
+	want(201, "POST", users, yaml, "apiVersion: proximity/v1alpha1\nkind: User\nmetadata: {name: alice}\n")
+	want(200, "POST", "/api/v1/auth/set-password", jsonType, `{"user":"alice","newPassword":"`+canary+`"}`)
+	want(200, "POST", "/api/v1/auth/login", jsonType, `{"user":"alice","password":"`+canary+`"}`)
+	want(401, "POST", "/api/v1/auth/login", jsonType, `{"user":"alice","password":"`+canary+`x"}`)
+	want(401, "POST", "/api/v1/auth/login", jsonType, `{"user":"`+canary+`","password":"x"}`)
+	want(400, "POST", "/api/v1/auth/login", jsonType, `{"user":"alice","pass":"`+canary+`"}`)
+	want(404, "POST", "/api/v1/auth/set-password", jsonType, `{"user":"nobody","newPassword":"`+canary+`"}`)
+	want(403, "POST", "/api/v1/auth/register", jsonType, `{"user":"bob","password":"`+canary+`","setupToken":"`+canary+`"}`)
+	want(422, "POST", users, yaml, "apiVersion: proximity/v1alpha1\nkind: User\nmetadata: {name: carol}\nspec: {passwordHash: "+canary+"}\n")
+	if bytes.Contains(want(200, "GET", users+"/alice", yaml, ""), []byte("argon2")) {
+		t.Error("a password hash is shown")
+	}
 	r.watchREST(h)
 	r.overGRPC(h, dir)
 	want(200, "DELETE", secretPath+"/db", yaml, "")
@@ -210,6 +225,15 @@ func (r *running) overGRPC(h *heard, dir string) {
 	see("audit", records)
 	if len(records) < 5 {
 		t.Errorf("%d audit records", len(records))
+	}
+	if values, err := c.ReadSecret(ctx, "default", "applied"); err != nil || !strings.Contains(values["spec.stringData[password]"], canary) {
+		t.Errorf("the values of a Secret, by right: %v", err)
+	}
+	lines, err := c.AuditTrail(ctx, &v1alpha1.AuditTrailRequest{})
+	must(err)
+	see("audit trail", lines)
+	if !strings.Contains(fmt.Sprint(lines), "secrets-read") {
+		t.Error("the trail does not tell that a Secret was read")
 	}
 	f, err := os.Create(filepath.Join(dir, "a.snapshot"))
 	must(err)
