@@ -17,9 +17,13 @@ func (v *View) ClusterResources(ctx context.Context, kind proxmox.ResourceKind) 
 	return v.lists.get(ctx, func(ctx context.Context) ([]proxmox.Resource, error) { return v.API.ClusterResources(ctx, kind) })
 }
 
-// WaitTask waits as the connection does, and notes tasks that ended: what they did is looked
-// at by who waited.
+// WaitTask waits as the connection does, together with others for tasks of the node, and
+// notes tasks that ended: what they did is looked at by who waited.
 func (v *View) WaitTask(ctx context.Context, node string, upid proxmox.UPID) (proxmox.TaskStatus, error) {
+	leave := v.waits.until(ctx, node, upid, func(ctx context.Context) ([]proxmox.TaskListEntry, error) {
+		return v.API.Tasks(ctx, node, proxmox.TaskFilter{Source: "active", Limit: taskRows})
+	})
+	defer leave()
 	s, err := v.API.WaitTask(ctx, node, upid)
 	if vmid, ok := upid.VMID(); ok {
 		v.touch(vmid)

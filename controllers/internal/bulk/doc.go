@@ -51,6 +51,11 @@
 // Here too is what bounds the work on guests: Turns per node, for tasks and for work inside
 // of guests, and per storage (turns.go has the figures), first come first served.
 //
+// # Tasks
+//
+// Who waits for a task waits together with others on its node (wait.go): one list of what
+// runs, twice a second, says when it is time to ask for a task itself.
+//
 // # Bounds
 //
 // Everything is in memory and of this daemon's life. A View keeps at most maxGuests guests

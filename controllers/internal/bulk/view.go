@@ -33,6 +33,7 @@ type View struct {
 	lists        shared
 	turns        *turns // for tasks on guests
 	inside       *turns // for work in guests
+	waits        waits
 	inventories  inventories
 	fetches      fetches
 	figures      atomic.Pointer[Figures]
