@@ -9,6 +9,9 @@ import (
 // maxDiffLines bounds how many files Diff names one by one.
 const maxDiffLines = 20
 
+// noWANAddress is the agent's reason when the WAN interface has no address.
+const noWANAddress = "the interface has no address"
+
 // Diff tells in words why what is live is not the bundle: missing, changed and extra
 // files, dead services, missing rules. An empty result means that apply would change
 // nothing. What apply cannot repair (the addresses of the interfaces) is not looked at.
@@ -21,7 +24,12 @@ func Diff(b Bundle, o Observation) []string {
 	if o.Manifest != b.Hash && o.SetHash == b.Hash {
 		out = append(out, "the last apply of this set did not come to its end")
 	}
+	// Without an address on the uplink nothing can answer there, which no apply changes.
+	noUplink := o.DNSWAN.Reason == noWANAddress
 	for _, unit := range b.units() {
+		if unit == UnitDNSWAN && noUplink {
+			continue
+		}
 		s, known := o.Services[unit]
 		switch {
 		case !known:
@@ -41,7 +49,7 @@ func Diff(b Bundle, o Observation) []string {
 	if !o.DNS.OK {
 		out = append(out, "DNS: "+o.DNS.Reason)
 	}
-	if b.has(DNSWANPath) && !o.DNSWAN.OK {
+	if b.has(DNSWANPath) && !o.DNSWAN.OK && !noUplink {
 		out = append(out, "DNS on the uplink: "+orDefault(o.DNSWAN.Reason, "not looked at"))
 	}
 	if !o.Proxy.OK {
