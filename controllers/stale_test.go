@@ -88,8 +88,9 @@ func TestStaleReadOfADeletedObject(t *testing.T) {
 			t.Fatal("there is no other App with the VMID")
 		}
 		calls := len(w.ledger.all())
+		w.daemon.stop()
 		w.stale = &staleReads{always: map[resource.Key]resource.Object{appKey: old}, had: map[resource.Key][2]resource.Object{}, rand: rand.New(rand.NewPCG(1, 1))}
-		w.restart()
+		w.start()
 		time.Sleep(2 * time.Minute)
 		if w.stale.served == 0 {
 			t.Error("nothing stale was read")
