@@ -50,6 +50,12 @@ func (s *staleReads) read(key resource.Key, obj resource.Object) resource.Object
 	return obj
 }
 
+func (s *staleReads) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.served
+}
+
 // end lets all reads return what there is; begin makes a share of them old.
 func (s *staleReads) end() { s.begin(0) }
 
@@ -92,7 +98,7 @@ func TestStaleReadOfADeletedObject(t *testing.T) {
 		w.stale = &staleReads{always: map[resource.Key]resource.Object{appKey: old}, had: map[resource.Key][2]resource.Object{}, rand: rand.New(rand.NewPCG(1, 1))}
 		w.start()
 		time.Sleep(2 * time.Minute)
-		if w.stale.served == 0 {
+		if w.stale.count() == 0 {
 			t.Error("nothing stale was read")
 		}
 		for _, c := range w.ledger.since(calls) {
@@ -141,8 +147,8 @@ func TestLifeWithStaleViews(t *testing.T) {
 						t.Errorf("left on the node:\n%s", diffLines(now, g.empty))
 					}
 					w.createdOnce()
-					if w.stale != nil && w.stale.served < 20 {
-						t.Errorf("only %d stale reads", w.stale.served)
+					if w.stale != nil && w.stale.count() < 20 {
+						t.Errorf("only %d stale reads", w.stale.count())
 					}
 				})
 			})
