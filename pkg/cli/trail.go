@@ -17,9 +17,9 @@ import (
 )
 
 type trailOptions struct {
-	limit                 int
-	kind, identity, after string
-	output                string
+	limit          int
+	kind, identity string
+	output         string
 }
 
 // trailCommand is about the audit trail; `admin audit` lists the records of the database.
