@@ -174,7 +174,7 @@ func (g *Guard) checkOperation(ctx context.Context, o *v1alpha1.Operation) error
 	}
 	verb := auth.VerbUpdate
 	switch o.GetSpec().GetAction() {
-	case "CollectLogs", "Examine":
+	case "CollectLogs", "Examine", "Preview":
 		verb = auth.VerbGet
 	case "Rebuild":
 		verb = auth.VerbRestore

@@ -32,9 +32,7 @@ func JoinPath(dir, name string) (string, error) {
 // CleanPath checks the path of a directory inside a repository and returns it without what
 // means nothing; "" is the root.
 func CleanPath(p string) (string, error) {
-	if strings.HasPrefix(p, "/") {
-		p = strings.TrimPrefix(p, "/") // of the repository's root, as other tools have it
-	}
+	p = strings.TrimPrefix(p, "/") // of the repository's root, as other tools have it
 	if p == "" || p == "." || p == "./" {
 		return "", nil
 	}
