@@ -95,7 +95,7 @@ func TestSuspendAndRequest(t *testing.T) {
 	w.repo.Write("a.yaml", project("team-a", "y"))
 	second := w.push("second")
 	w.until("fetched", func() bool { return strings.HasSuffix(w.revision(), second) })
-	if _, err := w.syncs.Reconcile(context.Background(), syncKey); err == nil || w.description("team-a") != "x" {
+	if _, err := w.look(syncKey); err == nil || w.description("team-a") != "x" {
 		t.Errorf("%v, %q", err, w.description("team-a"))
 	}
 	w.sync("main")
@@ -124,7 +124,7 @@ func TestRollback(t *testing.T) {
 	w.repo.Write("a.yaml", project("team-a", "three"))
 	third := w.push("third")
 	w.until("fetched", func() bool { return strings.HasSuffix(w.revision(), third) })
-	if _, err := w.syncs.Reconcile(context.Background(), syncKey); err != nil || w.description("team-a") != "one" {
+	if _, err := w.look(syncKey); err != nil || w.description("team-a") != "one" {
 		t.Errorf("%v, %q", err, w.description("team-a"))
 	}
 	w.sync("main")

@@ -1,7 +1,6 @@
 package sync_test
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -44,7 +43,7 @@ func TestSourceFails(t *testing.T) {
 		if !strings.HasSuffix(w.revision(), first) || w.description("team-a") != "first" {
 			t.Errorf("the artifact is %s, team-a %q", w.revision(), w.description("team-a"))
 		}
-		if _, err := w.syncs.Reconcile(context.Background(), syncKey); err != nil || !resource.IsReady(w.syncOf(syncKey)) {
+		if _, err := w.look(syncKey); err != nil || !resource.IsReady(w.syncOf(syncKey)) {
 			t.Errorf("the Sync: %v, %v", err, w.syncOf(syncKey).GetStatus().GetConditions())
 		}
 	}

@@ -1,7 +1,6 @@
 package sync_test
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -84,7 +83,7 @@ func TestNothingNewWritesNothing(t *testing.T) {
 		before := w.store.Revision()
 		for range 3 {
 			for _, c := range []resource.Key{syncKey} {
-				if _, err := w.syncs.Reconcile(context.Background(), c); err != nil {
+				if _, err := w.look(c); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -302,8 +301,8 @@ func TestTwoSyncsClaimOneObject(t *testing.T) {
 	})
 	version := w.get(namespaceKey("team-a")).GetMetadata().GetResourceVersion()
 	for range 3 {
-		_, _ = w.syncs.Reconcile(context.Background(), second)
-		_, _ = w.syncs.Reconcile(context.Background(), syncKey)
+		_, _ = w.look(second)
+		_, _ = w.look(syncKey)
 	}
 	if now := w.get(namespaceKey("team-a")).GetMetadata().GetResourceVersion(); now != version || w.description("team-a") != "one" {
 		t.Error("they fight")

@@ -140,6 +140,16 @@ func (w *world) start() {
 	w.Cleanup(func() { w.stop() })
 }
 
+// look reconciles a Sync once, with the controllers at rest: no object is ever reconciled
+// twice at once. Those of a new daemon go on, as after a restart.
+func (w *world) look(key resource.Key) (runtime.Result, error) {
+	w.Helper()
+	syncs := w.syncs
+	w.stop()
+	defer w.start()
+	return syncs.Reconcile(context.Background(), key)
+}
+
 // follow makes GitRepository and Sync main; more is further lines of the Sync's spec.
 func (w *world) follow(more ...string) {
 	w.Helper()
