@@ -22,8 +22,8 @@ import (
 const (
 	// objectMemory bounds the unpacked objects that are held while a commit is read.
 	objectMemory = 8 << 20
-	// maxPacks bounds the fetches that add to a repository before it is begun anew.
-	maxPacks = 48
+	// maxFiles bounds the files of a repository, to which fetches add, before it is begun anew.
+	maxFiles = 4096
 	// maxHeads bounds the commits that are remembered as complete.
 	maxHeads = 256
 
@@ -286,20 +286,18 @@ func (c *Cache) heads(id string) []string {
 // full tells whether a repository has to be begun anew.
 func (c *Cache) full(id string, l Limits) bool {
 	var bytes int64
-	packs := 0
-	_ = filepath.WalkDir(c.path(id), func(path string, d fs.DirEntry, err error) error {
+	files := 0
+	_ = filepath.WalkDir(c.path(id), func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return nil
 		}
 		if info, err := d.Info(); err == nil {
 			bytes += info.Size()
 		}
-		if strings.HasSuffix(path, ".pack") {
-			packs++
-		}
+		files++
 		return nil
 	})
-	return bytes > l.CacheBytes || packs > maxPacks
+	return bytes > l.CacheBytes || files > maxFiles
 }
 
 // Drop forgets a repository.

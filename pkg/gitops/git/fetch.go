@@ -16,7 +16,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
-	"github.com/go-git/go-git/v5/plumbing/storer"
+	"github.com/go-git/go-git/v5/storage/filesystem"
 )
 
 // wish is what a pack should have.
@@ -29,7 +29,7 @@ type wish struct {
 }
 
 // download asks for a pack, examines it and unpacks it into a storage.
-func download(ctx context.Context, s session, adv *packp.AdvRefs, w wish, into storer.PackfileWriter, dir string, l Limits) error {
+func download(ctx context.Context, s session, adv *packp.AdvRefs, w wish, into *filesystem.Storage, dir string, l Limits) error {
 	req, err := w.request(adv.Capabilities)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func download(ctx context.Context, s session, adv *packp.AdvRefs, w wish, into s
 	if _, err := pack.Seek(0, io.SeekStart); err != nil {
 		return because(ReasonCacheUnavailable, err, "read the pack")
 	}
-	return wrap(ReasonTransfer, unpack(into, pack), "the pack cannot be unpacked")
+	return wrap(ReasonTransfer, unpack(into, pack, w.have != ""), "the pack cannot be unpacked")
 }
 
 func examine(pack *os.File, l Limits) error {
@@ -76,14 +76,23 @@ func examine(pack *os.File, l Limits) error {
 	return checkPack(pack, l)
 }
 
-// unpack calls the library, whose panics are errors of this pack.
-func unpack(into storer.PackfileWriter, pack io.Reader) (err error) {
+// unpack calls the library, whose panics are errors of this pack. One that adds to what is
+// there may refer to it; it is small, and its objects become files of their own.
+func unpack(into *filesystem.Storage, pack io.Reader, adds bool) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("the unpacker gave up: %v", v)
 		}
 	}()
-	return packfile.WritePackfileToObjectStorage(into, pack)
+	if !adds {
+		return packfile.WritePackfileToObjectStorage(into, pack)
+	}
+	parser, err := packfile.NewParserWithStorage(packfile.NewScanner(pack), into)
+	if err != nil {
+		return err
+	}
+	_, err = parser.Parse()
+	return err
 }
 
 func (w wish) request(server *capability.List) (*packp.UploadPackRequest, error) {
@@ -107,6 +116,12 @@ func (w wish) request(server *capability.List) (*packp.UploadPackRequest, error)
 	}
 	req.Depth = packp.DepthCommits(1)
 	if w.have != "" {
+		// Without it a server that sends no history sends all files again.
+		if server.Supports(capability.ThinPack) {
+			if err := req.Capabilities.Set(capability.ThinPack); err != nil {
+				return nil, err
+			}
+		}
 		have := plumbing.NewHash(w.have)
 		req.Haves, req.Shallows = []plumbing.Hash{have}, []plumbing.Hash{have}
 	}

@@ -3,6 +3,7 @@ package git
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -409,6 +410,25 @@ func TestManyFetches(t *testing.T) {
 	}
 	if last := sizes[len(sizes)-1]; last > 30<<10 {
 		t.Errorf("the cache grew to %v", sizes)
+	}
+}
+
+// TestOnlyWhatIsNewIsTransferred: a change of one of many files brings that file, not all.
+func TestOnlyWhatIsNewIsTransferred(t *testing.T) {
+	w := newWorld(t)
+	for i := range 200 {
+		w.repo.Write(fmt.Sprintf("apps/app-%03d.yaml", i), fmt.Sprintf("# %d of many\nkind: App\n", i))
+	}
+	w.repo.Push("many")
+	w.mustFetch(Ref{})
+	for i := range 3 {
+		w.repo.Write("apps/app-007.yaml", fmt.Sprintf("# changed %d\nkind: App\n", i))
+		commit := w.repo.Push("one")
+		w.remote.Limits.Objects = 12 // a commit, two directories, a file
+		w.mustFetch(Ref{})
+		if files, err := w.files(commit, "apps"); err != nil || len(files) != 202 {
+			t.Fatalf("%d files, %v", len(files), err)
+		}
 	}
 }
 
