@@ -220,7 +220,8 @@ func TestInProcessFigures(t *testing.T) {
 func TestSimulatorFigures(t *testing.T) {
 	b := &bench{dir: t.TempDir(), settings: settings{objects: 48, rounds: 1, slice: 10 * time.Millisecond}}
 	for _, r := range b.measureAll(t.Context(), []func(*bench) []figure{pvesimFigures}, everything, io.Discard) {
-		if r.Error != "" || *r.Value <= 0 || r.Met == nil {
+		// So few guests may take less memory than what other tests have left goes away meanwhile.
+		if r.Error != "" || *r.Value <= 0 && r.Unit != "MiB" || r.Met == nil {
 			t.Errorf("%s: %+v", r.Name, r)
 		}
 	}

@@ -36,20 +36,17 @@ func running(t *testing.T, dir string) *Database {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	_, err = db.Update(t.Context(), func(tx store.Tx) error {
-		for _, name := range []string{"a", "b", "c"} {
+	for _, name := range []string{"a", "b", "c"} { // a commit each, so that the log has each by itself
+		_, err := db.Update(t.Context(), func(tx store.Tx) error {
 			_, err := tx.Create(&v1alpha1.Bridge{
 				ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Bridge"),
 				Metadata: &v1alpha1.ObjectMeta{Name: name},
 			})
-			if err != nil && !errors.Is(err, store.ErrAlreadyExists) {
-				return err
-			}
+			return err
+		})
+		if err != nil && !errors.Is(err, store.ErrAlreadyExists) {
+			t.Fatal(err)
 		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	return db
 }
