@@ -19,7 +19,7 @@ var registry = kinds.Registry()
 
 // manifests are of kinds with defaults, each with lines that may be there or not.
 var manifests = map[string][]string{
-	"App":           {"hostname: web", "hostname: other", "state: Running", "state: Stopped", "resources: {cores: 1, memory: 512Mi}", "resources: {cores: 2}", "ports: [{name: http, port: 80, protocol: TCP}, {name: dns, port: 53, protocol: UDP}]", "env: [{name: A, value: \"\"}]", "suspend: false", "deletionPolicy: Orphan", "network: {fallback: WAN}", "driftPolicy: correct", "packages: [nginx]"},
+	"App":           {"hostname: web", "hostname: other", "state: Running", "state: Stopped", "resources: {cores: 1, memory: 512Mi}", "resources: {cores: 2}", "ports: [{name: http, port: 80, protocol: TCP}, {name: dns, port: 53, protocol: UDP}]", "env: [{name: A, value: \"\"}]", "suspend: false", "deletionPolicy: Orphan", "network: {fallback: None}", "network: {address: 10.20.0.7}", "driftPolicy: correct", "packages: [nginx]"},
 	"Sync":          {"path: apps", "prune: auto", "prune: never", "wait: true", "wait: false", "mode: apply", "timeout: 10m", "substitute: {A: b}", "namespaces: [a, b]"},
 	"Bridge":        {"mtu: 1500", "comment: lab"},
 	"GitRepository": {"interval: 15s", "interval: 30s", "ref: {branch: main}", "suspend: true"},
