@@ -2,6 +2,7 @@ package appliance
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -332,7 +333,9 @@ func (p *proxied) secure(t *testing.T) {
 }
 
 func (p *proxied) webSocket(t *testing.T) {
-	dial := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("tcp", p.plain) }}}
+	dial := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", p.plain)
+	}}}
 	c, _, err := websocket.Dial(t.Context(), "ws://rules.prox.local/app/ws", &websocket.DialOptions{HTTPClient: dial})
 	if err != nil {
 		t.Fatal(err)
