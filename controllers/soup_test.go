@@ -85,7 +85,7 @@ func (s *soupStats) add(did map[string]int) {
 // much, it is a part of them; hack/test.sh runs it once more without.
 func TestSoup(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // it makes much rubbish and keeps little
-	first, n := soupSeeds(map[bool]int{false: 2000, true: 60}[underRace])
+	first, n := soupSeeds(map[bool]int{false: 300, true: 60}[underRace])
 	stats := &soupStats{did: map[string]int{}}
 	shards := min(n, 2*goruntime.GOMAXPROCS(0))
 	t.Run("seeds", func(t *testing.T) {
