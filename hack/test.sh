@@ -4,7 +4,7 @@
 #   unit  everything with the race detector, and the quickstart on real containers; the
 #         tests that are about numbers once more without it, with the numbers they promise;
 #         the proxy's module without it
-#   e2e   all end-to-end stories on real containers
+#   e2e   all end-to-end stories on real containers, and certificates by ACME
 #
 # As root on Debian 12 the stories must run: a skip there is a failure.
 set -euo pipefail
@@ -40,5 +40,8 @@ esac
     # The proxy is a module of its own. Set-up has compiled Caddy with these very settings;
     # with the race detector it would be compiled once more, for minutes.
     CGO_ENABLED=0 GOWORK=off go test -C cmd/proximity-caddy -json -trimpath -timeout 5m ./vhosts || true
+  else
+    # Certificates from Pebble, which is a module of its own and is built for it.
+    go test -json -count=1 -timeout 14m -run '^TestACME$' ./pkg/appliance || true
   fi
 } | go run ./hack/testreport
