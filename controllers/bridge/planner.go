@@ -19,14 +19,8 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Brid
 	}
 	o, _ := p.Seen.(observed)
 	if p.Deleted {
-		user, err := userOf(ctx, p.Client, p.Object)
-		switch {
-		case err != nil:
-			return runtime.Plan{}, err
-		case user != "":
-			return runtime.Plan{}, inUse(user)
-		case spec.GetDeletionPolicy() == "Orphan":
-			return common.Orphaned("bridge " + spec.GetInterfaceName()), nil
+		if plan, ended, err := keptAtDeletion(ctx, p, "bridge "+spec.GetInterfaceName()); ended || err != nil {
+			return plan, err
 		}
 		steps, blocked := plan(nil, o)
 		made := runtime.Plan{Steps: public(steps), Blocked: blocked}
@@ -67,20 +61,29 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Brid
 	return made, nil
 }
 
+// keptAtDeletion tells whether the deletion of a Bridge ends without a step outside, because
+// the network is let go, and in an error who still uses it.
+func keptAtDeletion(ctx context.Context, p runtime.Planning[*v1alpha1.Bridge], what string) (plan runtime.Plan, ended bool, err error) {
+	user, err := userOf(ctx, p.Client, p.Object)
+	switch {
+	case err != nil:
+		return runtime.Plan{}, false, err
+	case user != "":
+		return runtime.Plan{}, false, inUse(user)
+	case p.Object.GetSpec().GetDeletionPolicy() == "Orphan":
+		return common.Orphaned(what), true, nil
+	}
+	return runtime.Plan{}, false, nil
+}
+
 // planSDN is Plan for the backend sdn.
 func (r *reconciler) planSDN(ctx context.Context, p runtime.Planning[*v1alpha1.Bridge]) (runtime.Plan, error) {
 	spec := p.Object.GetSpec()
 	o, looked := p.Seen.(sdnSeen)
 	names := sdnNames{zone: spec.GetSdn().GetZone(), vnet: spec.GetInterfaceName()}
 	if p.Deleted {
-		user, err := userOf(ctx, p.Client, p.Object)
-		switch {
-		case err != nil:
-			return runtime.Plan{}, err
-		case user != "":
-			return runtime.Plan{}, inUse(user)
-		case spec.GetDeletionPolicy() == "Orphan":
-			return common.Orphaned("SDN vnet " + names.vnet), nil
+		if plan, ended, err := keptAtDeletion(ctx, p, "SDN vnet "+names.vnet); ended || err != nil {
+			return plan, err
 		}
 		o.nodes = slices.Clone(o.nodes)
 		for i := range o.nodes {

@@ -392,15 +392,7 @@ func (a *app) rollback(ctx context.Context, args []string, to string, force bool
 	if err := positive("timeout", timeout); err != nil {
 		return err
 	}
-	conn, key, err := a.target(ctx, args, "Sync")
-	if err != nil {
-		return err
-	}
-	s, err := conn.syncAt(ctx, key)
-	if err != nil {
-		return err
-	}
-	commit, err := revisionOf(s, to)
+	conn, key, commit, err := a.commitOf(ctx, args, to)
 	if err != nil {
 		return err
 	}
@@ -462,17 +454,23 @@ func revisionOf(s *v1alpha1.Sync, to string) (string, error) {
 	return "", fmt.Errorf("%q begins more than one revision: %s", to, strings.Join(found, ", "))
 }
 
-// diffRevision shows what a Sync would do with a commit.
-func (a *app) diffRevision(ctx context.Context, args []string, to string, timeout time.Duration) error {
-	conn, key, err := a.target(ctx, args, "Sync")
-	if err != nil {
-		return err
+// commitOf finds the Sync that the arguments name and the commit that to means to it; see
+// revisionOf.
+func (a *app) commitOf(ctx context.Context, args []string, to string) (conn *connection, key resource.Key, commit string, err error) {
+	if conn, key, err = a.target(ctx, args, "Sync"); err != nil {
+		return nil, key, "", err
 	}
 	s, err := conn.syncAt(ctx, key)
 	if err != nil {
-		return err
+		return nil, key, "", err
 	}
-	commit, err := revisionOf(s, to)
+	commit, err = revisionOf(s, to)
+	return conn, key, commit, err
+}
+
+// diffRevision shows what a Sync would do with a commit.
+func (a *app) diffRevision(ctx context.Context, args []string, to string, timeout time.Duration) error {
+	conn, key, commit, err := a.commitOf(ctx, args, to)
 	if err != nil {
 		return err
 	}
