@@ -100,8 +100,9 @@ func (w *world) planned(changes []runtime.Change) map[resource.Key]runtime.Plan 
 	if now := w.store.Revision(); now != revision {
 		w.Errorf("the plan wrote to the store: %d, was %d", now, revision)
 	}
+	synctest.Wait() // what the plan may have begun counts too
 	if now := w.node.Stats(); total(now.Requests) != total(calls.Requests) || total(now.Commands) != total(calls.Commands) {
-		w.Error("the plan asked the node")
+		w.Errorf("the plan asked the node: %v %v, before it %v %v", now.Requests, now.Commands, calls.Requests, calls.Commands)
 	}
 	byKey := map[resource.Key]runtime.Plan{}
 	for i, ch := range changes {

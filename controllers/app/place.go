@@ -203,7 +203,7 @@ func (r *reconciler) foresee(ctx context.Context, p runtime.Planning[*v1alpha1.A
 		node = cmp.Or(node, a.GetStatus().GetPlacement().GetNode())
 		return node, common.PlacementNotes(a.GetStatus().GetPlacement()), nil
 	}
-	inv := r.Guests.Of(conn).LastInventory()
+	inv := r.Guests.LastInventory(conn)
 	if inv == nil {
 		if node == "" && !common.BridgeSpans(n.of) {
 			node = cmp.Or(n.appliance.GetStatus().GetNode(), n.appliance.GetSpec().GetNode(), cl.GetSpec().GetNode())

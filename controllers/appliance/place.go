@@ -72,7 +72,7 @@ func (r *reconciler) foresee(a *v1alpha1.Appliance, conn *cluster.Connection, cl
 		}
 		return node, notes
 	}
-	inv := r.Guests.Of(conn).LastInventory()
+	inv := r.Guests.LastInventory(conn)
 	if inv == nil {
 		return cmp.Or(cl.GetSpec().GetNode(), common.OnlyNode(cl)), nil
 	}

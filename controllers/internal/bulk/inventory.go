@@ -48,12 +48,6 @@ func (v *View) Inventory(ctx context.Context) (*placement.Inventory, error) {
 	return v.inventories.whole.get(ctx, "", inventoryAge, v.readInventory)
 }
 
-// LastInventory returns the last one, whatever its age, without asking; nil: there was none.
-func (v *View) LastInventory() *placement.Inventory {
-	inv, _ := v.inventories.whole.last("")
-	return inv
-}
-
 func (v *View) readInventory(ctx context.Context) (*placement.Inventory, error) {
 	begin := time.Now()
 	rows, err := v.API.ClusterResources(ctx, proxmox.AllResources)

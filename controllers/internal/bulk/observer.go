@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/proximity-pve/proximity/controllers/internal/placement"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
@@ -53,7 +54,7 @@ func (o *Observer) Of(conn *cluster.Connection) *View {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if v := o.views[conn.Name]; v != nil && v.inner == conn {
+	if v := o.known(conn); v != nil {
 		return v
 	}
 	// A connection that was replaced may lead to another cluster: nothing of the old one holds.
@@ -64,6 +65,32 @@ func (o *Observer) Of(conn *cluster.Connection) *View {
 	default:
 	}
 	return v
+}
+
+// LastInventory returns what the connection's View read last of its cluster's nodes and
+// storages, whatever its age. It asks nobody, nor does it begin to observe; nil: nothing was
+// read.
+func (o *Observer) LastInventory(conn *cluster.Connection) *placement.Inventory {
+	v, ok := conn.API.(*View)
+	if !ok {
+		o.mu.Lock()
+		v = o.known(conn)
+		o.mu.Unlock()
+	}
+	if v == nil {
+		return nil
+	}
+	inv, _ := v.inventories.whole.last("")
+	return inv
+}
+
+// known returns the view of a connection that is still the one of its name; nil: there is
+// none. It is called with the lock held.
+func (o *Observer) known(conn *cluster.Connection) *View {
+	if v := o.views[conn.Name]; v != nil && v.inner == conn {
+		return v
+	}
+	return nil
 }
 
 // Source looks until ctx ends and triggers the objects whose guests changed. It is run once.
