@@ -160,6 +160,8 @@ func crashStories() []crashStory {
 type crashTable struct {
 	mu   sync.Mutex
 	rows []string
+	// lives were to be killed; missed came to their end before it.
+	lives, missed int
 }
 
 // TestCrashAtEverySideEffect kills at every call of every story, before and after it.
@@ -175,6 +177,11 @@ func TestCrashAtEverySideEffect(t *testing.T) {
 	})
 	for _, row := range table.rows {
 		t.Log(row)
+	}
+	// What comes together in one run may come one by one in another, and the other way round:
+	// a story has not always as many calls. Of all lives, few may be missed so.
+	if table.missed > table.lives/5 {
+		t.Errorf("%d of %d lives came to their end before they were to be killed", table.missed, table.lives)
 	}
 }
 
@@ -209,12 +216,9 @@ func (c crashStory) everywhere(t *testing.T, table *crashTable) {
 			})
 		}
 	}
-	// What comes together in one run may come one by one in another, and the other way round.
-	if missed > lives/3 {
-		t.Errorf("%d of %d lives came to their end before they were to be killed", missed, lives)
-	}
 	table.mu.Lock()
 	defer table.mu.Unlock()
+	table.lives, table.missed = table.lives+lives, table.missed+missed
 	table.rows = append(table.rows, fmt.Sprintf("%-10s %-34s %3d calls, killed in %3d of %3d lives", c.kind, c.what, want.calls, lives-missed, lives))
 }
 
