@@ -26,7 +26,7 @@ type proxy struct {
 	version     int
 }
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 func startProxy(t testing.TB) *proxy {
 	t.Helper()

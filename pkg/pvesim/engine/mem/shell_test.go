@@ -92,7 +92,7 @@ func (s *screen) forget(text string) {
 
 func (s *screen) wait(t *testing.T, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		s.mu.Lock()
 		got := s.text.String()
 		s.mu.Unlock()
@@ -135,7 +135,7 @@ func TestConsole(t *testing.T) {
 	typed("two\rE\r", "one\r\r\ntwo\r\r\n")
 	// The size travels beside what is typed: it is there soon, not at once.
 	resize <- engine.Size{Columns: 132, Rows: 50}
-	for deadline := time.Now().Add(5 * time.Second); !s.has("50 132\r\r\n") && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(30 * time.Second); !s.has("50 132\r\r\n") && time.Now().Before(deadline); {
 		typed("stty size; echo as''ked\r", "asked\r\r\n")
 		s.forget("asked")
 	}
@@ -152,7 +152,7 @@ func TestConsole(t *testing.T) {
 		if code != 3 {
 			t.Errorf("exit %d", code)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the shell does not end")
 	}
 	s.mu.Lock()
