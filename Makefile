@@ -16,6 +16,10 @@ RULES_PROTO := $(TOOLS)/proto/buf/validate/validate.proto
 PROTOVALIDATE := v1.2.2
 GO_FILES    := $(shell find api cmd controllers pkg -name '*.go' -not -path 'cmd/proximity-caddy/*' 2>/dev/null)
 
+# One way to compile, so that what was built for one thing, or in another checkout, is not
+# built again.
+export GOFLAGS := $(filter-out -trimpath,$(GOFLAGS)) -trimpath
+
 .DEFAULT_GOAL := help
 .PHONY: help setup build run test e2e bench generate lint clean install
 
@@ -28,7 +32,7 @@ setup: ## install what is missing and make templates, packages and the proxy (ca
 build: bin/proximityd bin/proxctl bin/pvesim ## build bin/proximityd, bin/proxctl and bin/pvesim
 
 bin/proximityd bin/proxctl bin/pvesim: bin/%: $(GO_FILES) go.mod go.sum
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
+	CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
 
 run: setup build ## the quickstart on this machine: everything from YAML to an app in the browser
 	@hack/run.sh --data-dir $(DATA_DIR)

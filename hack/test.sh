@@ -32,16 +32,21 @@ case $mode in
     ;;
   *) echo "test.sh: $mode is neither unit nor e2e" >&2; exit 2 ;;
 esac
+# What is not run with the race detector, which needs cgo, is compiled as the binaries are.
+plain() { CGO_ENABLED=0 go test -json "$@"; }
+
+# Whether it went well is testreport's to judge.
 {
-  go test -json "$@" || true # testreport judges
   if [ "$mode" = unit ]; then
-    go test -json -timeout 5m -run "^(TestModel|TestWatchers|TestDeletionOfRandomGraphs)\$" ./pkg/store ./pkg/runtime || true
-    go test -json -timeout 14m -run "^(TestSoup|TestCrashAtEverySideEffect|TestEveryFaultOfEveryRequest|TestQuietForADay)\$" ./controllers || true
+    go test -json "$@" || true
+    plain -timeout 5m -run "^(TestModel|TestWatchers|TestDeletionOfRandomGraphs)\$" ./pkg/store ./pkg/runtime || true
+    plain -timeout 14m -run "^(TestSoup|TestCrashAtEverySideEffect|TestEveryFaultOfEveryRequest|TestQuietForADay)\$" ./controllers || true
     # The proxy is a module of its own. Set-up has compiled Caddy with these very settings;
     # with the race detector it would be compiled once more, for minutes.
-    CGO_ENABLED=0 GOWORK=off go test -C cmd/proximity-caddy -json -trimpath -timeout 5m ./vhosts || true
+    GOWORK=off plain -C cmd/proximity-caddy -timeout 5m ./vhosts || true
   else
+    plain "$@" || true
     # Certificates from Pebble, which is a module of its own and is built for it.
-    go test -json -count=1 -timeout 14m -run '^TestACME$' ./pkg/appliance || true
+    plain -count=1 -timeout 14m -run '^TestACME$' ./pkg/appliance || true
   fi
 } | go run ./hack/testreport
