@@ -41,6 +41,7 @@ type world struct {
 	*testing.T
 	server   *gittest.HTTP
 	repo     *gittest.Repo
+	url      string
 	store    store.Store
 	registry *resource.Registry
 	applier  *apply.Applier
@@ -65,7 +66,14 @@ var (
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{T: t, server: gittest.NewHTTP(t, false), registry: kinds.Registry(), cacheDir: t.TempDir(), pokes: make(chan resource.Key, 16)}
+	server := gittest.NewHTTP(t, false)
+	return newWorldOn(t, server, server.Repo(t, "infra"))
+}
+
+// newWorldOn makes a world that follows a repository which others follow, too.
+func newWorldOn(t *testing.T, server *gittest.HTTP, repo *gittest.Repo) *world {
+	t.Helper()
+	w := &world{T: t, server: server, repo: repo, url: server.At(repo), registry: kinds.Registry(), cacheDir: t.TempDir(), pokes: make(chan resource.Key, 16)}
 	w.store = memory.New(w.registry)
 	t.Cleanup(func() { _ = w.store.Close() })
 	keys, err := seal.EnsureKeys(filepath.Join(t.TempDir(), "key"), nil)
@@ -80,7 +88,6 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.client = runtime.NewClient(w.store)
-	w.repo = w.server.Repo(t, "infra")
 	w.bind("gitops", "admin", "*")
 	return w
 }
@@ -153,7 +160,7 @@ func (w *world) look(key resource.Key) (runtime.Result, error) {
 // follow makes GitRepository and Sync main; more is further lines of the Sync's spec.
 func (w *world) follow(more ...string) {
 	w.Helper()
-	w.must(fmt.Sprintf("apiVersion: proximity/v1alpha1\nkind: GitRepository\nmetadata: {name: main}\nspec: {url: %q, interval: 5s}\n", w.server.At(w.repo)))
+	w.must(fmt.Sprintf("apiVersion: proximity/v1alpha1\nkind: GitRepository\nmetadata: {name: main}\nspec: {url: %q, interval: 5s}\n", w.url))
 	w.sync("main", more...)
 }
 
