@@ -55,6 +55,10 @@ chaos: ## the controllers through 100,000 lives in which everything goes wrong (
 crash: ## kill a process that writes to a database, 500 times, and look what is left
 	@$(GO) run ./hack/crash
 
+.PHONY: crash-git
+crash-git: ## kill a daemon that follows a repository, 200 times, and look what is left (KILLS=)
+	@PROXIMITY_KILLS=$(or $(KILLS),200) $(GO) test -count=1 -timeout 4h -v -run '^TestKilledWhileFollowing$$' ./pkg/daemon
+
 .PHONY: powerfail
 powerfail: ## check 100,000 files that a power failure may leave of a database (needs strace)
 	@$(GO) run ./hack/powerfail

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if admin.IsChild(os.Args[1:]) {
 		os.Exit(admin.ChildMain(context.Background(), os.Args[1:]))
 	}
+	if dir := os.Getenv(crashChildEnv); dir != "" {
+		os.Exit(crashChild(dir))
+	}
 	os.Exit(m.Run())
 }
 
