@@ -56,6 +56,11 @@ func golden(t *testing.T) (g undisturbed) {
 // settle lets what Ready itself sets off come to its end.
 func (w *world) settle() { time.Sleep(20 * time.Second) }
 
+// examined waits until the connection was examined since, which is done every five minutes.
+// An examination in the midst of a change tells of what is staged or missing for a moment, and
+// the next one takes that back: a write that is no fault of who has come to rest.
+func (w *world) examined() { time.Sleep(6 * time.Minute) }
+
 // die runs a daemon until it is killed at the point and nothing of it is left; act is what
 // the user does meanwhile.
 func (w *world) die(p point, after bool, act func()) {

@@ -105,7 +105,7 @@ func TestLastMemoryIsGivenOnce(t *testing.T) {
 			t.Errorf("it says: %s", text)
 		}
 		w.restart()
-		time.Sleep(time.Minute)
+		w.examined()
 		revision := w.store.Revision()
 		time.Sleep(5 * time.Minute)
 		if now := w.store.Revision(); now != revision {
@@ -387,7 +387,7 @@ func TestApplianceWaitsForANode(t *testing.T) {
 			t.Errorf("it says: %s", text)
 		}
 		w.mustTell(applianceKey, "NoNodeFits")
-		time.Sleep(time.Minute)
+		w.examined()
 		revision := w.store.Revision()
 		time.Sleep(5 * time.Minute)
 		if now := w.store.Revision(); now != revision {

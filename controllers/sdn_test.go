@@ -97,6 +97,7 @@ func TestSDNBridge(t *testing.T) {
 				if len(changes) > 0 {
 					t.Errorf("left staged: %v", changes)
 				}
+				w.examined()
 				calls, revision := len(w.ledger.all()), w.store.Revision()
 				time.Sleep(5 * time.Minute)
 				if more := w.ledger.since(calls); len(more) > 0 || w.store.Revision() != revision {
