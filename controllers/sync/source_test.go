@@ -3,7 +3,6 @@ package sync_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -82,9 +81,7 @@ func TestSourceFails(t *testing.T) {
 
 // TestSignedCommits: what is not signed by somebody who is trusted is not applied.
 func TestSignedCommits(t *testing.T) {
-	if _, err := exec.LookPath("ssh-keygen"); err != nil {
-		t.Skip("git signs with ssh-keygen")
-	}
+	gittest.Need(t, "ssh-keygen", "signing with ssh")
 	w := newWorld(t)
 	private, signer := gittest.NewKey(t)
 	file := filepath.Join(t.TempDir(), "key")

@@ -45,7 +45,7 @@ install_host_packages() {
 		forbid_service_start
 		apt_get install "${packages[@]}"
 		remove_stale_policy
-		disable_lxc_services "${packages[@]}"
+		disable_services "${packages[@]}"
 	} >>"$WORK/log" 2>&1
 	finish
 }
@@ -66,12 +66,18 @@ remove_stale_policy() {
 	fi
 }
 
-# disable_lxc_services keeps what came with lxc from starting at the next boot: it would
-# make a bridge (lxcbr0) and firewall rules of its own. Only if we installed it.
-disable_lxc_services() {
-	case " $* " in *" lxc="*) ;; *) return 0 ;; esac
+# disable_services keeps what came with a package from starting at the next boot: lxc would
+# make a bridge (lxcbr0) and firewall rules of its own, and nobody asked for an ssh server on
+# this machine. Only if we installed it.
+disable_services() {
 	type -P systemctl >/dev/null || return 0
-	systemctl disable lxc.service lxc-net.service lxc-monitord.service
+	local package
+	for package; do
+		case $package in
+		lxc=*) systemctl disable lxc.service lxc-net.service lxc-monitord.service ;;
+		openssh-server=*) systemctl disable ssh.service ssh.socket ;;
+		esac
+	done
 }
 
 # debian_sources prints one-line apt sources: those of this machine's own configuration

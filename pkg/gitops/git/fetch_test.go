@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -256,13 +257,30 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// sshServer is OpenSSH's or the one of package gittest.
+type sshServer interface {
+	At(r *gittest.Repo) string
+	KnownHosts() []byte
+	ChangeHostKey(t testing.TB)
+}
+
 func TestSSH(t *testing.T) {
-	server := gittest.NewSSH(t, "")
-	repo := gittest.NewRepo(t, server.Root, "infra")
+	t.Run("OpenSSH", func(t *testing.T) {
+		server := gittest.NewSSHD(t)
+		testSSH(t, server, server.Root, server.PrivateKey)
+	})
+	t.Run("in this process", func(t *testing.T) {
+		server := gittest.NewSSH(t, "")
+		testSSH(t, server, server.Root, server.PrivateKey)
+	})
+}
+
+func testSSH(t *testing.T, server sshServer, root string, key []byte) {
+	repo := gittest.NewRepo(t, root, "infra")
 	repo.Write("a.yaml", "a")
 	repo.Push("first")
 	cache := NewCache(t.TempDir())
-	remote := Remote{URL: server.At(repo), Auth: Auth{PrivateKey: server.PrivateKey, KnownHosts: server.KnownHosts()}}
+	remote := Remote{URL: server.At(repo), Auth: Auth{PrivateKey: key, KnownHosts: server.KnownHosts()}}
 	fetch := func(r Remote) error {
 		_, err := cache.Fetch(context.Background(), "r", r, Ref{Branch: "main"})
 		return err
@@ -294,6 +312,21 @@ func TestSSH(t *testing.T) {
 	remote.Auth.KnownHosts = server.KnownHosts()
 	if err := fetch(remote); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestLastWordsAreAwaited: why an output ended may be said after its end.
+func TestLastWordsAreAwaited(t *testing.T) {
+	ended := make(chan struct{})
+	in, out := io.Pipe()
+	s := &pipeSession{in: out, errs: &tail{}, ended: ended, end: func() {}, saying: func(text string, _ error) error { return errors.New(text) }}
+	go func() {
+		_, _ = io.ReadAll(in) // until nothing more is wanted
+		_, _ = s.errs.Write([]byte("no such repository"))
+		close(ended)
+	}()
+	if err := s.explain(io.EOF); err.Error() != "no such repository" {
+		t.Errorf("the explanation is %q", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"time"
 )
 
 // pipeSession is a session with a program that has a standard input and output: over ssh,
@@ -17,6 +18,7 @@ type pipeSession struct {
 	in     io.WriteCloser
 	out    io.Reader
 	errs   *tail
+	ended  <-chan struct{}                    // closed when the program has ended and said all; may be nil
 	end    func()                             // ends the program
 	saying func(text string, err error) error // makes an error of what the program said
 	once   sync.Once
@@ -43,18 +45,34 @@ func (a *pipeAnswer) Close() error {
 	return nil
 }
 
+// lastWords bounds how long a program that is not understood may take to say why.
+const lastWords = 5 * time.Second
+
 func (s *pipeSession) explain(err error) error {
-	s.close()
+	s.once.Do(func() {
+		s.goodbye()
+		if s.ended != nil { // what it says comes on another way than the end of its output
+			select {
+			case <-s.ended:
+			case <-time.After(lastWords):
+			}
+		}
+		s.end()
+	})
 	return s.saying(s.errs.text(), err)
 }
 
 func (s *pipeSession) close() {
 	s.once.Do(func() {
-		// A flush tells a server that is still listening that nothing more is wanted.
-		_, _ = io.WriteString(s.in, "0000")
-		_ = s.in.Close()
+		s.goodbye()
 		s.end()
 	})
+}
+
+// goodbye tells a server that is still listening, by a flush, that nothing more is wanted.
+func (s *pipeSession) goodbye() {
+	_, _ = io.WriteString(s.in, "0000")
+	_ = s.in.Close()
 }
 
 // tail keeps the end of what a program says.

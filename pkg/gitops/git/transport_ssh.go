@@ -119,7 +119,12 @@ func runUploadPack(client *ssh.Client, u *url.URL) (*pipeSession, error) {
 	if err := s.Start(uploadPack + " " + quote(path)); err != nil {
 		return nil, err
 	}
-	return &pipeSession{in: in, out: out, errs: errs}, nil
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = s.Wait() // for the end of what it says, too
+	}()
+	return &pipeSession{in: in, out: out, errs: errs, ended: ended}, nil
 }
 
 // quote makes one word of a string for the shell of a server.

@@ -38,9 +38,7 @@ func TestCommitIsRead(t *testing.T) {
 }
 
 func TestSSHSignatures(t *testing.T) {
-	if _, err := exec.LookPath("ssh-keygen"); err != nil {
-		t.Skip("git signs with ssh-keygen")
-	}
+	gittest.Need(t, "ssh-keygen", "signing with ssh")
 	w := newWorld(t)
 	private, signer := gittest.NewKey(t)
 	file := filepath.Join(t.TempDir(), "key")
@@ -91,9 +89,7 @@ func TestSSHSignatures(t *testing.T) {
 }
 
 func TestOpenPGPSignatures(t *testing.T) {
-	if _, err := exec.LookPath("gpg"); err != nil {
-		t.Skip("git signs with gpg")
-	}
+	gittest.Need(t, "gpg", "signing with OpenPGP")
 	w := newWorld(t)
 	home, err := os.MkdirTemp("", "gpg") // its sockets want a short path
 	if err != nil {

@@ -1,6 +1,7 @@
 // Package gittest serves real Git repositories to tests, on loopback: over http by git's
-// own http-backend, over ssh by git-upload-pack behind a server in this process. Both can
-// be made to fail. It needs git on the machine; nobody's configuration of it is read.
+// own http-backend, over ssh by git-upload-pack behind OpenSSH's server or, on machines
+// without it, behind one in this process. They can be made to fail. It needs git on the
+// machine; nobody's configuration of it is read.
 package gittest
 
 import (
