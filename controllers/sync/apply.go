@@ -32,7 +32,7 @@ func (r *reconciler) request(s *v1alpha1.Sync, w *work, set *set) (gitops.Reques
 	spec := s.GetSpec()
 	self := resource.KeyOf(s)
 	req := gitops.Request{
-		Sync: self, Owned: make(map[resource.Key]bool, len(entries)), Docs: make([]gitops.Document, len(set.docs)),
+		Sync: self, Revision: w.revision, Owned: make(map[resource.Key]bool, len(entries)), Docs: make([]gitops.Document, len(set.docs)),
 		Identity: gitops.Identity{Own: spec.GetIdentity() == "own", Sync: self, Source: resource.KeyOf(w.repo)},
 		Correct:  spec.GetDriftPolicy() == "" || spec.GetDriftPolicy() == "correct", Force: spec.GetForce(),
 		Keep: spec.GetPrune() == "never",

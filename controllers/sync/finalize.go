@@ -45,7 +45,7 @@ func (r *reconciler) let(ctx context.Context, s *session, entries []inventory.En
 	}
 	self := resource.KeyOf(s.Object)
 	req := gitops.Request{
-		Sync: self, Keep: keep, Owned: map[resource.Key]bool{},
+		Sync: self, Revision: s.Object.GetStatus().GetAppliedRevision(), Keep: keep, Owned: map[resource.Key]bool{},
 		Identity: gitops.Identity{Own: s.Object.GetSpec().GetIdentity() == "own", Sync: self, Source: sourceOf(s.Object)},
 	}
 	files := map[resource.Key]string{}

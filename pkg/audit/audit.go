@@ -12,8 +12,16 @@
 // objects of kinds that only the daemon writes (events). Dry runs change nothing and have
 // no record; reads, refusals and logins are not changes and have none here.
 //
-// A record names the fields that changed and holds no value of any: what a value was is
-// the business of the event log, as long as it reaches back.
+// Of what the daemon observed, one thing has a record: a task of Proxmox that it began for an
+// object. The controllers write its UPID into status.task before they wait for it, and the
+// record is part of that write, too.
+//
+// # Values
+//
+// A record names the fields that changed and tells what they were and are: texts of at most
+// MaxValueBytes, MaxValuesBytes in all. What is longer is cut to where the two begin to
+// differ. Of sensitive fields there is the mark only, which says that the value is another
+// one. Any other field is told as it is: whoever may list records sees it.
 package audit
 
 import (
@@ -43,6 +51,8 @@ type Origin struct {
 	Verb string
 	// Manager is the field manager.
 	Manager string
+	// GitRevision is the commit that a Sync made the change from, with its branch or tag.
+	GitRevision string
 }
 
 // daemon is the origin of contexts that have none.
@@ -67,6 +77,13 @@ func OriginFrom(ctx context.Context) *Origin {
 func WithVerb(ctx context.Context, verb, manager string) context.Context {
 	o := *OriginFrom(ctx)
 	o.Verb, o.Manager = verb, manager
+	return WithOrigin(ctx, o)
+}
+
+// WithGitRevision returns a context whose changes are made from that commit of a repository.
+func WithGitRevision(ctx context.Context, revision string) context.Context {
+	o := *OriginFrom(ctx)
+	o.GitRevision = revision
 	return WithOrigin(ctx, o)
 }
 
@@ -109,7 +126,19 @@ type Record struct {
 	// Fields that a modification changed, at most MaxFields paths; the last is "..." when
 	// there were more. Without managedFields, which only say whose the others are.
 	Fields []string
+	// Values of those fields before and after; of an object that was created or deleted, its
+	// own. Some may be left out, see the package comment.
+	Values []Value
 }
+
+// Value is what a field was and is; nil: it was not set, or is not.
+type Value struct {
+	Path          string
+	Before, After *string
+}
+
+// TaskField is the field of a status that holds the UPID of the task that is awaited.
+const TaskField = "status.task"
 
 // Wanted tells whether a change is recorded; see the package comment.
 func Wanted(kind *resource.Kind, o *Origin, fields []string) bool {

@@ -55,7 +55,7 @@ func TestChanged(t *testing.T) {
 			}
 		}, nil},
 	} {
-		got := audit.Changed(app(nil), app(c.change))
+		got, _ := audit.Changed(app(nil), app(c.change))
 		if name == "very many" {
 			if len(got) != audit.MaxFields || got[audit.MaxFields-1] != "..." {
 				t.Errorf("%s: %d paths, the last is %q", name, len(got), got[len(got)-1])
@@ -73,13 +73,17 @@ func TestBatchesComeBackAsTheyWere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		origins := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) *audit.Origin {
 			return &audit.Origin{Type: text.Draw(t, "type"), Identity: text.Draw(t, "identity"), Surface: text.Draw(t, "surface"),
-				Peer: text.Draw(t, "peer"), Request: text.Draw(t, "request"), Verb: text.Draw(t, "verb"), Manager: text.Draw(t, "manager")}
+				Peer: text.Draw(t, "peer"), Request: text.Draw(t, "request"), Verb: text.Draw(t, "verb"), Manager: text.Draw(t, "manager"),
+				GitRevision: text.Draw(t, "git revision")}
 		}), 1, 3).Draw(t, "origins")
 		records := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) *audit.Record {
 			return &audit.Record{Origin: rapid.SampledFrom(origins).Draw(t, "origin"), Revision: rapid.Uint64().Draw(t, "revision"),
 				Time: time.Unix(0, rapid.Int64().Draw(t, "time")), Effect: audit.Created, UID: text.Draw(t, "uid"),
 				Key:    resource.Key{Kind: text.Draw(t, "kind"), Namespace: text.Draw(t, "namespace"), Name: text.Draw(t, "name")},
-				Fields: rapid.SliceOfN(text, 0, audit.MaxFields).Draw(t, "fields")}
+				Fields: rapid.SliceOfN(text, 0, audit.MaxFields).Draw(t, "fields"),
+				Values: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) audit.Value {
+					return audit.Value{Path: text.Draw(t, "path"), Before: rapid.Ptr(text, true).Draw(t, "before"), After: rapid.Ptr(text, true).Draw(t, "after")}
+				}), 0, audit.MaxFields).Draw(t, "values")}
 		}), 1, 10).Draw(t, "records")
 		encoded := audit.EncodeBatch(records)
 		if n, last, err := audit.BatchHead(encoded); err != nil || n != len(records) || !last.Equal(records[n-1].Time) {
@@ -93,6 +97,9 @@ func TestBatchesComeBackAsTheyWere(t *testing.T) {
 			if len(records[i].Fields) == 0 {
 				records[i].Fields = nil
 			}
+			if len(records[i].Values) == 0 {
+				records[i].Values = nil
+			}
 		}
 		if !reflect.DeepEqual(got, records) {
 			t.Fatalf("got %v, want %v", got, records)
@@ -105,8 +112,24 @@ func TestBatchesComeBackAsTheyWere(t *testing.T) {
 	})
 }
 
+// firstVersion is a batch as it was written before records had values.
+const firstVersion = "\x01\x01\x00\x00\x00\x00\x3b\x9a\xca\x00" + "\x04user\x05alice\x04rest\x00\x00\x05patch\x07proxctl" + "\x01" +
+	"\x07" + "\x00\x00\x00\x00\x3b\x9a\xca\x00" + "M" + "\x03App\x01a\x03web\x01u" + "\x01\x0dspec.hostname"
+
+// TestBatchesOfTheFirstVersionAreRead: a database keeps its records when the daemon is replaced.
+func TestBatchesOfTheFirstVersionAreRead(t *testing.T) {
+	got, err := audit.DecodeBatch([]byte(firstVersion))
+	want := []*audit.Record{{Origin: &audit.Origin{Type: "user", Identity: "alice", Surface: "rest", Verb: "patch", Manager: "proxctl"}, Revision: 7,
+		Time: time.Unix(1, 0), Effect: audit.Modified, Key: resource.Key{Kind: "App", Namespace: "a", Name: "web"}, UID: "u", Fields: []string{"spec.hostname"}}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+}
+
 func FuzzDecodeBatch(f *testing.F) {
-	f.Add(audit.EncodeBatch([]*audit.Record{{Origin: &audit.Origin{Type: "x"}, Revision: 7, Time: time.Unix(1, 0), Effect: audit.Deleted, Fields: []string{"spec"}}}))
+	f.Add(audit.EncodeBatch([]*audit.Record{{Origin: &audit.Origin{Type: "x"}, Revision: 7, Time: time.Unix(1, 0), Effect: audit.Deleted, Fields: []string{"spec"},
+		Values: []audit.Value{{Path: "spec", Before: new(string)}}}}))
+	f.Add([]byte(firstVersion))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		records, err := audit.DecodeBatch(b)
 		if err != nil || len(records) == 0 {

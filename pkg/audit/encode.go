@@ -9,16 +9,24 @@ import (
 
 // A batch is the records of one commit, in order:
 //
-//	1 byte    version, 1
+//	1 byte    version, 2
 //	uvarint   number of records
 //	8 bytes   time of the last record, Unix nanoseconds, big-endian
 //	groups    records in a row that have one origin:
-//	          7 texts: the origin's fields in order; uvarint number of records in the group
+//	          8 texts: the origin's fields in order; uvarint number of records in the group
 //	          per record: uvarint revision; 8 bytes time; 1 byte effect;
-//	          4 texts: kind, namespace, name, uid; uvarint number of fields; a text each
+//	          4 texts: kind, namespace, name, uid; uvarint number of fields; a text each;
+//	          uvarint number of values; for each a text, the path, 1 byte that says which of
+//	          before (1) and after (2) are there, and these texts
 //
-// A text is a uvarint length and bytes.
-const batchVersion = 1
+// A text is a uvarint length and bytes. Version 1 had no values and no Git revision, the
+// last text of an origin.
+const (
+	batchVersion    = 2
+	batchWithFields = 1
+	hasBefore       = 1
+	hasAfter        = 2
+)
 
 // Bounds of what is decoded, far above what the store commits at a time.
 const (
@@ -52,8 +60,8 @@ func EncodeBatch(records []*Record) []byte {
 	return b
 }
 
-func (o *Origin) texts() [7]*string {
-	return [...]*string{&o.Type, &o.Identity, &o.Surface, &o.Peer, &o.Request, &o.Verb, &o.Manager}
+func (o *Origin) texts() [8]*string {
+	return [...]*string{&o.Type, &o.Identity, &o.Surface, &o.Peer, &o.Request, &o.Verb, &o.Manager, &o.GitRevision}
 }
 
 func (r *Record) texts() [4]*string {
@@ -70,6 +78,20 @@ func (r *Record) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(r.Fields)))
 	for _, f := range r.Fields {
 		b = appendText(b, f)
+	}
+	b = binary.AppendUvarint(b, uint64(len(r.Values)))
+	for _, v := range r.Values {
+		b = appendText(b, v.Path)
+		at := len(b)
+		b = append(b, 0)
+		if v.Before != nil {
+			b[at] |= hasBefore
+			b = appendText(b, *v.Before)
+		}
+		if v.After != nil {
+			b[at] |= hasAfter
+			b = appendText(b, *v.After)
+		}
 	}
 	return b
 }
@@ -94,7 +116,9 @@ func DecodeBatch(b []byte) ([]*Record, error) {
 	for d.err == nil && len(records) < total {
 		origin := &Origin{}
 		for _, field := range origin.texts() {
-			*field = d.text()
+			if field != &origin.GitRevision || d.version != batchWithFields {
+				*field = d.text()
+			}
 		}
 		n := d.number(uint64(total - len(records)))
 		if n == 0 {
@@ -117,8 +141,9 @@ func DecodeBatch(b []byte) ([]*Record, error) {
 }
 
 type decoder struct {
-	b   []byte
-	err error
+	b       []byte
+	version byte
+	err     error
 }
 
 func (d *decoder) fail(what string) {
@@ -128,7 +153,7 @@ func (d *decoder) fail(what string) {
 }
 
 func (d *decoder) head() (records int, last time.Time) {
-	if d.byte() != batchVersion {
+	if d.version = d.byte(); d.version != batchVersion && d.version != batchWithFields {
 		d.fail("unknown version")
 	}
 	records = int(d.number(maxBatchRecords))
@@ -142,6 +167,25 @@ func (d *decoder) record(origin *Origin) *Record {
 	}
 	for range d.number(MaxFields) {
 		r.Fields = append(r.Fields, d.text())
+	}
+	if d.version == batchWithFields {
+		return r
+	}
+	for range d.number(MaxFields) {
+		v := Value{Path: d.text()}
+		has := d.byte()
+		if has > hasBefore|hasAfter {
+			d.fail("a value")
+		}
+		if has&hasBefore != 0 {
+			text := d.text()
+			v.Before = &text
+		}
+		if has&hasAfter != 0 {
+			text := d.text()
+			v.After = &text
+		}
+		r.Values = append(r.Values, v)
 	}
 	return r
 }

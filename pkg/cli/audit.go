@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,9 +37,9 @@ func (a *app) auditCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List who changed what, the newest last",
 		Long: "List who changed what, the newest last. Every change by a user has a record, and what the\n" +
-			"daemon changes by itself, but for what it observes (statuses, events). Records name the\n" +
-			"fields that changed and hold no values. Without --after the newest are listed, with it the\n" +
-			"oldest after that revision.",
+			"daemon changes by itself, but for what it observes (statuses, events). Records tell what\n" +
+			"fields were and are (-o wide), but for secrets. Without --after the newest are listed, with\n" +
+			"it the oldest after that revision.",
 		Example: "  proxctl admin audit list --object app/nginx-01\n  proxctl admin audit list --after 1200 --limit 5000 -o json",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.listAudit(cmd.Context(), o) },
@@ -137,8 +139,14 @@ func (a *app) writeAuditJSON(records []*v1alpha1.AuditRecord) error {
 			Verb         string   `json:"verb,omitempty"`
 			FieldManager string   `json:"fieldManager,omitempty"`
 			Fields       []string `json:"fields,omitempty"`
+
+			Before      map[string]string `json:"before,omitempty"`
+			After       map[string]string `json:"after,omitempty"`
+			GitRevision string            `json:"gitRevision,omitempty"`
 		}{r.GetRevision(), r.GetTime(), r.GetEffect(), k.GetKind(), k.GetNamespace(), k.GetName(), r.GetUid(), r.GetIdentityType(), r.GetIdentity(),
-			r.GetSurface(), r.GetPeer(), r.GetRequestId(), r.GetVerb(), r.GetFieldManager(), r.GetFields()})
+			r.GetSurface(), r.GetPeer(), r.GetRequestId(), r.GetVerb(), r.GetFieldManager(), r.GetFields(),
+			valuesOf(r, func(v *v1alpha1.AuditValue) *string { return v.Before }),
+			valuesOf(r, func(v *v1alpha1.AuditValue) *string { return v.After }), r.GetGitRevision()})
 		if err != nil {
 			return err
 		}
@@ -146,16 +154,55 @@ func (a *app) writeAuditJSON(records []*v1alpha1.AuditRecord) error {
 	return nil
 }
 
+// valuesOf are the values of one side, by the paths of their fields.
+func valuesOf(r *v1alpha1.AuditRecord, side func(*v1alpha1.AuditValue) *string) map[string]string {
+	values := map[string]string{}
+	for _, v := range r.GetValues() {
+		if text := side(v); text != nil {
+			values[v.GetPath()] = *text
+		}
+	}
+	return values
+}
+
+// changesText tells fields with what they were and are, as far as that is known.
+func changesText(fields []string, before, after map[string]string) string {
+	if len(fields) == 0 { // of an object that is new or gone
+		fields = slices.Sorted(maps.Keys(after))
+		if len(fields) == 0 {
+			fields = slices.Sorted(maps.Keys(before))
+		}
+	}
+	texts := make([]string, len(fields))
+	for i, f := range fields {
+		was, had := before[f]
+		is, has := after[f]
+		switch {
+		case had && has:
+			texts[i] = f + ": " + was + " -> " + is
+		case has:
+			texts[i] = f + ": " + is
+		case had:
+			texts[i] = f + ": " + was + " -> unset"
+		default:
+			texts[i] = f
+		}
+	}
+	return strings.Join(texts, "; ")
+}
+
 func (a *app) writeAuditTable(records []*v1alpha1.AuditRecord, wide bool) error {
 	head := []string{"REVISION", "TIME", "WHO", "EFFECT", "OBJECT", "FIELDS"}
 	if wide {
-		head = append(head, "VERB", "MANAGER", "SURFACE", "FROM", "REQUEST")
+		head = append(head[:len(head)-1], "VERB", "MANAGER", "SURFACE", "FROM", "REQUEST", "GIT", "CHANGES")
 	}
 	var rows [][]string
 	for _, r := range records {
 		row := []string{r.GetRevision(), auditTime(r.GetTime()), r.GetIdentity(), r.GetEffect(), objectText(r.GetKey()), strings.Join(r.GetFields(), ",")}
 		if wide {
-			row = append(row, r.GetVerb(), r.GetFieldManager(), r.GetSurface(), r.GetPeer(), r.GetRequestId())
+			row = append(row[:len(row)-1], r.GetVerb(), r.GetFieldManager(), r.GetSurface(), r.GetPeer(), r.GetRequestId(), r.GetGitRevision(),
+				changesText(r.GetFields(), valuesOf(r, func(v *v1alpha1.AuditValue) *string { return v.Before }),
+					valuesOf(r, func(v *v1alpha1.AuditValue) *string { return v.After })))
 		}
 		for i := range row {
 			row[i] = cellOr(term.Clean(row[i]))

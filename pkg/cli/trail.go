@@ -31,7 +31,9 @@ func (a *app) trailCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List what happened, the newest last",
 		Long: "List what happened, the newest last: changes, logins, refusals, secrets that were read,\n" +
-			"consoles. Entries hold no secrets.",
+			"consoles. Entries hold no secrets. With -o wide changes are told with what fields were and\n" +
+			"are, and with the commit that a Sync made them from. The tasks that the daemon began at\n" +
+			"Proxmox for an object are changes of its status.task, to their UPID.",
 		Example: "  proxctl audit list --type refused\n  proxctl audit list --identity alice --limit 200 -o json",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.listTrail(cmd.Context(), o) },
@@ -40,7 +42,7 @@ func (a *app) trailCommand() *cobra.Command {
 	f.IntVar(&o.limit, "limit", 50, "`number` of entries, at most 1000")
 	f.StringVar(&o.kind, "type", "", "`type`: change, login, refused, secrets-read, console, exec")
 	f.StringVar(&o.identity, "identity", "", "`name` of who did it")
-	f.StringVarP(&o.output, "output", "o", "", "`format`: json, lines as they are in the trail")
+	f.StringVarP(&o.output, "output", "o", "", "`format`: wide, or json, lines as they are in the trail")
 	var head string
 	verify := &cobra.Command{
 		Use:   "verify [FILE]",
@@ -82,12 +84,19 @@ type trailLine struct {
 	Result    string `json:"result"`
 	Reason    string `json:"reason"`
 	Count     uint64 `json:"count"`
+
+	Request     string            `json:"requestID"`
+	Manager     string            `json:"fieldManager"`
+	GitRevision string            `json:"gitRevision"`
+	Fields      []string          `json:"fields"`
+	Before      map[string]string `json:"before"`
+	After       map[string]string `json:"after"`
 }
 
 func (a *app) listTrail(ctx context.Context, o trailOptions) error {
 	switch {
-	case o.output != "" && o.output != formatJSON:
-		return usagef("-o %q: allowed is json", o.output)
+	case o.output != "" && o.output != formatWide && o.output != formatJSON:
+		return usagef("-o %q: allowed are wide and json", o.output)
 	case o.limit < 1 || o.limit > auditPage:
 		return usagef("--limit %d: allowed is 1 to %d", o.limit, auditPage)
 	}
@@ -126,12 +135,19 @@ func (a *app) listTrail(ctx context.Context, o trailOptions) error {
 			what = counted(int(e.Count), "event")
 		}
 		row := []string{strconv.FormatUint(e.Seq, 10), auditTime(e.Time), e.Type, e.Identity, e.Peer, e.Verb, what, result, e.Reason}
+		if o.output == formatWide {
+			row = append(row, e.Request, e.Manager, e.GitRevision, changesText(e.Fields, e.Before, e.After))
+		}
 		for i := range row {
 			row[i] = cellOr(term.Clean(row[i]))
 		}
 		rows = append(rows, row)
 	}
-	return writeTable(a.Out, []string{"SEQ", "TIME", "TYPE", "WHO", "FROM", "VERB", "WHAT", "RESULT", "REASON"}, rows)
+	head := []string{"SEQ", "TIME", "TYPE", "WHO", "FROM", "VERB", "WHAT", "RESULT", "REASON"}
+	if o.output == formatWide {
+		head = append(head, "REQUEST", "MANAGER", "GIT", "CHANGES")
+	}
+	return writeTable(a.Out, head, rows)
 }
 
 func (a *app) verifyTrail(ctx context.Context, args []string, head string) error {

@@ -47,6 +47,8 @@ type Identity struct {
 type Request struct {
 	Sync     resource.Key
 	Identity Identity
+	// Revision is the commit that the documents are of, for the audit trail.
+	Revision string
 	Docs     []Document
 	// Owned are the objects that it applied before; Gone are those of them that the commit
 	// no longer has. Keep leaves them and takes the Sync's marks off them.

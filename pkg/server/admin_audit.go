@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -55,12 +56,16 @@ func auditMatch(req *v1alpha1.AuditRequest) func(*audit.Record) bool {
 }
 
 func auditRecord(r *audit.Record) *v1alpha1.AuditRecord {
-	return &v1alpha1.AuditRecord{
+	out := &v1alpha1.AuditRecord{
 		Revision: strconv.FormatUint(r.Revision, 10), Time: r.Time.UTC().Format(time.RFC3339Nano), Effect: r.Effect.String(),
 		Key: &v1alpha1.ObjectKey{Kind: r.Key.Kind, Namespace: r.Key.Namespace, Name: r.Key.Name}, Uid: r.UID,
 		IdentityType: r.Type, Identity: r.Identity, Surface: r.Surface, Peer: r.Peer, RequestId: r.Request,
-		Verb: r.Verb, FieldManager: r.Manager, Fields: r.Fields,
+		Verb: r.Verb, FieldManager: r.Manager, Fields: r.Fields, GitRevision: r.GitRevision,
 	}
+	for _, v := range r.Values {
+		out.Values = append(out.Values, &v1alpha1.AuditValue{Path: v.Path, Before: v.Before, After: v.After})
+	}
+	return out
 }
 
 // AuditTrail answers entries of the audit trail.
@@ -87,7 +92,8 @@ func (s *adminService) AuditTrail(ctx context.Context, req *v1alpha1.AuditTrailR
 			return (req.GetType() == "" || e.Type == req.GetType()) && (req.GetIdentity() == "" || e.Identity == req.GetIdentity())
 		}
 	}
-	err = s.trail.Flush() // what was noted until now is in the answer
+	// What was noted and what was changed until now is in the answer.
+	err = errors.Join(s.trail.Flush(), s.trail.Copy(ctx, auditSource{s.audit}))
 	var lines []string
 	if err == nil {
 		lines, err = s.trail.Lines(ctx, q)

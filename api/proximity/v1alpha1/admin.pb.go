@@ -550,7 +550,7 @@ func (x *AuditResponse) GetRecords() []*AuditRecord {
 	return nil
 }
 
-// AuditRecord is one change. It names fields and holds no values.
+// AuditRecord is one change.
 type AuditRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Revision of the change.
@@ -576,7 +576,12 @@ type AuditRecord struct {
 	// Field_manager is whose the fields are; for a controller its kind.
 	FieldManager string `protobuf:"bytes,12,opt,name=field_manager,json=fieldManager" json:"field_manager,omitempty"`
 	// Fields that a modification changed; the last is "..." when there were more.
-	Fields        []string `protobuf:"bytes,13,rep,name=fields" json:"fields,omitempty"`
+	Fields []string `protobuf:"bytes,13,rep,name=fields" json:"fields,omitempty"`
+	// Values before and after, of as many of the fields as there is room for. Of an object that
+	// was created or deleted they are its own.
+	Values []*AuditValue `protobuf:"bytes,14,rep,name=values" json:"values,omitempty"`
+	// Git_revision is the commit that a Sync made the change from, with its branch or tag.
+	GitRevision   string `protobuf:"bytes,15,opt,name=git_revision,json=gitRevision" json:"git_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -702,6 +707,84 @@ func (x *AuditRecord) GetFields() []string {
 	return nil
 }
 
+func (x *AuditRecord) GetValues() []*AuditValue {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *AuditRecord) GetGitRevision() string {
+	if x != nil {
+		return x.GitRevision
+	}
+	return ""
+}
+
+// AuditValue is what a field was and is: text as it is, everything else as JSON, long ones cut
+// to where they begin to differ. Sensitive values are marks.
+type AuditValue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Path  string                 `protobuf:"bytes,1,opt,name=path" json:"path,omitempty"`
+	// Before is unset when the field was not set.
+	Before *string `protobuf:"bytes,2,opt,name=before" json:"before,omitempty"`
+	// After is unset when the field is not set.
+	After         *string `protobuf:"bytes,3,opt,name=after" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditValue) Reset() {
+	*x = AuditValue{}
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditValue) ProtoMessage() {}
+
+func (x *AuditValue) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditValue.ProtoReflect.Descriptor instead.
+func (*AuditValue) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *AuditValue) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *AuditValue) GetBefore() string {
+	if x != nil && x.Before != nil {
+		return *x.Before
+	}
+	return ""
+}
+
+func (x *AuditValue) GetAfter() string {
+	if x != nil && x.After != nil {
+		return *x.After
+	}
+	return ""
+}
+
 // AuditTrailRequest selects entries; empty fields select nothing.
 type AuditTrailRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -721,7 +804,7 @@ type AuditTrailRequest struct {
 
 func (x *AuditTrailRequest) Reset() {
 	*x = AuditTrailRequest{}
-	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[10]
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +816,7 @@ func (x *AuditTrailRequest) String() string {
 func (*AuditTrailRequest) ProtoMessage() {}
 
 func (x *AuditTrailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[10]
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +829,7 @@ func (x *AuditTrailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditTrailRequest.ProtoReflect.Descriptor instead.
 func (*AuditTrailRequest) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{10}
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AuditTrailRequest) GetAfter() string {
@@ -794,7 +877,7 @@ type AuditTrailResponse struct {
 
 func (x *AuditTrailResponse) Reset() {
 	*x = AuditTrailResponse{}
-	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[11]
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -806,7 +889,7 @@ func (x *AuditTrailResponse) String() string {
 func (*AuditTrailResponse) ProtoMessage() {}
 
 func (x *AuditTrailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[11]
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -819,7 +902,7 @@ func (x *AuditTrailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditTrailResponse.ProtoReflect.Descriptor instead.
 func (*AuditTrailResponse) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{11}
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AuditTrailResponse) GetLines() []string {
@@ -839,7 +922,7 @@ type VerifyAuditRequest struct {
 
 func (x *VerifyAuditRequest) Reset() {
 	*x = VerifyAuditRequest{}
-	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[12]
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +934,7 @@ func (x *VerifyAuditRequest) String() string {
 func (*VerifyAuditRequest) ProtoMessage() {}
 
 func (x *VerifyAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[12]
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +947,7 @@ func (x *VerifyAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyAuditRequest.ProtoReflect.Descriptor instead.
 func (*VerifyAuditRequest) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{12}
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VerifyAuditRequest) GetHead() string {
@@ -891,7 +974,7 @@ type VerifyAuditResponse struct {
 
 func (x *VerifyAuditResponse) Reset() {
 	*x = VerifyAuditResponse{}
-	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[13]
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +986,7 @@ func (x *VerifyAuditResponse) String() string {
 func (*VerifyAuditResponse) ProtoMessage() {}
 
 func (x *VerifyAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[13]
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +999,7 @@ func (x *VerifyAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyAuditResponse.ProtoReflect.Descriptor instead.
 func (*VerifyAuditResponse) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{13}
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *VerifyAuditResponse) GetProblems() []string {
@@ -965,7 +1048,7 @@ type RekeyRequest struct {
 
 func (x *RekeyRequest) Reset() {
 	*x = RekeyRequest{}
-	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[14]
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1060,7 @@ func (x *RekeyRequest) String() string {
 func (*RekeyRequest) ProtoMessage() {}
 
 func (x *RekeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[14]
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1073,7 @@ func (x *RekeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RekeyRequest.ProtoReflect.Descriptor instead.
 func (*RekeyRequest) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{14}
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RekeyRequest) GetFinish() bool {
@@ -1010,7 +1093,7 @@ type RekeyResponse struct {
 
 func (x *RekeyResponse) Reset() {
 	*x = RekeyResponse{}
-	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[15]
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1105,7 @@ func (x *RekeyResponse) String() string {
 func (*RekeyResponse) ProtoMessage() {}
 
 func (x *RekeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[15]
+	mi := &file_proximity_v1alpha1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1118,7 @@ func (x *RekeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RekeyResponse.ProtoReflect.Descriptor instead.
 func (*RekeyResponse) Descriptor() ([]byte, []int) {
-	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{15}
+	return file_proximity_v1alpha1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RekeyResponse) GetValues() int32 {
@@ -1085,7 +1168,7 @@ const file_proximity_v1alpha1_admin_proto_rawDesc = "" +
 	"\x04name\x18\x06 \x01(\tR\x04name\x12\x1a\n" +
 	"\bidentity\x18\a \x01(\tR\bidentity\"J\n" +
 	"\rAuditResponse\x129\n" +
-	"\arecords\x18\x01 \x03(\v2\x1f.proximity.v1alpha1.AuditRecordR\arecords\"\xf7\x02\n" +
+	"\arecords\x18\x01 \x03(\v2\x1f.proximity.v1alpha1.AuditRecordR\arecords\"\xd2\x03\n" +
 	"\vAuditRecord\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\tR\brevision\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\tR\x04time\x12\x16\n" +
@@ -1101,7 +1184,14 @@ const file_proximity_v1alpha1_admin_proto_rawDesc = "" +
 	" \x01(\tR\trequestId\x12\x12\n" +
 	"\x04verb\x18\v \x01(\tR\x04verb\x12#\n" +
 	"\rfield_manager\x18\f \x01(\tR\ffieldManager\x12\x16\n" +
-	"\x06fields\x18\r \x03(\tR\x06fields\"\x87\x01\n" +
+	"\x06fields\x18\r \x03(\tR\x06fields\x126\n" +
+	"\x06values\x18\x0e \x03(\v2\x1e.proximity.v1alpha1.AuditValueR\x06values\x12!\n" +
+	"\fgit_revision\x18\x0f \x01(\tR\vgitRevision\"\\\n" +
+	"\n" +
+	"AuditValue\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1d\n" +
+	"\x06before\x18\x02 \x01(\tB\x05\xaa\x01\x02\b\x01R\x06before\x12\x1b\n" +
+	"\x05after\x18\x03 \x01(\tB\x05\xaa\x01\x02\b\x01R\x05after\"\x87\x01\n" +
 	"\x11AuditTrailRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\tR\x05after\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12\x16\n" +
@@ -1144,7 +1234,7 @@ func file_proximity_v1alpha1_admin_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_admin_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_proximity_v1alpha1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_proximity_v1alpha1_admin_proto_goTypes = []any{
 	(*SnapshotRequest)(nil),     // 0: proximity.v1alpha1.SnapshotRequest
 	(*SnapshotChunk)(nil),       // 1: proximity.v1alpha1.SnapshotChunk
@@ -1156,37 +1246,39 @@ var file_proximity_v1alpha1_admin_proto_goTypes = []any{
 	(*AuditRequest)(nil),        // 7: proximity.v1alpha1.AuditRequest
 	(*AuditResponse)(nil),       // 8: proximity.v1alpha1.AuditResponse
 	(*AuditRecord)(nil),         // 9: proximity.v1alpha1.AuditRecord
-	(*AuditTrailRequest)(nil),   // 10: proximity.v1alpha1.AuditTrailRequest
-	(*AuditTrailResponse)(nil),  // 11: proximity.v1alpha1.AuditTrailResponse
-	(*VerifyAuditRequest)(nil),  // 12: proximity.v1alpha1.VerifyAuditRequest
-	(*VerifyAuditResponse)(nil), // 13: proximity.v1alpha1.VerifyAuditResponse
-	(*RekeyRequest)(nil),        // 14: proximity.v1alpha1.RekeyRequest
-	(*RekeyResponse)(nil),       // 15: proximity.v1alpha1.RekeyResponse
-	(*ObjectKey)(nil),           // 16: proximity.v1alpha1.ObjectKey
+	(*AuditValue)(nil),          // 10: proximity.v1alpha1.AuditValue
+	(*AuditTrailRequest)(nil),   // 11: proximity.v1alpha1.AuditTrailRequest
+	(*AuditTrailResponse)(nil),  // 12: proximity.v1alpha1.AuditTrailResponse
+	(*VerifyAuditRequest)(nil),  // 13: proximity.v1alpha1.VerifyAuditRequest
+	(*VerifyAuditResponse)(nil), // 14: proximity.v1alpha1.VerifyAuditResponse
+	(*RekeyRequest)(nil),        // 15: proximity.v1alpha1.RekeyRequest
+	(*RekeyResponse)(nil),       // 16: proximity.v1alpha1.RekeyResponse
+	(*ObjectKey)(nil),           // 17: proximity.v1alpha1.ObjectKey
 }
 var file_proximity_v1alpha1_admin_proto_depIdxs = []int32{
 	4,  // 0: proximity.v1alpha1.CheckResponse.report:type_name -> proximity.v1alpha1.DatabaseReport
 	9,  // 1: proximity.v1alpha1.AuditResponse.records:type_name -> proximity.v1alpha1.AuditRecord
-	16, // 2: proximity.v1alpha1.AuditRecord.key:type_name -> proximity.v1alpha1.ObjectKey
-	0,  // 3: proximity.v1alpha1.AdminService.Snapshot:input_type -> proximity.v1alpha1.SnapshotRequest
-	2,  // 4: proximity.v1alpha1.AdminService.Check:input_type -> proximity.v1alpha1.CheckRequest
-	5,  // 5: proximity.v1alpha1.AdminService.Defrag:input_type -> proximity.v1alpha1.DefragRequest
-	14, // 6: proximity.v1alpha1.AdminService.Rekey:input_type -> proximity.v1alpha1.RekeyRequest
-	7,  // 7: proximity.v1alpha1.AdminService.Audit:input_type -> proximity.v1alpha1.AuditRequest
-	10, // 8: proximity.v1alpha1.AdminService.AuditTrail:input_type -> proximity.v1alpha1.AuditTrailRequest
-	12, // 9: proximity.v1alpha1.AdminService.VerifyAudit:input_type -> proximity.v1alpha1.VerifyAuditRequest
-	1,  // 10: proximity.v1alpha1.AdminService.Snapshot:output_type -> proximity.v1alpha1.SnapshotChunk
-	3,  // 11: proximity.v1alpha1.AdminService.Check:output_type -> proximity.v1alpha1.CheckResponse
-	6,  // 12: proximity.v1alpha1.AdminService.Defrag:output_type -> proximity.v1alpha1.DefragResponse
-	15, // 13: proximity.v1alpha1.AdminService.Rekey:output_type -> proximity.v1alpha1.RekeyResponse
-	8,  // 14: proximity.v1alpha1.AdminService.Audit:output_type -> proximity.v1alpha1.AuditResponse
-	11, // 15: proximity.v1alpha1.AdminService.AuditTrail:output_type -> proximity.v1alpha1.AuditTrailResponse
-	13, // 16: proximity.v1alpha1.AdminService.VerifyAudit:output_type -> proximity.v1alpha1.VerifyAuditResponse
-	10, // [10:17] is the sub-list for method output_type
-	3,  // [3:10] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	17, // 2: proximity.v1alpha1.AuditRecord.key:type_name -> proximity.v1alpha1.ObjectKey
+	10, // 3: proximity.v1alpha1.AuditRecord.values:type_name -> proximity.v1alpha1.AuditValue
+	0,  // 4: proximity.v1alpha1.AdminService.Snapshot:input_type -> proximity.v1alpha1.SnapshotRequest
+	2,  // 5: proximity.v1alpha1.AdminService.Check:input_type -> proximity.v1alpha1.CheckRequest
+	5,  // 6: proximity.v1alpha1.AdminService.Defrag:input_type -> proximity.v1alpha1.DefragRequest
+	15, // 7: proximity.v1alpha1.AdminService.Rekey:input_type -> proximity.v1alpha1.RekeyRequest
+	7,  // 8: proximity.v1alpha1.AdminService.Audit:input_type -> proximity.v1alpha1.AuditRequest
+	11, // 9: proximity.v1alpha1.AdminService.AuditTrail:input_type -> proximity.v1alpha1.AuditTrailRequest
+	13, // 10: proximity.v1alpha1.AdminService.VerifyAudit:input_type -> proximity.v1alpha1.VerifyAuditRequest
+	1,  // 11: proximity.v1alpha1.AdminService.Snapshot:output_type -> proximity.v1alpha1.SnapshotChunk
+	3,  // 12: proximity.v1alpha1.AdminService.Check:output_type -> proximity.v1alpha1.CheckResponse
+	6,  // 13: proximity.v1alpha1.AdminService.Defrag:output_type -> proximity.v1alpha1.DefragResponse
+	16, // 14: proximity.v1alpha1.AdminService.Rekey:output_type -> proximity.v1alpha1.RekeyResponse
+	8,  // 15: proximity.v1alpha1.AdminService.Audit:output_type -> proximity.v1alpha1.AuditResponse
+	12, // 16: proximity.v1alpha1.AdminService.AuditTrail:output_type -> proximity.v1alpha1.AuditTrailResponse
+	14, // 17: proximity.v1alpha1.AdminService.VerifyAudit:output_type -> proximity.v1alpha1.VerifyAuditResponse
+	11, // [11:18] is the sub-list for method output_type
+	4,  // [4:11] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_admin_proto_init() }
@@ -1201,7 +1293,7 @@ func file_proximity_v1alpha1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_admin_proto_rawDesc), len(file_proximity_v1alpha1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

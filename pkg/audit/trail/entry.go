@@ -73,7 +73,11 @@ type Entry struct {
 	Effect   string   `json:"effect,omitempty"`
 	Manager  string   `json:"fieldManager,omitempty"`
 	Fields   []string `json:"fields,omitempty"`
-	Count    uint64   `json:"count,omitempty"`
+	// Before and After are values by the paths of fields; one that was not set is missing.
+	Before      map[string]string `json:"before,omitempty"`
+	After       map[string]string `json:"after,omitempty"`
+	GitRevision string            `json:"gitRevision,omitempty"`
+	Count       uint64            `json:"count,omitempty"`
 }
 
 // maxText bounds a text of an entry, in bytes.
@@ -95,9 +99,24 @@ func ofEvent(e audit.Event) Entry {
 }
 
 func ofRecord(r *audit.Record) Entry {
-	return Entry{Time: stamp(r.Time), Type: TypeChange, IdentityType: r.Type, Identity: r.Identity, Surface: r.Surface, Peer: r.Peer, Request: r.Request,
+	e := Entry{Time: stamp(r.Time), Type: TypeChange, IdentityType: r.Type, Identity: r.Identity, Surface: r.Surface, Peer: r.Peer, Request: r.Request,
 		Verb: r.Verb, Kind: r.Key.Kind, Namespace: r.Key.Namespace, Name: r.Key.Name, UID: r.UID, Result: audit.ResultOK,
-		Revision: r.Revision, Effect: r.Effect.String(), Manager: r.Manager, Fields: r.Fields}
+		Revision: r.Revision, Effect: r.Effect.String(), Manager: r.Manager, Fields: r.Fields,
+		GitRevision: r.GitRevision}
+	for _, v := range r.Values {
+		put := func(m *map[string]string, text *string) {
+			if text == nil {
+				return
+			}
+			if *m == nil {
+				*m = map[string]string{}
+			}
+			(*m)[v.Path] = *text
+		}
+		put(&e.Before, v.Before)
+		put(&e.After, v.After)
+	}
+	return e
 }
 
 const hashPrefix = `{"hash":"`

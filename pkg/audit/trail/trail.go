@@ -49,6 +49,8 @@ type Trail struct {
 	opts Options
 
 	queue chan audit.Event
+	// copying is held by who copies changes: each must come once.
+	copying sync.Mutex
 
 	mu       sync.Mutex
 	file     *os.File
@@ -380,6 +382,8 @@ func (t *Trail) Run(ctx context.Context, source Source) {
 
 // Copy copies all changes that the trail does not have.
 func (t *Trail) Copy(ctx context.Context, source Records) error {
+	t.copying.Lock()
+	defer t.copying.Unlock()
 	for {
 		t.mu.Lock()
 		after := t.revision

@@ -49,7 +49,36 @@ func (c changes) Records(_ context.Context, after uint64, limit int) (list []*au
 
 func record(revision uint64) *audit.Record {
 	return &audit.Record{Origin: &audit.Origin{Type: "user", Identity: "alice"}, Revision: revision, Time: time.Unix(int64(revision), 0), Effect: audit.Modified,
-		Key: resource.Key{Kind: "App", Namespace: "default", Name: "web"}, Fields: []string{"spec.state"}}
+		Key: resource.Key{Kind: "App", Namespace: "default", Name: "web"}, Fields: []string{"spec.state"},
+		Values: []audit.Value{{Path: "spec.state", Before: new(string), After: new(string)}}}
+}
+
+// TestChangesAreCopiedOnce: the trail is followed, read and verified at the same time.
+func TestChangesAreCopiedOnce(t *testing.T) {
+	dir := t.TempDir()
+	tr := open(t, dir, Options{})
+	var list changes
+	for i := range uint64(300) {
+		list = append(list, record(i+1))
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for n := 10; n <= len(list); n += 10 {
+				if err := tr.Copy(t.Context(), list[:n]); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	lines, err := tr.Lines(t.Context(), Query{Limit: 1000})
+	if err != nil || len(lines) != 1+len(list) { // and the start
+		t.Errorf("%d entries of %d changes, %v", len(lines), len(list), err)
+	}
+	if r, err := tr.Verify(t.Context(), "", list); err != nil || len(r.Problems) > 0 {
+		t.Errorf("%v, %v", r.Problems, err)
+	}
 }
 
 func verify(t *testing.T, dir, head string) Report {

@@ -50,7 +50,7 @@ func identity(id gitops.Identity) auth.Identity {
 // Follow implements gitops.Engine.
 func (e *Engine) Follow(ctx context.Context, r gitops.Request) (*gitops.Outcome, error) {
 	id := identity(r.Identity)
-	ctx = audit.WithOrigin(e.as(ctx, id), audit.Origin{Type: id.Type.String(), Identity: id.Name, Surface: "gitops"})
+	ctx = audit.WithOrigin(e.as(ctx, id), audit.Origin{Type: id.Type.String(), Identity: id.Name, Surface: "gitops", GitRevision: r.Revision})
 	if err := e.authorize(ctx, r); err != nil {
 		return nil, err
 	}

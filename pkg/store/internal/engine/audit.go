@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"sync"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/proximity-pve/proximity/pkg/audit"
+	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
 
@@ -18,7 +21,7 @@ func addRecords(events []Event) {
 	for i := range events {
 		if ev := &events[i]; ev.origin != nil {
 			ev.Audit = recordOf(ev)
-			ev.origin, ev.was, ev.fields = nil, nil, nil
+			ev.origin, ev.was, ev.alone = nil, nil, nil
 		}
 	}
 }
@@ -34,25 +37,80 @@ func recordOf(ev *Event) *audit.Record {
 	if meta, err := ev.version.meta(room[:0]); err == nil { // the transaction has made it
 		r.UID = meta.text(metaUID)
 	}
+	var err error
 	switch ev.Type {
 	case store.Added:
 		r.Effect = audit.Created
+		r.Values, err = wholeValues(ev.version, false)
 	case store.Deleted:
 		r.Effect = audit.Deleted
+		r.Values, err = wholeValues(ev.version, true)
 	default:
 		r.Effect = audit.Modified
-		var err error
-		if r.Fields = ev.fields; r.Fields != nil {
-			break
+		switch {
+		case ev.statusAlone:
+			r.Fields, r.Values, err = statusFields(ev.was, ev.version)
+		case ev.alone != nil:
+			r.Fields, r.Values = ev.alone.fields, []audit.Value{ev.alone.value}
+		default:
+			r.Fields, r.Values, err = changedFields(ev.was, ev.version)
 		}
-		if r.Fields, err = changedFields(ev.was, ev.version); err != nil {
-			r.Fields = nil // what cannot be read has a record, too
-		}
+	}
+	if err != nil {
+		r.Fields, r.Values = nil, nil // what cannot be read has a record, too
 	}
 	if !audit.Wanted(kind, ev.origin, r.Fields) {
 		return nil
 	}
 	return r
+}
+
+// wholeValues are those of an object that was created or deleted. The status, which is
+// not told, is not decoded.
+func wholeValues(v *version, deleted bool) ([]audit.Value, error) {
+	var room [24]field
+	all, err := fields(room[:0]).split(v.encoded)
+	if err != nil {
+		return nil, err
+	}
+	some := make([]byte, 0, len(v.encoded))
+	for _, f := range all {
+		if !v.layout.isStatus(f.num) {
+			some = append(some, f.bytes...)
+		}
+	}
+	m, err := part(v.layout.typ, some)
+	if err != nil {
+		return nil, err
+	}
+	return audit.Whole(m.Interface().(resource.Object), deleted), nil
+}
+
+// statusAlone is what most writes of a status change.
+var statusAlone = []string{"status"}
+
+// statusFields is audit.Changed for a write of a status. It decodes only one that names
+// another task.
+func statusFields(was, is *version) ([]string, []audit.Value, error) {
+	if is.layout.task == nil || string(was.task()) == string(is.task()) {
+		return statusAlone, nil, nil
+	}
+	return changedFields(was, is)
+}
+
+// task is the UPID of the task that the object's status names, or empty.
+func (v *version) task() (upid []byte) {
+	for b := contents(v.field(v.layout.status)); len(b) > 0; {
+		num, _, n := protowire.ConsumeField(b)
+		if n < 0 {
+			return nil
+		}
+		if num == v.layout.task.Number() {
+			upid = content(b[:n])
+		}
+		b = b[n:]
+	}
+	return upid
 }
 
 // recordsOf collects the records of events.

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -19,7 +20,7 @@ var deterministic = proto.MarshalOptions{Deterministic: true}
 // revision is what an update makes of a version.
 type revision struct {
 	changed, specChanged bool
-	alone                []string             // path of the one field that changed; nil: find out
+	alone                *alone               // the one field that changed; nil: find out
 	rest                 fields               // everything but metadata and status
 	meta                 fields               // of the version before
 	metadata             *v1alpha1.ObjectMeta // as it is going to be; nil: as in meta
@@ -79,7 +80,7 @@ func (l *layout) reviseField(r *revision, was, is field) error {
 		fd := l.kind.Descriptor().Fields().ByNumber(max(was.num, is.num))
 		equal, err := false, error(nil)
 		spec := fd != nil && fd.Name() == "spec"
-		var alone []string
+		var one *alone
 		if spec { // unset and empty are equal
 			var inA, inB []byte
 			if inA, inB, err = differences(contents(was.bytes), contents(is.bytes)); err == nil {
@@ -87,7 +88,7 @@ func (l *layout) reviseField(r *revision, was, is field) error {
 			}
 			if err == nil && !equal {
 				equal, err = equalParts(l.spec, inA, inB)
-				alone = l.alone(inA, inB)
+				one = l.alone(inA, inB)
 			}
 		} else {
 			equal, err = equalParts(l.typ, was.bytes, is.bytes)
@@ -98,9 +99,9 @@ func (l *layout) reviseField(r *revision, was, is field) error {
 		if !equal {
 			keep = is
 			if r.changed {
-				alone = nil // not alone
+				one = nil // not alone
 			}
-			r.changed, r.specChanged, r.alone = true, r.specChanged || spec, alone
+			r.changed, r.specChanged, r.alone = true, r.specChanged || spec, one
 		}
 	}
 	if keep.bytes != nil {
@@ -109,9 +110,21 @@ func (l *layout) reviseField(r *revision, was, is field) error {
 	return nil
 }
 
-// alone returns the path of the one field of the spec that is in one or both of the parts,
-// nil when there are more or when what is below it has paths of its own.
-func (l *layout) alone(a, b []byte) []string {
+// alone is a change of one field, as audit.Changed would tell it.
+type alone struct {
+	fields []string // shared
+	value  audit.Value
+}
+
+// scalarField is a field of the spec that is told in few words.
+type scalarField struct {
+	fd   protoreflect.FieldDescriptor
+	path []string
+}
+
+// alone returns the change of the one field of the spec that is in one or both of the parts,
+// nil when there are more or when it takes more to tell it.
+func (l *layout) alone(a, b []byte) *alone {
 	num := protowire.Number(0)
 	for _, part := range [][]byte{a, b} {
 		for len(part) > 0 {
@@ -122,7 +135,49 @@ func (l *layout) alone(a, b []byte) []string {
 			num, part = n, part[size:]
 		}
 	}
-	return l.paths[num]
+	f, ok := l.scalars[num]
+	if !ok {
+		return nil
+	}
+	before, okA := f.text(a)
+	after, okB := f.text(b)
+	if !okA || !okB {
+		return nil
+	}
+	return &alone{f.path, audit.NewValue(f.path[0], before, after)}
+}
+
+// text is that of one record of the field, nil for none.
+func (f scalarField) text(record []byte) (text *string, ok bool) {
+	if len(record) == 0 {
+		return nil, true
+	}
+	_, typ, n := protowire.ConsumeTag(record)
+	if n < 0 {
+		return nil, false
+	}
+	var s string
+	switch kind := f.fd.Kind(); {
+	case kind == protoreflect.StringKind && typ == protowire.BytesType:
+		v, size := protowire.ConsumeBytes(record[n:])
+		if size < 0 {
+			return nil, false
+		}
+		s, n = string(v), n+size
+	case typ == protowire.VarintType:
+		v, size := protowire.ConsumeVarint(record[n:])
+		if size < 0 {
+			return nil, false
+		}
+		if n += size; kind == protoreflect.BoolKind {
+			s = strconv.FormatBool(protowire.DecodeBool(v))
+		} else {
+			s = strconv.FormatInt(int64(int32(v)), 10)
+		}
+	default:
+		return nil, false
+	}
+	return &s, n == len(record)
 }
 
 // reviseWhole does the same for encodings that cannot be compared field by field.
@@ -283,21 +338,22 @@ func (v *version) others(room fields) (fields, error) {
 }
 
 // changedFields is audit.Changed of two versions. It decodes only what they do not share.
-func changedFields(was, is *version) ([]string, error) {
+func changedFields(was, is *version) ([]string, []audit.Value, error) {
 	l := is.layout
 	a, b, err := l.parts(was.encoded, is.encoded)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	x, err := part(l.typ, a)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	y, err := part(l.typ, b)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return audit.Changed(x.Interface().(resource.Object), y.Interface().(resource.Object)), nil
+	paths, values := audit.Changed(x.Interface().(resource.Object), y.Interface().(resource.Object))
+	return paths, values, nil
 }
 
 // parts returns objects that have only what two objects do not share, and of metadata only

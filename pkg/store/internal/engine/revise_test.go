@@ -2,6 +2,7 @@ package engine
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"testing"
@@ -113,8 +114,9 @@ func TestWritesOnBytesAreThoseOnObjects(t *testing.T) {
 			last := &tx.events[len(tx.events)-1]
 			last.origin, last.was = &audit.Origin{Type: "user"}, tx.undo[len(tx.undo)-1]
 			addRecords(tx.events)
-			if got, want := last.Audit.Fields, audit.Changed(cur, want); !slices.Equal(got, want) {
-				t.Fatalf("fields are %q, want %q", got, want)
+			fields, values := audit.Changed(cur, want)
+			if !slices.Equal(last.Audit.Fields, fields) || !reflect.DeepEqual(last.Audit.Values, values) {
+				t.Fatalf("fields are %q, %v, want %q, %v", last.Audit.Fields, last.Audit.Values, fields, values)
 			}
 			cur = got
 		}

@@ -18,11 +18,12 @@ type Event struct {
 	Time time.Time // of the transaction
 	// version that the change made; nil: of a kind that this registry does not know.
 	version *version
-	// was there before, fields changed when that is known (shared), and the change has this
-	// origin: what its record is made of.
-	was    *version
-	fields []string
-	origin *audit.Origin
+	// was there before, alone or the status alone are what is another one when that is known,
+	// and the change has this origin: what its record is made of.
+	was         *version
+	alone       *alone
+	statusAlone bool
+	origin      *audit.Origin
 	// Audit is the record of the change; nil: it needs none. Only on the way to the log.
 	Audit *audit.Record
 }

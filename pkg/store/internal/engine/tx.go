@@ -141,7 +141,7 @@ func (t *transaction) create(obj resource.Object, uid string) (*version, error) 
 	next := l.typ.New()
 	l.copyOthers(next, obj.ProtoReflect())
 	next.Set(l.metadata, protoreflect.ValueOfMessage(m.ProtoReflect()))
-	return t.record(change{store.Added, key, l, nil}, func(version string) ([]byte, error) {
+	return t.record(change{store.Added, key, l, nil, false}, func(version string) ([]byte, error) {
 		m.ResourceVersion = version
 		return deterministic.Marshal(next.Interface())
 	})
@@ -204,7 +204,7 @@ func (t *transaction) update(obj resource.Object) (*version, error) {
 	if meta.deleting() && len(obj.GetMetadata().GetFinalizers()) == 0 {
 		typ = store.Deleted
 	}
-	return t.record(change{typ, key, l, next.alone}, func(version string) ([]byte, error) {
+	return t.record(change{typ, key, l, next.alone, false}, func(version string) ([]byte, error) {
 		return next.encode(version, generation, cur, t.draft.scratch)
 	})
 }
@@ -243,16 +243,13 @@ func (t *transaction) updateStatus(obj resource.Object) (*version, error) {
 		t.noOps++
 		return cur, nil
 	}
-	return t.record(change{store.Modified, key, l, statusAlone}, func(version string) ([]byte, error) {
+	return t.record(change{store.Modified, key, l, nil, true}, func(version string) ([]byte, error) {
 		var room [16]field
 		rest, err := cur.others(room[:0])
 		t.draft.scratch.meta = meta.appendMetadata(t.draft.scratch.meta[:0], version, meta.generation())
 		return l.join(rest, t.draft.scratch.meta, status), err
 	})
 }
-
-// statusAlone is what a status write changes.
-var statusAlone = []string{"status"}
 
 func (t *transaction) Delete(key resource.Key, pre store.Preconditions) (resource.Object, error) {
 	return object(t.remove(key, pre))
@@ -289,7 +286,7 @@ func (t *transaction) remove(key resource.Key, pre store.Preconditions) (*versio
 		return nil, err
 	}
 	next := revision{rest: rest, metadata: m}
-	return t.record(change{typ, key, cur.layout, nil}, func(version string) ([]byte, error) {
+	return t.record(change{typ, key, cur.layout, nil, false}, func(version string) ([]byte, error) {
 		return next.encode(version, m.Generation, cur, t.draft.scratch)
 	})
 }
@@ -356,7 +353,8 @@ type change struct {
 	typ    store.EventType
 	key    resource.Key
 	layout *layout
-	fields []string // that it changes, shared; nil: find out
+	alone  *alone // what it changes; nil: find out
+	status bool   // it is one of the status, and of nothing else
 }
 
 // record gives a change the next revision. For Deleted, encode makes the object as it last
@@ -392,7 +390,7 @@ func (t *transaction) record(c change, encode func(version string) ([]byte, erro
 	t.undo = append(t.undo, t.draft.put(key.Kind, next.key, after))
 	t.events = append(t.events, Event{
 		Event: store.Event{Type: typ, Encoded: encoded, Revision: t.draft.revision},
-		Key:   key, Time: t.now, version: next, fields: c.fields,
+		Key:   key, Time: t.now, version: next, alone: c.alone, statusAlone: c.status,
 	})
 	return next, nil
 }

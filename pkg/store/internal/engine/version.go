@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/proximity-pve/proximity/pkg/audit"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -26,12 +27,13 @@ type layout struct {
 	codec    *codec
 	typ      protoreflect.MessageType
 	metadata protoreflect.FieldDescriptor
-	status   protoreflect.FieldDescriptor   // nil: the kind has none
-	others   []protoreflect.FieldDescriptor // the rest
-	names    []protowire.Number             // of apiVersion and kind
-	spec     protoreflect.MessageType       // nil: the kind has none
-	observed protoreflect.MessageType       // of the status
-	paths    map[protowire.Number][]string  // of fields of the spec that have none below them
+	status   protoreflect.FieldDescriptor     // nil: the kind has none
+	others   []protoreflect.FieldDescriptor   // the rest
+	names    []protowire.Number               // of apiVersion and kind
+	spec     protoreflect.MessageType         // nil: the kind has none
+	observed protoreflect.MessageType         // of the status
+	scalars  map[protowire.Number]scalarField // of the spec, but for sensitive ones
+	task     protoreflect.FieldDescriptor     // of the status: the UPID of a task; nil: there is none
 	scans    scans
 }
 
@@ -45,12 +47,12 @@ func newCodec(reg *resource.Registry) *codec {
 			case "metadata":
 				l.metadata = fd
 			case "status":
-				l.status, l.observed = fd, l.message(fd)
+				l.status, l.observed, l.task = fd, l.message(fd), audit.TaskOf(fd)
 			case "spec":
-				l.spec, l.paths = l.message(fd), map[protowire.Number][]string{}
+				l.spec, l.scalars = l.message(fd), map[protowire.Number]scalarField{}
 				for i := range fd.Message().Fields().Len() {
-					if sub := fd.Message().Fields().Get(i); !sub.IsMap() && (sub.IsList() || sub.Message() == nil) {
-						l.paths[sub.Number()] = []string{resource.JoinPath(fd.JSONName(), sub.JSONName())}
+					if sub := fd.Message().Fields().Get(i); isScalar(sub) {
+						l.scalars[sub.Number()] = scalarField{sub, []string{resource.JoinPath(fd.JSONName(), sub.JSONName())}}
 					}
 				}
 				l.others = append(l.others, fd)
@@ -64,6 +66,14 @@ func newCodec(reg *resource.Registry) *codec {
 		c.layouts[kind.Name] = l
 	}
 	return c
+}
+
+func isScalar(fd protoreflect.FieldDescriptor) bool {
+	switch fd.Kind() {
+	case protoreflect.StringKind, protoreflect.BoolKind, protoreflect.Int32Kind:
+		return !fd.IsList() && !fd.IsMap() && !resource.IsSensitive(fd)
+	}
+	return false
 }
 
 // message is the type of a field that is a message.
