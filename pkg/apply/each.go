@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/proximity-pve/proximity/pkg/audit"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -44,6 +45,7 @@ func (a *Applier) ApplyEach(ctx context.Context, docs []resource.Document, opts 
 	if err != nil {
 		return nil, err
 	}
+	ctx = audit.WithVerb(ctx, "apply", opts.Manager)
 	results := make([]Each, len(docs))
 	items := a.prepareEach(docs, results)
 	kept := eachErrors(maxEachErrors)

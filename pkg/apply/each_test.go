@@ -11,6 +11,7 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/apply"
+	"github.com/proximity-pve/proximity/pkg/audit"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -209,5 +210,25 @@ func TestApplyEachKeepsFewErrorsOfMany(t *testing.T) {
 	}
 	if kept > 10_000+len(docs) {
 		t.Errorf("%d errors are kept", kept)
+	}
+}
+
+// Its changes are recorded as what they are: applied, and by which manager.
+func TestApplyEachIsRecordedAsApplied(t *testing.T) {
+	f := newFixture(t)
+	ctx := audit.WithOrigin(context.Background(), audit.Origin{Type: "user", Identity: "eve"})
+	docs, err := resource.DecodeDocuments(f.reg, "", []byte("apiVersion: proximity/v1alpha1\nkind: Namespace\nmetadata: {name: shop}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.ApplyEach(ctx, docs, apply.Options{Manager: "press"}); err != nil {
+		t.Fatal(err)
+	}
+	records, err := f.st.(store.AuditLog).Audit(ctx, store.AuditOptions{Limit: 1, Newest: true})
+	if err != nil || len(records) != 1 {
+		t.Fatalf("%d records, %v", len(records), err)
+	}
+	if r := records[0]; r.Identity != "eve" || r.Verb != "apply" || r.Manager != "press" || r.Key.Name != "shop" {
+		t.Errorf("recorded: %+v of %+v", r, r.Origin)
 	}
 }
