@@ -184,7 +184,9 @@ func (f *fixture) rpc(ctx context.Context, method string, in proto.Message, md p
 // eachMethod calls visit for every method of every service that the server registered.
 func (f *fixture) eachMethod(visit func(full string, md protoreflect.MethodDescriptor)) {
 	f.t.Helper()
-	for service, info := range f.server.newGRPC(f.server.tls).GetServiceInfo() {
+	rpc := f.server.newGRPC(f.server.tls)
+	defer rpc.Stop()
+	for service, info := range rpc.GetServiceInfo() {
 		if _, known := grpcSubjects[service]; !known {
 			f.t.Errorf("service %s is not in grpcSubjects", service)
 		}

@@ -44,6 +44,10 @@ const (
 	MaxSnapshots = 2
 	// MaxConnections bounds connections of each listener; more wait to be accepted.
 	MaxConnections = 2048
+	// streamWorkers is how many goroutines of gRPC take one call after the other. A call needs
+	// a deep stack: one that begins with a new goroutine pays for it to grow, again and again.
+	// More calls at once have goroutines of their own.
+	streamWorkers = 64
 	// MaxStreams bounds concurrent streams of one HTTP/2 connection.
 	MaxStreams = 256
 )
