@@ -18,7 +18,9 @@ func (e *Engine) commitAll() {
 			if !ok {
 				return
 			}
+			e.committing <- struct{}{}
 			e.commit(b)
+			<-e.committing
 			b.empty()
 			select {
 			case e.spare <- b:
@@ -33,7 +35,9 @@ func (e *Engine) commitAll() {
 			default: // the last batch came unasked
 			}
 		case task := <-e.tasks:
+			e.committing <- struct{}{}
 			task()
+			<-e.committing
 		}
 	}
 }

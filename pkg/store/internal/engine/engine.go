@@ -86,10 +86,15 @@ type Engine struct {
 
 	queue   chan *request // to the executor
 	pending *batch        // the executor's own
+	alone   bool          // the last batch had one transaction; likewise
+	lone    *batch        // empty, for commitAlone; likewise
 	ready   chan struct{} // from the committer: it can take a batch; has room for that
 	batches chan *batch   // to the committer; has room for the one that it was ready for
 	spare   chan *batch   // back from it, empty
 	tasks   chan func()   // other work for the committer
+	// committing has room for one: who commits, or a task.
+	committing chan struct{}
+
 	closing chan struct{}
 	stopped chan struct{} // the committer has ended, and the executor before it
 	once    sync.Once
@@ -118,15 +123,16 @@ func New(reg *resource.Registry, log Log, contents *Contents, opts Options) *Eng
 	start := contents.view()
 	e := &Engine{
 		reg: reg, codec: contents.draft.codec, log: log, opts: opts, instance: rand.Uint64(),
-		ring:     newRing(start.revision, opts.RingEvents, opts.RingBytes),
-		queue:    make(chan *request, queueLength),
-		ready:    make(chan struct{}, 1),
-		batches:  make(chan *batch, 1),
-		spare:    make(chan *batch, 2),
-		tasks:    make(chan func()),
-		closing:  make(chan struct{}),
-		stopped:  make(chan struct{}),
-		watchers: map[*watcher]struct{}{},
+		ring:       newRing(start.revision, opts.RingEvents, opts.RingBytes),
+		queue:      make(chan *request, queueLength),
+		ready:      make(chan struct{}, 1),
+		batches:    make(chan *batch, 1),
+		spare:      make(chan *batch, 2),
+		tasks:      make(chan func()),
+		closing:    make(chan struct{}),
+		committing: make(chan struct{}, 1),
+		stopped:    make(chan struct{}),
+		watchers:   map[*watcher]struct{}{},
 	}
 	e.current.Store(start)
 	e.codec.watchScans(e.current.Load)

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"testing"
@@ -214,4 +215,82 @@ func TestRingKeepsItsBoundsAndTheNewestCommit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A lone writer's transactions are made durable one by one, and a second writer's that come
+// meanwhile together, whoever makes them durable; tasks of the database keep out both.
+func TestLoneWriters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &slowLog{proceed: make(chan struct{}, 100)}
+		e := open(t, log, Options{})
+		defer e.Close()
+		defer close(log.proceed)
+		write := func(name string) <-chan error {
+			done := make(chan error, 1)
+			go func() {
+				_, err := e.Update(context.Background(), createBridge(name))
+				done <- err
+			}()
+			synctest.Wait()
+			return done
+		}
+		must := func(done <-chan error) {
+			t.Helper()
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Error(err)
+				}
+			default:
+				t.Error("no answer")
+			}
+		}
+		for i := range 4 {
+			done := write(fmt.Sprint("lone", i))
+			if e.Stats().Objects != i {
+				t.Fatal("a change shows that is not durable")
+			}
+			log.proceed <- struct{}{}
+			synctest.Wait()
+			must(done)
+		}
+		first, others := write("first"), []<-chan error{}
+		for i := range 3 {
+			others = append(others, write(fmt.Sprint("other", i)))
+		}
+		log.proceed <- struct{}{}
+		synctest.Wait()
+		must(first)
+		log.proceed <- struct{}{}
+		synctest.Wait()
+		for _, done := range others {
+			must(done)
+		}
+		if got := e.Stats().Commits; got != 6 {
+			t.Errorf("%d commits, want one for each lone writer and one for those who waited", got)
+		}
+
+		log.proceed <- struct{}{}
+		must(write("again")) // alone
+		release, entered := make(chan struct{}), make(chan struct{})
+		go func() {
+			_ = e.BetweenCommits(context.Background(), func(func(error) error) error {
+				close(entered)
+				<-release
+				return nil
+			})
+		}()
+		<-entered
+		done := write("during a task")
+		log.proceed <- struct{}{}
+		synctest.Wait()
+		select {
+		case <-done:
+			t.Error("a commit was made while a task had the database")
+		default:
+		}
+		close(release)
+		synctest.Wait()
+		must(done)
+	})
 }
