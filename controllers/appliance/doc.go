@@ -14,7 +14,7 @@
 // DNSReady (DHCP and DNS), ProxyReady, NATReady.
 //
 // Beside them, and no part of Ready: InSync (settings that were changed by hand, with
-// driftPolicy warn or ignore).
+// driftPolicy warn or ignore), UpstreamReachable (names that are not ours), DiskSpace.
 //
 // Reasons: Drifted, InSync, BridgeNotFound, BridgeNotReady, AddressOutsideSubnet, RangeOutsideSubnet, VMIDTaken,
 // VMIDIsCopy, UIDElsewhere, UIDUnknown, NotReserved, GuestsNotVisible, DiskCannotShrink, TemplateMissing, NoTemplateStorage, Fetching, TemplateFetching,
@@ -22,7 +22,8 @@
 // Locked, Protected, NodeOffline,
 // NotRunning, Installed, Installing, InstallFailed, Addressed, NoUplinkAddress, NoLANAddress,
 // Applied, ApplyFailed, RenderFailed, Serving, NotServing, Disabled, InUse, GuestUnreachable,
-// GuestRestarted, MulticastDNS, Refused, Open.
+// GuestRestarted, MulticastDNS, Refused, Open,
+// Answering, NoAnswer, NotAsked, Enough, AlmostFull.
 //
 // Services that are down for long, although the service manager starts them and their
 // configuration is repaired, have the guest booted (repair.go), with growing pauses.

@@ -16,10 +16,16 @@ import (
 )
 
 const (
-	// CondZone advises about the zone's name, CondForwards tells of ports that lead nowhere;
-	// both are no part of Ready.
+	// CondZone advises about the zone's name, CondForwards tells of ports that lead nowhere,
+	// CondUpstream of names that are not ours, CondDisk of room in the guest; none is a part of
+	// Ready: what is there is served all the same.
 	CondZone     = "ZoneUsable"
 	CondForwards = "PortForwards"
+	CondUpstream = "UpstreamReachable"
+	CondDisk     = "DiskSpace"
+
+	// leastDisk is the room, in KiB, below which the next change of the configuration may not fit.
+	leastDisk = 64 << 10
 
 	// maxLeases bounds the leases in a status.
 	maxLeases = 1000
@@ -52,6 +58,29 @@ func reportForwards(s *session, b appliance.Bundle) {
 		return
 	}
 	s.True(CondForwards, "Open", "%d declared ports lead to their guests", n)
+}
+
+// reportUpstream tells whether names that are not ours are answered. Nothing here could repair
+// what is behind the uplink, and what is ours is served without it.
+func reportUpstream(s *session, o appliance.Observation) {
+	switch {
+	case o.Upstream.OK:
+		s.True(CondUpstream, "Answering", "names outside of the zone are answered")
+	case o.Upstream.Reason == "": // not asked this time
+	case !o.DNS.OK:
+		s.SetCondition(CondUpstream, "Unknown", "NotAsked", "DNS of the appliance does not answer itself")
+	default:
+		s.False(CondUpstream, "NoAnswer", "names outside of the zone are not answered (%s): look at spec.dns.upstreams, or at the name servers of the uplink", o.Upstream.Reason)
+	}
+}
+
+// reportDisk tells when the guest runs out of room, before leases and certificates are lost.
+func reportDisk(s *session, o appliance.Observation) {
+	if o.DiskFree < leastDisk {
+		s.False(CondDisk, "AlmostFull", "less than %d MiB are left in the guest: changes of the configuration, leases and certificates may not be written; grow spec.resources.disk, or lower spec.logSize", leastDisk>>10)
+		return
+	}
+	s.True(CondDisk, "Enough", "at least %d MiB are left in the guest", leastDisk>>10)
 }
 
 // reportLeases puts the leases into the status, by address.

@@ -195,7 +195,7 @@ func (r *reconciler) applied(ctx context.Context, s *session, res guest.Result) 
 		if out.RolledBack {
 			verb = "failed and was rolled back"
 		}
-		text := strings.Join(append([]string{err.Error()}, out.Problems...), "; ")
+		text := err.Error() // with the first problems, which say it
 		s.False(CondConfigured, "ApplyFailed", "the configuration %s: %s", verb, text)
 		s.Warning(ctx, "ApplyFailed", "the configuration %s: %s", verb, text)
 		return out.Observation, runtime.Waiting(applyRetry, "ApplyFailed", "the configuration %s: %s", verb, text)
@@ -269,6 +269,8 @@ func (r *reconciler) reportInside(s *session, in appliance.Input, o appliance.Ob
 	slices.SortFunc(st.Services, func(a, b *v1alpha1.ServiceStatus) int { return strings.Compare(a.GetName(), b.GetName()) })
 	reportLeases(st, in, o.Leases)
 	reportUI(s, in, o)
+	reportUpstream(s, o)
+	reportDisk(s, o)
 	st.LeaseCount = proto.Int32(int32(len(o.Leases)))
 	st.VhostCount = proto.Int32(int32(len(in.Vhosts)))
 	check(s, CondDNS, o.DNS.OK, o.DNS.Reason, fmt.Sprintf("DHCP and DNS serve %s on %s", in.Zone, in.LAN.Addr()))

@@ -27,6 +27,9 @@ func (o Observation) Encode() []byte {
 	if o.DNSWAN != (Check{}) {
 		line("dns-wan %s", o.DNSWAN.line())
 	}
+	if o.Upstream != (Check{}) {
+		line("upstream %s", o.Upstream.line())
+	}
 	line("proxy %s", o.Proxy.line())
 	for _, key := range slices.Sorted(maps.Keys(o.Vhosts)) {
 		line("vhost %s %s", key, o.Vhosts[key])

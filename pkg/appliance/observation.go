@@ -56,12 +56,14 @@ type Observation struct {
 	Leases    []Lease
 	DNSWAN    Check // likewise on the WAN interface; no reason and not OK where that is not asked for
 	DNS       Check // a query for a record that only the current dnsmasq.conf has
-	Proxy     Check // a request whose answer only the current configuration and table of Vhosts give
+	// Upstream is a question that is not ours, put through dnsmasq; no reason and not OK: not asked.
+	Upstream Check
+	Proxy    Check // a request whose answer only the current configuration and table of Vhosts give
 	// Vhosts are those of the table that the proxy says it cannot serve, with the reason in
 	// its own words, by Vhost.Key.
 	Vhosts   map[string]string
 	Probes   map[string]ProbeResult
-	DiskFree int64    // KiB free on the root file system
+	DiskFree int64    // KiB free, of the file system of ours with the least
 	Missing  []string // commands that the guest lacks
 }
 

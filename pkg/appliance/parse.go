@@ -92,6 +92,7 @@ var lineParsers = map[string]func(*Observation, string) error{
 	"lease":    parseLeaseLine,
 	"dns":      func(o *Observation, s string) error { return parseCheck(&o.DNS, s) },
 	"dns-wan":  func(o *Observation, s string) error { return parseCheck(&o.DNSWAN, s) },
+	"upstream": func(o *Observation, s string) error { return parseCheck(&o.Upstream, s) },
 	"proxy":    func(o *Observation, s string) error { return parseCheck(&o.Proxy, s) },
 	"vhost":    parseVhostLine,
 	"probe":    parseProbeLine,

@@ -22,6 +22,7 @@ manifest none
 set ` + hashA + `
 file ` + hashA + ` /etc/proximity/hosts.d/not ours
 dns fail no answer
+upstream ok
 proxy ok
 nat differs
 service proximity-dnsmasq.service activating enabled 0 3
@@ -60,7 +61,7 @@ func TestParseObservation(t *testing.T) {
 			{Expiry: time.Unix(1795482833, 0).UTC(), MAC: "bc:24:11:00:00:01", Address: netip.MustParseAddr("10.20.0.10")},
 			{MAC: "bc:24:11:00:00:02", Address: netip.MustParseAddr("10.20.0.11"), Hostname: "printer"},
 		},
-		DNS: Check{Reason: "no answer"}, Proxy: Check{OK: true},
+		DNS: Check{Reason: "no answer"}, Upstream: Check{OK: true}, Proxy: Check{OK: true},
 		Probes: map[string]ProbeResult{
 			"app/default/nginx-01": {State: ProbeOK, Code: 200, Duration: 12 * time.Millisecond},
 			"tcp/default/nginx-01": {State: ProbeFail, Duration: 1008 * time.Millisecond},

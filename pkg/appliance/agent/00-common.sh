@@ -129,6 +129,27 @@ check_dns_wan() {
 	esac
 }
 
+# check_upstream: does anybody answer questions that are not ours? It asks for the name servers of
+# the root, which no cache here keeps. Twice, for a packet may be lost.
+check_upstream() {
+	[ -e $ETC/dnsmasq.conf ] || return 0
+	if grep -q '^resolv-file=' $ETC/dnsmasq.conf && ! grep -q '^nameserver' /etc/resolv.conf 2>/dev/null; then
+		echo 'upstream fail no name server is known'
+		return 1
+	fi
+	for _ in 1 2; do
+		answer=$(printf 'Pu\001\000\000\001\000\000\000\000\000\000\000\000\002\000\001' | ask_dns "$(value address)" /dev/stdin)
+		case $answer in
+		'') ;;
+		???????2*) echo 'upstream fail the answer is SERVFAIL'; return 1 ;;
+		???????5*) echo 'upstream fail the answer is REFUSED'; return 1 ;; # also dnsmasq's own, when it cannot send
+		*) echo 'upstream ok'; return ;;
+		esac
+	done
+	echo 'upstream fail no answer'
+	return 1
+}
+
 # caddy_is [remember]: "ours <identity>" when this Caddy has our modules, so that Vhosts are a
 # table for it, or "stock <identity>". To ask it takes a tenth of a second, so apply keeps the
 # answer beside what tells one binary from another.

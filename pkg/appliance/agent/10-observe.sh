@@ -67,6 +67,9 @@ show_leases() {
 	[ -r $LEASES ] && awk 'NF >= 4 && $1 ~ /^[0-9]+$/ && $2 ~ /^[0-9a-f:]+$/ { print "lease", $1, $2, $3, $4 == "*" ? "-" : $4 }' $LEASES
 }
 
+# disk_free: KiB that are left where there is least of what is written to.
+disk_free() { df -Pk / $STATE $ETC 2>/dev/null | awk 'NR > 1 && (least == "" || $4 < least) { least = $4 } END { print least + 0 }'; }
+
 # boot_id: the kernel's boot and, because a guest reboots without it, the start of init.
 boot_id() {
 	stat=$(cat /proc/1/stat)
@@ -93,13 +96,13 @@ observe() { # [hash that the caller expects] [without-probes]
 		check_dns_wan &
 		check_proxy &
 		check_nat &
-		if [ "${2:-}" != without-probes ]; then probe_http & probe_tcp & fi
+		if [ "${2:-}" != without-probes ]; then probe_http & probe_tcp & check_upstream & fi
 		wait
 	)"
 	show_network
 	show_leases
 	missing_commands
 	missing_ui
-	printf 'disk %s\n' "$(df -Pk / | awk 'NR == 2 { print $4 }')"
+	printf 'disk %s\n' "$(disk_free)"
 	echo end
 }
