@@ -4,7 +4,8 @@
 #   unit  everything with the race detector, and the quickstart on real containers; the
 #         tests that are about numbers once more without it, with the numbers they promise;
 #         the proxy's module without it
-#   e2e   all end-to-end stories on real containers, and certificates by ACME
+#   e2e   all end-to-end stories on real containers, certificates by ACME, and the death of the
+#         appliance's agent at each of its steps
 #
 # As root on Debian 12 the stories must run: a skip there is a failure.
 set -euo pipefail
@@ -46,7 +47,8 @@ plain() { CGO_ENABLED=0 go test -json "$@"; }
     GOWORK=off plain -C cmd/proximity-caddy -timeout 5m ./vhosts || true
   else
     plain "$@" || true
-    # Certificates from Pebble, which is a module of its own and is built for it.
-    plain -count=1 -timeout 14m -run '^TestACME$' ./pkg/appliance || true
+    # Certificates from Pebble, which is a module of its own and is built for it; and the
+    # appliance's agent, killed at each of its steps.
+    plain -count=1 -timeout 14m -run '^(TestACME|TestCrashPoints)$' ./pkg/appliance || true
   fi
 } | go run ./hack/testreport

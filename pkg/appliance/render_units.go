@@ -40,6 +40,7 @@ StartLimitIntervalSec=0
 
 [Service]
 StateDirectory=proximity
+ExecStartPre=-/bin/sh /usr/local/lib/proximity/agent drop-leases
 ExecStart=dnsmasq --keep-in-foreground --conf-file=/etc/proximity/dnsmasq.conf
 Restart=always
 RestartSec=1

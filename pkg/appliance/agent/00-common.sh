@@ -14,6 +14,7 @@
 #                          each followed by its PEM, then "root" and that of its own CA
 #   ca-root                the root certificate of the proxy's own CA
 #   nat-start              (proximity-nat.service) load the rules, then forward
+#   drop-leases            (proximity-dnsmasq.service) forget the leases that apply wants gone
 #   dns-wan-start          (proximity-dnsmasq-wan.service) become dnsmasq for the WAN interface
 #   caddy-start            (proximity-caddy.service) become Caddy with its configuration
 #
@@ -39,6 +40,7 @@ READY=/etc/.proximity-ready # same file system as ETC and UNITS, outside of both
 MANIFEST=$ETC/manifest
 CURRENT=$MANIFEST # whose settings and proofs count; apply points it at the staged one
 LEASES=$STATE/dnsmasq.leases
+DROP=$STATE/drop-leases # "<mac> <address>" of those to be forgotten at the next start of dnsmasq
 NAT_RECORD=/run/proximity-nat.loaded
 LOCK=/run/proximity-agent.lock
 SOCKET=/run/proximity/caddy-admin.sock

@@ -28,18 +28,23 @@ service() {
 	return 1
 }
 
-drop_leases() { # <list of "mac address">
-	printf '%s\n' "$1" | awk -v leases=$LEASES '
+# drop_leases: the leases that an apply wants gone. dnsmasq has them in memory while it runs, so
+# its service manager does it between one dnsmasq and the next: an agent that dies meanwhile
+# leaves nothing stopped.
+drop_leases() {
+	[ -s $DROP ] || return 0
+	awk -v leases=$LEASES '
 		{ drop[$1 " " $2] = 1 }
-		END { while ((getline line < leases) > 0) { split(line, f, " "); if (!((f[2] " " f[3]) in drop)) print line } }' >$LEASES.new &&
-		mv -f $LEASES.new $LEASES
+		END { while ((getline line < leases) > 0) { split(line, f, " "); if (!((f[2] " " f[3]) in drop)) print line } }' $DROP >$LEASES.new &&
+		mv -f $LEASES.new $LEASES && rm -f $DROP
 }
 
 reload_dnsmasq() {
 	unit=proximity-dnsmasq.service
 	if [ -n "$STALE" ]; then
-		service stop $unit && drop_leases "$STALE"
-	elif active $unit && ! changes dnsmasq && ! changes unit 'dnsmasq[.]service' && ! pending dnsmasq && [ -z "$NEWDIRS" ] && check_dns >/dev/null; then
+		printf '%s\n' "$STALE" >$DROP.new && mv -f $DROP.new $DROP || return 1
+	fi
+	if [ ! -s $DROP ] && active $unit && ! changes dnsmasq && ! changes unit 'dnsmasq[.]service' && ! pending dnsmasq && [ -z "$NEWDIRS" ] && check_dns >/dev/null; then
 		# Names are read as they come; a changed or removed reservation needs a signal.
 		if changes hosts dhcp-hosts || pending hosts; then
 			echo "action reload $unit"

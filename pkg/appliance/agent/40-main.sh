@@ -174,6 +174,7 @@ main() {
 	certificates/2) certificates "$2" && echo end ;;
 	ca-root/1) cat $STATE/caddy/pki/authorities/local/root.crt ;;
 	nat-start/1) nat_start ;;
+	drop-leases/1) drop_leases ;;
 	dns-wan-start/1) dns_wan_start ;;
 	caddy-start/1) caddy_start ;;
 	*) die 64 usage 'see the head of this file' ;;
