@@ -25,7 +25,7 @@ fi
 case $mode in
   unit)
     export PROXIMITY_E2E=quick
-    set -- -race -timeout 14m ./...
+    set -- -race -timeout 25m ./...
     ;;
   e2e)
     export PROXIMITY_E2E=all
@@ -40,8 +40,8 @@ plain() { CGO_ENABLED=0 go test -json "$@"; }
 {
   if [ "$mode" = unit ]; then
     go test -json "$@" || true
-    plain -timeout 5m -run "^(TestModel|TestWatchers|TestDeletionOfRandomGraphs)\$" ./pkg/store ./pkg/runtime || true
-    plain -timeout 14m -run "^(TestSoup|TestCrashAtEverySideEffect|TestEveryFaultOfEveryRequest|TestQuietForADay)\$" ./controllers || true
+    plain -timeout 15m -run "^(TestModel|TestWatchers|TestDeletionOfRandomGraphs)\$" ./pkg/store ./pkg/runtime || true
+    plain -timeout 25m -run "^(TestSoup|TestCrashAtEverySideEffect|TestEveryFaultOfEveryRequest|TestQuietForADay)\$" ./controllers || true
     # The proxy is a module of its own. Set-up has compiled Caddy with these very settings;
     # with the race detector it would be compiled once more, for minutes.
     GOWORK=off plain -C cmd/proximity-caddy -timeout 5m ./vhosts || true
