@@ -89,8 +89,7 @@ func TestSelectionsAreFollowed(t *testing.T) {
 	d := newDaemon(t)
 	labeled := app("a", "n1")
 	labeled.Metadata.Labels = map[string]string{"tier": "web"}
-	_, _, err := d.apps.Apply(context.Background(), labeled, client.ApplyOptions{Manager: "test"})
-	d.check(err)
+	d.apply(labeled)
 	d.put("b", "n1")
 	i := cache.New(d.apps, cache.Options[*v1alpha1.App]{Namespace: "default", LabelSelector: "tier=web"})
 	j := newJournal()

@@ -114,14 +114,38 @@ func app(name, node string) *v1alpha1.App {
 
 func (d *daemon) put(name, node string) {
 	d.t.Helper()
-	_, _, err := d.apps.Apply(context.Background(), app(name, node), client.ApplyOptions{Manager: "test"})
-	d.check(err)
+	d.apply(app(name, node))
+}
+
+func (d *daemon) apply(a *v1alpha1.App) {
+	d.t.Helper()
+	d.insist(func() error {
+		_, _, err := d.apps.Apply(context.Background(), a, client.ApplyOptions{Manager: "test"})
+		return err
+	})
 }
 
 func (d *daemon) remove(name string) {
 	d.t.Helper()
-	_, err := d.apps.Delete(context.Background(), "default", name, "")
-	d.check(err)
+	d.insist(func() error {
+		_, err := d.apps.Delete(context.Background(), "default", name, "")
+		return err
+	})
+}
+
+// insist tries again while the connection, which an informer may have tried in vain during a
+// restart, rests from that.
+func (d *daemon) insist(call func() error) {
+	d.t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		err := call()
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, client.ErrUnavailable) || time.Now().After(end) {
+			d.t.Fatal(err)
+		}
+	}
 }
 
 // run starts an informer that ends with the test.
