@@ -108,6 +108,22 @@ func MayActFor(ctx context.Context, other Identity) error {
 	return err
 }
 
+// BoundTo returns the subjects of a kind that have a role under the policy of the context.
+func BoundTo(ctx context.Context, kind SubjectKind) []string {
+	a := actorFrom(ctx)
+	if a.authorizer == nil {
+		return nil
+	}
+	var names []string
+	for s := range a.authorizer.Policy().held {
+		if s.Kind == kind {
+			names = append(names, s.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // Held is a role that an identity has, and where.
 type Held struct {
 	Role       string

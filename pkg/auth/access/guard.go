@@ -35,7 +35,7 @@ func NewGuard(reg *resource.Registry, followers ...*Follower) *Guard {
 // Asks implements apply.Guard.
 func (g *Guard) Asks(kind string, is resource.Object) bool {
 	switch kind {
-	case kindRole, kindBinding, kindNamespace, kindUser:
+	case kindRole, kindBinding, kindNamespace, kindUser, kindRepository, kindSync:
 		return true
 	case "Operation", "Restore":
 		return is != nil
@@ -58,6 +58,10 @@ func (g *Guard) Check(ctx context.Context, tx store.Tx, was, is resource.Object)
 		return g.checkOwners(ctx, was, is)
 	case *v1alpha1.User:
 		return checkUser(ctx, was, is)
+	case *v1alpha1.GitRepository:
+		return g.checkRepository(ctx, tx, was, is)
+	case *v1alpha1.Sync:
+		return checkSync(ctx, was, is)
 	case *v1alpha1.App:
 		old, _ := was.(*v1alpha1.App)
 		if is != nil && o.GetSpec().GetAdopt() && !old.GetSpec().GetAdopt() {
