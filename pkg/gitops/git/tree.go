@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"path"
 	"slices"
 	"strings"
 
@@ -59,7 +60,8 @@ func (s *Snapshot) TreeID(dir string) (string, error) {
 // whose name begins with a dot are left out, and what the patterns exclude.
 //
 // Refused, with the path: symbolic links and submodules (excluded ones are left out),
-// names that JoinPath refuses, names that differ in case only, and more than the limits.
+// names that JoinPath refuses, names that are one file on some systems (case, normalisation of
+// Unicode), and more than the limits.
 func (s *Snapshot) Walk(ctx context.Context, dir string, exclude []string, wanted func(name string) bool, l Limits) (Tree, error) {
 	id, err := s.TreeID(dir)
 	if err != nil {
@@ -107,7 +109,7 @@ func (w *walker) dir(dir, id string, depth int) error {
 			continue
 		}
 		if other, clash := names[gitspec.Folded(e.name)]; clash {
-			return failf(ReasonRefused, "%s and %s differ in case only: on some systems they are one file", at, other)
+			return failf(ReasonRefused, "%s and %s %s: on some systems they are one file", at, other, gitspec.Clash(e.name, path.Base(other)))
 		}
 		names[gitspec.Folded(e.name)] = at
 		if err := w.entry(e, at, depth); err != nil {

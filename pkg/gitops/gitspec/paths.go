@@ -5,6 +5,8 @@ import (
 	"path"
 	"strings"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 const (
@@ -83,8 +85,22 @@ func isGitDir(name string) bool {
 	return name == ".git" || name == "git~1"
 }
 
-// Folded is equal for names that are one file where case does not matter.
-func Folded(name string) string { return strings.ToLower(strings.ToUpper(name)) }
+// Folded is equal for names that are one file where case does not matter, nor whether a letter
+// with an accent is one character or two.
+func Folded(name string) string {
+	return norm.NFC.String(strings.ToLower(strings.ToUpper(norm.NFD.String(name))))
+}
+
+// Clash says why two names are one, whose Folded is the same: it goes on after both of them.
+func Clash(a, b string) string {
+	switch {
+	case a == b:
+		return "have the same name"
+	case norm.NFC.String(a) == norm.NFC.String(b):
+		return fmt.Sprintf("differ in the normalisation of Unicode only (%+q, %+q)", a, b)
+	}
+	return "differ in case only"
+}
 
 // Excluded tells whether a path matches one of the patterns: as path.Match has them, of the
 // whole path or of a directory above it.
