@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -15,16 +16,18 @@ import (
 // body is one.
 const WebhookPath = "/webhooks/git"
 
-// maxWebhookBytes bounds the body of such a call.
-const maxWebhookBytes = 2 << 20
+// maxWebhookBytes bounds the body of such a call: GitHub sends up to 25 MB. It is hashed as it
+// comes, and not kept.
+const maxWebhookBytes = 25 << 20
 
 // Webhooks takes the calls of Git servers. It is a port, wired by the daemon. It checks the
 // signature, in constant time, and lets the repository be looked at; nothing else of a call
 // has an effect.
 type Webhooks interface {
 	// Deliver tells whether the call is signed with the secret of the repository. Whether
-	// there is such a repository is not told.
-	Deliver(ctx context.Context, namespace, name string, header http.Header, body []byte) (accepted bool, err error)
+	// there is such a repository is not told. The body is read to its end; an error of it ends
+	// the call.
+	Deliver(ctx context.Context, namespace, name string, header http.Header, body io.Reader) (accepted bool, err error)
 }
 
 func (s *rest) webhook(w http.ResponseWriter, r *http.Request, _ call) error {
@@ -35,19 +38,19 @@ func (s *rest) webhook(w http.ResponseWriter, r *http.Request, _ call) error {
 	if s.webhooks == nil {
 		return apistatus.New(apistatus.NotFound, "this daemon takes no calls of Git servers")
 	}
+	tooLarge := apistatus.New(apistatus.RequestEntityTooLarge, "a call has at most %d bytes", maxWebhookBytes)
 	if r.ContentLength > maxWebhookBytes {
-		return apistatus.New(apistatus.RequestEntityTooLarge, "a call has at most %d bytes", maxWebhookBytes)
+		return tooLarge
 	}
-	held := s.gate.buffer.reserve()
-	defer held.release()
-	if err := held.grow(maxWebhookBytes); err != nil {
-		return err
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxWebhookBytes))
-	if err != nil {
-		return apistatus.New(apistatus.BadRequest, "the body could not be read; a call has at most %d bytes", maxWebhookBytes)
-	}
+	body := &readErrors{Reader: http.MaxBytesReader(w, r.Body, maxWebhookBytes)}
 	accepted, err := s.webhooks.Deliver(r.Context(), namespace, name, r.Header, body)
+	var over *http.MaxBytesError
+	switch {
+	case errors.As(body.err, &over):
+		return tooLarge
+	case body.err != nil:
+		return apistatus.New(apistatus.BadRequest, "the body could not be read to its end")
+	}
 	switch {
 	case err != nil:
 		return err
@@ -56,4 +59,18 @@ func (s *rest) webhook(w http.ResponseWriter, r *http.Request, _ call) error {
 	}
 	w.WriteHeader(http.StatusAccepted)
 	return nil
+}
+
+// readErrors remembers why a body could not be read.
+type readErrors struct {
+	io.Reader
+	err error
+}
+
+func (r *readErrors) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
 }

@@ -1,6 +1,6 @@
 // Package webhook takes calls by which Git servers tell that something was pushed. A call
 // has no other effect than that the GitRepository is looked at now: nothing of its body is
-// believed, it is not even read but for its signature.
+// believed, it is not even read but for its signature, and not kept.
 //
 // # Who is let in
 //
@@ -23,6 +23,8 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -67,15 +69,19 @@ func New(c runtime.Client, secrets *secretref.Resolver) *Receiver {
 // Pokes are the repositories to look at now.
 func (r *Receiver) Pokes() <-chan resource.Key { return r.pokes }
 
-// Deliver takes a call for a repository and tells whether it was let in. The error is the
-// store's.
-func (r *Receiver) Deliver(ctx context.Context, namespace, name string, header http.Header, body []byte) (bool, error) {
+// Deliver takes a call for a repository and tells whether it was let in. The body is hashed as
+// it comes, always to its end. The error is the store's, or that of the body.
+func (r *Receiver) Deliver(ctx context.Context, namespace, name string, header http.Header, body io.Reader) (bool, error) {
 	key := resource.Key{Kind: "GitRepository", Namespace: namespace, Name: name}
 	provider, secret, err := r.secret(ctx, key)
 	if err != nil {
 		return false, err
 	}
-	given, ok := check(provider, secret, header, body)
+	mac := hmac.New(sha256.New, secret)
+	if _, err := io.Copy(mac, body); err != nil {
+		return false, fmt.Errorf("read the body: %w", err)
+	}
+	given, ok := check(provider, secret, header, hex.EncodeToString(mac.Sum(nil)))
 	if ok && !r.replayed(key, deliveryID(header, given)) {
 		r.poke(key)
 	}
@@ -112,11 +118,9 @@ func (r *Receiver) secret(ctx context.Context, key resource.Key) (provider strin
 	return hook.GetProvider(), secret, nil
 }
 
-// check tells whether a call has the secret, and returns what it showed.
-func check(provider string, secret []byte, header http.Header, body []byte) (given string, ok bool) {
-	mac := hmac.New(sha256.New, secret)
-	mac.Write(body)
-	want := hex.EncodeToString(mac.Sum(nil))
+// check tells whether a call has the secret, and returns what it showed. want is the signature of
+// its body.
+func check(provider string, secret []byte, header http.Header, want string) (given string, ok bool) {
 	switch provider {
 	case "github":
 		given, ok = strings.CutPrefix(header.Get("X-Hub-Signature-256"), "sha256=")

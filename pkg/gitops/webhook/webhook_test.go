@@ -5,9 +5,14 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"io"
 	"net/http"
 	"path/filepath"
+	goruntime "runtime"
+	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -88,7 +93,7 @@ func TestProviders(t *testing.T) {
 	for provider, h := range good {
 		t.Run(provider, func(t *testing.T) {
 			r := newReceiver(t, provider, secret+"\n") // as an editor leaves it
-			ok, err := r.Deliver(t.Context(), "default", "main", h, []byte(body))
+			ok, err := r.Deliver(t.Context(), "default", "main", h, strings.NewReader(body))
 			if err != nil || !ok || !r.poked() {
 				t.Fatalf("a good call: %v, %v", ok, err)
 			}
@@ -105,23 +110,44 @@ func TestProviders(t *testing.T) {
 				"without a webhook":  {"bare", h, body},
 				"key of none":        {"bare", header("X-Hub-Signature-256", "sha256="+sign(string(make([]byte, 32)), body)), body},
 			} {
-				if ok, err := r.Deliver(t.Context(), "default", c.repo, c.h, []byte(c.body)); ok || err != nil || r.poked() {
+				if ok, err := r.Deliver(t.Context(), "default", c.repo, c.h, strings.NewReader(c.body)); ok || err != nil || r.poked() {
 					t.Errorf("%s: %v, %v", name, ok, err)
 				}
 			}
 			if provider == "gitlab" {
 				return // GitLab signs no body
 			}
-			if ok, _ := r.Deliver(t.Context(), "default", "main", h, []byte(body+" ")); ok {
+			if ok, _ := r.Deliver(t.Context(), "default", "main", h, strings.NewReader(body+" ")); ok {
 				t.Error("a changed body was taken")
 			}
 		})
 	}
 }
 
+// TestBodiesAreNotKept: a call of the size that GitHub sends at most takes little memory, and one
+// that ends in the middle counts for nothing.
+func TestBodiesAreNotKept(t *testing.T) {
+	r := newReceiver(t, "generic", secret)
+	body := strings.Repeat("x", 25_000_000)
+	h := header("X-Signature-256", "sha256="+sign(secret, body))
+	var before, after goruntime.MemStats
+	goruntime.ReadMemStats(&before)
+	ok, err := r.Deliver(t.Context(), "default", "main", h, struct{ io.Reader }{strings.NewReader(body)}) // as of a connection
+	goruntime.ReadMemStats(&after)
+	if !ok || err != nil || !r.poked() {
+		t.Errorf("a large call: %v, %v", ok, err)
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 4<<20 {
+		t.Errorf("it took %d bytes of memory", used)
+	}
+	if ok, err := r.Deliver(t.Context(), "default", "main", h, iotest.TimeoutReader(struct{ io.Reader }{strings.NewReader(body)})); ok || !errors.Is(err, iotest.ErrTimeout) || r.poked() {
+		t.Errorf("half a call: %v, %v", ok, err)
+	}
+}
+
 func TestShortSecretsCountForNothing(t *testing.T) {
 	r := newReceiver(t, "generic", "short")
-	if ok, _ := r.Deliver(t.Context(), "default", "main", header("X-Signature-256", "sha256="+sign("short", "x")), []byte("x")); ok {
+	if ok, _ := r.Deliver(t.Context(), "default", "main", header("X-Signature-256", "sha256="+sign("short", "x")), strings.NewReader("x")); ok {
 		t.Error("a call was let in by a secret that can be guessed")
 	}
 }
@@ -132,7 +158,7 @@ func TestReplays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		call := func(body, id string) bool {
 			h := header("X-Hub-Signature-256", "sha256="+sign(secret, body), "X-GitHub-Delivery", id)
-			ok, err := r.Deliver(context.Background(), "default", "main", h, []byte(body))
+			ok, err := r.Deliver(context.Background(), "default", "main", h, strings.NewReader(body))
 			if !ok || err != nil {
 				t.Fatalf("%v, %v", ok, err)
 			}
