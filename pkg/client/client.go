@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
@@ -22,6 +24,10 @@ import (
 const (
 	// maxMessageBytes bounds one answer: the daemon sends at most 64 MiB of objects.
 	maxMessageBytes = 65 << 20
+	// window is how much of an answer may be on its way. A list of thousands of objects comes
+	// in one go then, and not in many pieces, of which each waits for a turn on the processors
+	// of a daemon that is busy, as it is after a start.
+	window = 16 << 20
 	// pingInterval finds a daemon that is gone without a word; the daemon allows one ping
 	// in 10 s.
 	pingInterval = 20 * time.Second
@@ -75,6 +81,8 @@ func New(cfg Config) (*Client, error) {
 		grpc.WithUserAgent(cfg.UserAgent),
 		grpc.WithUnaryInterceptor(bounded),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
+		grpc.WithInitialWindowSize(window),
+		grpc.WithInitialConnWindowSize(window),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingInterval}),
 		// A daemon that restarts is back within seconds: do not be slower than it.
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -191,13 +199,33 @@ func (c *Client) List(ctx context.Context, kind string, opts ListOptions) (List,
 	if err != nil {
 		return List{}, c.fail(ctx, err)
 	}
-	list := List{ResourceVersion: resp.GetResourceVersion(), Continue: resp.GetContinue(), Remaining: int(resp.GetRemainingItemCount()), Items: make([]resource.Object, len(resp.GetItems()))}
-	for i, item := range resp.GetItems() {
-		if list.Items[i], err = c.unpack(item); err != nil {
-			return List{}, err
-		}
+	list := List{ResourceVersion: resp.GetResourceVersion(), Continue: resp.GetContinue(), Remaining: int(resp.GetRemainingItemCount())}
+	if list.Items, err = c.unpackAll(resp.GetItems()); err != nil {
+		return List{}, err
 	}
 	return list, nil
+}
+
+// unpackPart is how many objects are worth a goroutine.
+const unpackPart = 256
+
+// unpackAll decodes the objects of a list, those of a long one on all processors.
+func (c *Client) unpackAll(packed []*anypb.Any) ([]resource.Object, error) {
+	objects := make([]resource.Object, len(packed))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for first := 0; first < len(packed); first += unpackPart {
+		group.Go(func() (err error) {
+			for i := first; i < min(first+unpackPart, len(packed)) && err == nil; i++ {
+				objects[i], err = c.unpack(packed[i])
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return objects, nil
 }
 
 // pack is the object as it travels.

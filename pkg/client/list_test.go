@@ -65,3 +65,29 @@ func TestListAllReadsEveryPage(t *testing.T) {
 		})
 	}
 }
+
+// TestLongListsKeepTheirOrder: their objects are decoded by several goroutines.
+func TestLongListsKeepTheirOrder(t *testing.T) {
+	const many = 5*unpackPart + 7
+	var asked []int32
+	list, err := dial(t, pager(t, many, "", &asked)).List(context.Background(), "App", ListOptions{})
+	if err != nil || len(list.Items) != many {
+		t.Fatalf("got %d objects, %v", len(list.Items), err)
+	}
+	for i, o := range list.Items {
+		if want := fmt.Sprint("a", i); resource.KeyOf(o).Name != want {
+			t.Fatalf("object %d is %s", i, resource.KeyOf(o))
+		}
+	}
+	damaged := &fakeServer{list: func(*v1alpha1.ListRequest) (*v1alpha1.ListResponse, error) {
+		resp := &v1alpha1.ListResponse{}
+		for i := range many {
+			resp.Items = append(resp.Items, packed(t, app(fmt.Sprint("a", i))))
+		}
+		resp.Items[many-1].Value = []byte{0xff}
+		return resp, nil
+	}}
+	if list, err := dial(t, damaged).List(context.Background(), "App", ListOptions{}); err == nil || list.Items != nil {
+		t.Errorf("a list whose last object is damaged: %d objects, %v", len(list.Items), err)
+	}
+}
