@@ -81,7 +81,7 @@ func New(d Deps) *runtime.Controller {
 		Kind: kind, Finalizer: finalizer, Reconciler: r, Resync: d.Probe, Plan: r.Plan,
 		Ready: []string{CondAccepted, CondResolved, CondProgrammed, CondServing},
 		Watches: []runtime.Watch{
-			{Kind: "App", Map: vhostsOfApp},
+			{Kind: "App", Map: vhostsOfApp, MetadataOnly: true},
 			{Kind: "Appliance", Map: allVhosts},
 			{Kind: kind, Map: vhostsInDispute},
 			secretref.Watch(kind),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	goruntime "runtime"
 	"sync"
 	"time"
 
@@ -149,6 +150,10 @@ func (c *Controller) work(ctx context.Context, m *Manager) {
 			c.step(ctx, m, key)
 		}
 		c.queue.Done(key)
+		// With thousands of objects to look at, as after a start, a worker has work for as long
+		// as its time slice lasts, and so has each of the others: a request would wait for all
+		// of them. This way it waits for one reconcile.
+		goruntime.Gosched()
 	}
 }
 

@@ -36,7 +36,7 @@ func (h *harness[T]) reconcile(ctx context.Context, key resource.Key) (res Resul
 	if err != nil {
 		return Result{}, err
 	}
-	s := &Session[T]{Client: h.client, rec: h.rec, first: obj, ready: h.opts.table(obj), seen: h.seen, Log: h.log.With("kind", key.Kind, "namespace", key.Namespace, "name", key.Name)}
+	s := &Session[T]{Client: h.client, rec: h.rec, wasReady: resource.FindCondition(obj, ConditionReady).GetStatus(), ready: h.opts.table(obj), seen: h.seen, Log: h.log.With("kind", key.Kind, "namespace", key.Namespace, "name", key.Name)}
 	s.adopt(obj)
 	if resource.Deleting(obj) {
 		return h.finalize(ctx, s)
@@ -118,7 +118,6 @@ func (h *harness[T]) report(ctx context.Context, s *Session[T], err error) error
 	ctx = context.WithoutCancel(ctx)
 	var waiting *WaitingError
 	keep := errors.As(err, &waiting) && waiting.keep
-	wasReady := resource.FindCondition(s.first, ConditionReady).GetStatus()
 	if len(s.ready) > 0 && !keep {
 		summarize(s.Object, s.ready, err)
 	}
@@ -126,7 +125,7 @@ func (h *harness[T]) report(ctx context.Context, s *Session[T], err error) error
 		setObservedGeneration(s.Object)
 	}
 	// Before the status, so that who sees Ready finds nothing written after it.
-	h.announce(ctx, s, wasReady)
+	h.announce(ctx, s)
 	saveErr := s.save(ctx)
 	if errors.Is(saveErr, ErrNotFound) {
 		return nil
@@ -135,8 +134,8 @@ func (h *harness[T]) report(ctx context.Context, s *Session[T], err error) error
 }
 
 // announce records an event when an object became ready or ceased to be.
-func (h *harness[T]) announce(ctx context.Context, s *Session[T], was string) {
-	now := resource.FindCondition(s.Object, ConditionReady)
+func (h *harness[T]) announce(ctx context.Context, s *Session[T]) {
+	was, now := s.wasReady, resource.FindCondition(s.Object, ConditionReady)
 	switch {
 	case now == nil || resource.Deleting(s.Object) || was == now.GetStatus():
 	case now.GetStatus() == "True":

@@ -34,11 +34,11 @@ type Session[T resource.Object] struct {
 	Client Client
 	Log    *slog.Logger
 
-	rec   *Recorder
-	first resource.Object // as it was when the reconcile began
-	saved resource.Object // as the store has it
-	ready []string        // the conditions that Ready is computed from
-	seen  *observations
+	rec      *Recorder
+	wasReady string        // when the reconcile began
+	saved    proto.Message // the status as the store has it; nil: none
+	ready    []string      // the conditions that Ready is computed from
+	seen     *observations
 }
 
 // Remember keeps what this reconcile saw outside, for plans that are asked for later. It
@@ -83,7 +83,7 @@ func (s *Session[T]) Warning(ctx context.Context, reason, format string, args ..
 // before the next step: a reserved VMID, the UPID of a task that was started. It also shows
 // how far a long reconcile has come.
 func (s *Session[T]) SaveStatus(ctx context.Context) error {
-	if proto.Equal(s.saved, s.Object) {
+	if !s.changed() {
 		return nil
 	}
 	if len(s.ready) > 0 {
@@ -93,7 +93,7 @@ func (s *Session[T]) SaveStatus(ctx context.Context) error {
 }
 
 func (s *Session[T]) save(ctx context.Context) error {
-	if proto.Equal(s.saved, s.Object) {
+	if !s.changed() {
 		return nil
 	}
 	out, err := s.Client.UpdateStatus(ctx, s.Object)
@@ -115,9 +115,26 @@ func (s *Session[T]) Refresh(ctx context.Context) error {
 	return nil
 }
 
+// adopt takes over an object that nobody else has. Of what the store has, the status is
+// kept: nothing else of an object changes in a reconcile, and of thousands that are looked
+// at again and again most change not even that.
 func (s *Session[T]) adopt(obj resource.Object) {
-	s.saved = obj
-	s.Object = resource.Clone(obj).(T)
+	s.Object, s.saved = obj.(T), nil
+	if status, ok := resource.Field(obj, "status"); ok {
+		s.saved = proto.Clone(status.Interface())
+	}
+}
+
+// changed tells whether the status is another than the store's; unset and empty are equal.
+func (s *Session[T]) changed() bool {
+	status, ok := resource.Field(s.Object, "status")
+	switch {
+	case ok && s.saved != nil:
+		return !proto.Equal(s.saved, status.Interface())
+	case ok:
+		return proto.Size(status.Interface()) > 0
+	}
+	return s.saved != nil && proto.Size(s.saved) > 0
 }
 
 func setCondition(obj resource.Object, typ, status, reason, message string) {
