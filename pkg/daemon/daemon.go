@@ -46,8 +46,8 @@ import (
 // its time to stop, several at once.
 const nodeShutdownPatience = 3 * time.Minute
 
-// firstLookPatience bounds how long an embedded daemon waits, before it says that it is ready,
-// for the first look at every object.
+// firstLookPatience bounds how long a daemon that booted its embedded node waits, before it
+// says that it is ready, for the first look at every object.
 const firstLookPatience = 5 * time.Second
 
 // Run runs the daemon until ctx ends.
@@ -66,6 +66,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
+	records := openTrail(cfg, log)
+	defer records.close()
 	installation, err := installationID(cfg.DataDir)
 	if err != nil {
 		return err
@@ -129,17 +131,16 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	})
 	manager := runtime.NewManager(st, log, metrics, all...)
 
-	return serve(ctx, cfg, log, st, metrics, node, applier, manager, usageDesk{usage, runtime.NewClient(st)}, identities{authorizer, policy, accounts, endpoint, certs}, repositories.webhooks)
+	return serve(ctx, cfg, log, st, records, metrics, node, applier, manager, usageDesk{usage, runtime.NewClient(st)}, identities{authorizer, policy, accounts, endpoint, certs}, repositories.webhooks)
 }
 
 // serve runs the servers, the controllers and the forwarder's target until ctx ends.
-func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database, metrics *prometheus.Registry, node *embedded.Handle, applier *apply.Applier, manager *runtime.Manager, usage usageDesk, who identities, webhooks *webhook.Receiver) error {
+func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database, opening *openingTrail, metrics *prometheus.Registry, node *embedded.Handle, applier *apply.Applier, manager *runtime.Manager, usage usageDesk, who identities, webhooks *webhook.Receiver) error {
 	endpoint, certs := who.endpoint, who.certs
-	records, err := openTrail(cfg, log)
+	records, err := opening.opened()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = records.Close() }() // what is in it is synced
 	rest, err := listen(cfg.Listen, cfg.anyPort, log)
 	if err != nil {
 		return fmt.Errorf("listen for REST: %w; choose another address with --listen", err)
@@ -182,8 +183,8 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger, st *admin.Database
 	if err := writeEndpoint(cfg.DataDir, endpoint); err != nil {
 		cancel(fmt.Errorf("write endpoint.json: %w", err))
 	} else {
-		if node != nil {
-			// The node may have been booted a moment ago; what is stored speaks of before.
+		if node != nil && !node.Attached() {
+			// The node was booted a moment ago; what is stored speaks of before.
 			lctx, lcancel := context.WithTimeout(ctx, firstLookPatience)
 			manager.LookedOnce(lctx)
 			lcancel()

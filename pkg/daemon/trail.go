@@ -22,10 +22,41 @@ type auditTrail struct {
 	forward []func(context.Context)
 }
 
-func openTrail(cfg Config, log *slog.Logger) (*auditTrail, error) {
+// openingTrail is a trail that is being opened, beside whatever else a start does: every
+// line of its last file is checked.
+type openingTrail struct {
+	trail *auditTrail
+	err   error
+	done  chan struct{}
+}
+
+// openTrail begins to open the trail in the data directory, whose database the caller holds.
+func openTrail(cfg Config, log *slog.Logger) *openingTrail {
+	o := &openingTrail{done: make(chan struct{})}
+	go func() {
+		defer close(o.done)
+		o.trail, o.err = readTrail(cfg.DataDir, cfg.Audit, log)
+	}()
+	return o
+}
+
+// opened waits for the trail.
+func (o *openingTrail) opened() (*auditTrail, error) {
+	<-o.done // a bounded file was read
+	return o.trail, o.err
+}
+
+// close closes the trail, if it could be opened.
+func (o *openingTrail) close() {
+	if t, err := o.opened(); err == nil {
+		_ = t.Close() // what is in it is synced
+	}
+}
+
+func readTrail(dataDir string, cfg AuditConfig, log *slog.Logger) (*auditTrail, error) {
 	a := &auditTrail{}
-	opts := trail.Options{MaxAge: time.Duration(cfg.Audit.MaxAgeDays) * 24 * time.Hour, MaxBytes: int64(cfg.Audit.MaxMiB) << 20, Log: log}
-	for _, to := range cfg.Audit.Forward {
+	opts := trail.Options{MaxAge: time.Duration(cfg.MaxAgeDays) * 24 * time.Hour, MaxBytes: int64(cfg.MaxMiB) << 20, Log: log}
+	for _, to := range cfg.Forward {
 		f, run, err := trail.NewForwarder(to, log)
 		if err != nil {
 			return nil, fmt.Errorf("audit.forward: %w", err)
@@ -33,7 +64,7 @@ func openTrail(cfg Config, log *slog.Logger) (*auditTrail, error) {
 		opts.Forward, a.forward = append(opts.Forward, f), append(a.forward, run)
 	}
 	var err error
-	a.Trail, err = trail.Open(filepath.Join(cfg.DataDir, trailDir), opts)
+	a.Trail, err = trail.Open(filepath.Join(dataDir, trailDir), opts)
 	return a, err
 }
 

@@ -91,7 +91,7 @@ func attach(ctx context.Context, o Options, last state) (*Handle, error) {
 	if o.Engine != EngineAuto && o.Engine != h.info.Engine {
 		return nil, fmt.Errorf("the embedded node runs with engine %s, not %s: shut it down first", h.info.Engine, o.Engine)
 	}
-	h.info.PID = last.PID
+	h.info.PID, h.attached = last.PID, true
 	o.Log.Info("attached to the running embedded node", "pid", last.PID, "engine", h.info.Engine)
 	return h, nil
 }

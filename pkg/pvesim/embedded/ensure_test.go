@@ -43,8 +43,8 @@ func TestNodeOutlivesDaemon(t *testing.T) {
 				t.Fatalf("daemon said %q: %v", out, err)
 			}
 			n := ensureNode(t, o)
-			if n.Info() != was {
-				t.Errorf("found %+v, started was %+v", n.Info(), was)
+			if n.Info() != was || !n.Attached() {
+				t.Errorf("found %+v (attached: %v), started was %+v", n.Info(), n.Attached(), was)
 			}
 		})
 	}
@@ -56,7 +56,7 @@ func TestMemNode(t *testing.T) {
 	if res := n.must(call{Method: "exec", VMID: 101, Argv: []string{"cat", "/etc/hostname"}}); res.Exit != 0 || strings.TrimSpace(res.Stdout) != "test-101" {
 		t.Errorf("hostname: %+v", res)
 	}
-	if n.Info().LXCPath != "" || n.Info().Engine != EngineMem || n.Info().PID == 0 {
+	if n.Attached() || n.Info().LXCPath != "" || n.Info().Engine != EngineMem || n.Info().PID == 0 {
 		t.Errorf("info %+v", n.Info())
 	}
 	if err := n.Shutdown(t.Context()); err != nil {

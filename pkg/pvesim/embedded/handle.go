@@ -15,9 +15,10 @@ import (
 // Handle is a connection to a running node. It holds nothing of the node: closing it,
 // or dying with it, leaves the node running.
 type Handle struct {
-	dataDir string
-	client  *http.Client
-	info    Info
+	dataDir  string
+	client   *http.Client
+	info     Info
+	attached bool
 }
 
 const (
@@ -44,6 +45,9 @@ func dialControl(dataDir string) *Handle {
 
 // Info tells where the node is and how to log in to it.
 func (h *Handle) Info() Info { return h.info }
+
+// Attached tells that the node ran already, with its guests; otherwise it was booted.
+func (h *Handle) Attached() bool { return h.attached }
 
 // SetForward says where the forwarder shall connect to ("192.168.50.100:80"); "" for a
 // target means that there is none. The node forgets targets when it stops.
