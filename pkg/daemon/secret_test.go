@@ -142,6 +142,16 @@ func TestSecretValuesAreNowhere(t *testing.T) {
 	}
 	r.watchREST(h)
 	r.overGRPC(h, dir)
+	// Values by right, over REST, and a new key for them; both are told, without a value.
+	if code, out := r.call("POST", secretPath+"/applied/values", ""); code != 200 || !strings.Contains(fmt.Sprint(out), "spec.stringData[password]:"+canary) {
+		t.Errorf("the values of a Secret, by right: %d", code)
+	}
+	want(200, "POST", "/api/v1/system/secrets/rekey", jsonType, "")
+	want(400, "POST", "/api/v1/system/secrets/rekey", jsonType, `{"finish":"`+canary+`"}`)
+	want(404, "POST", secretPath+"/nothing/values", jsonType, "")
+	if code, _ := r.rest(h, "GET", secretPath+"/applied/values", jsonType, ""); code != 405 {
+		t.Errorf("values by GET: %d", code)
+	}
 	want(200, "DELETE", secretPath+"/db", yaml, "")
 	want(200, "GET", "/metrics", yaml, "")
 	if err := r.stop(); err != nil {

@@ -44,11 +44,11 @@ func restRoutes(f *fixture) []restRoute {
 		add(f.server.rest.fixed[path], path, "")
 	}
 	for _, k := range f.registry.Kinds() {
-		for _, t := range []target{
-			{plural: k.Plural}, {plural: k.Plural, name: "x"}, {plural: k.Plural, name: "x", subresource: "status"},
-			{namespace: "default", plural: k.Plural}, {namespace: "default", plural: k.Plural, name: "x"},
-			{namespace: "default", plural: k.Plural, name: "x", subresource: "status"},
-		} {
+		targets := []target{{plural: k.Plural}, {namespace: "default", plural: k.Plural}}
+		for _, sub := range []string{"", subresourceStatus, subresourcePlan, subresourceUsage, subresourceValues} {
+			targets = append(targets, target{plural: k.Plural, name: "x", subresource: sub}, target{namespace: "default", plural: k.Plural, name: "x", subresource: sub})
+		}
+		for _, t := range targets {
 			if rt := f.server.rest.kinds.shape(k, t); rt != nil {
 				add(rt, t.path(), k.Name)
 			}

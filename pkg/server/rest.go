@@ -16,6 +16,7 @@ type rest struct {
 	core    *core
 	gate    *gate
 	auth    *authService
+	admin   *adminService
 	metrics *metrics
 	gateway http.Handler
 	scrape  http.Handler

@@ -13,7 +13,7 @@ const apiRoot = "/apis/" + resource.Group + "/" + resource.Version
 const maxSegmentBytes = 253
 
 // subresourceStatus is what an object's controller says of it. The other subresources are
-// subresourcePlan and subresourceUsage.
+// subresourcePlan, subresourceUsage and, of Secrets, subresourceValues.
 const subresourceStatus = "status"
 
 // target is what a path under apiRoot names:

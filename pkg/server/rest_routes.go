@@ -56,6 +56,9 @@ func watches(r *http.Request) (bool, time.Duration) {
 // waits is the long of the system routes: an Operation may be waited for.
 func waits(*http.Request) (bool, time.Duration) { return true, MaxWait + RequestTimeout }
 
+// maintains is the long of what may take as long as the database is large.
+func maintains(*http.Request) (bool, time.Duration) { return true, MaintainTimeout }
+
 // fixedRoutes are the routes without a variable part, by path.
 func (s *rest) fixedRoutes() map[string]*route {
 	only := func(method string, h handler) map[string]handler { return map[string]handler{method: h} }
@@ -75,6 +78,7 @@ func (s *rest) fixedRoutes() map[string]*route {
 		apiRoot + "/" + applyCollection: {methods: only(http.MethodPost, s.applySet)},
 		apiRoot + "/" + planCollection:  {methods: only(http.MethodPost, s.planSet)},
 		apiRoot + "/" + usageCollection: {methods: only(http.MethodGet, s.usageSet)},
+		openapi.RekeyPath:               {methods: only(http.MethodPost, s.rekey), long: maintains},
 	}
 	for _, r := range openapi.SystemRoutes {
 		routes[r.Path] = &route{methods: only(r.Method, s.systemRoute(r)), long: never}
@@ -96,7 +100,7 @@ func (s *rest) fixedRoutes() map[string]*route {
 
 // kindRoutes are the shapes of paths under a kind.
 type kindRoutes struct {
-	collection, everywhere, object, status, plan, usage *route
+	collection, everywhere, object, status, plan, usage, values *route
 }
 
 func (s *rest) newKindRoutes() kindRoutes {
@@ -117,6 +121,8 @@ func (s *rest) newKindRoutes() kindRoutes {
 		}, never},
 		plan:  &route{apiRoot + "/{plural}/{name}/plan", map[string]handler{http.MethodGet: s.planObject}, never},
 		usage: &route{apiRoot + "/{plural}/{name}/usage", map[string]handler{http.MethodGet: s.usageObject}, never},
+		// No GET: reading values leaves something behind, an entry in the audit trail.
+		values: &route{apiRoot + "/{plural}/{name}/values", map[string]handler{http.MethodPost: s.readSecret}, never},
 	}
 }
 
@@ -163,6 +169,8 @@ func (k kindRoutes) shape(kind *resource.Kind, t target) *route {
 		return k.plan
 	case t.subresource == subresourceUsage && usageOf[kind.Name] != "":
 		return k.usage
+	case t.subresource == subresourceValues && kind.Name == kindSecret:
+		return k.values
 	}
 	return nil
 }

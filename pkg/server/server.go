@@ -141,7 +141,7 @@ func (s *Server) newREST(cfg Config) (*rest, error) {
 		return nil, err
 	}
 	r := &rest{
-		core: s.core, gate: s.gate, auth: s.auth, gateway: gateway, openapi: document, ready: cfg.Ready, version: cfg.Version, webhooks: cfg.Webhooks,
+		core: s.core, gate: s.gate, auth: s.auth, admin: s.admin, gateway: gateway, openapi: document, ready: cfg.Ready, version: cfg.Version, webhooks: cfg.Webhooks,
 		scrape: promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{
 			MaxRequestsInFlight: maxScrapes, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 		}),

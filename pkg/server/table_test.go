@@ -66,6 +66,7 @@ var restNeeds = map[string]need{
 	"POST " + apiRoot + "/plan":                            {verb: "apply", subject: "App", namespace: "default"},
 	"GET " + apiRoot + "/usage":                            {verb: "list", subject: "App"},
 	"GET /api/v1/system/proxy/status":                      {verb: "list", subject: "Vhost"},
+	"POST /api/v1/system/secrets/rekey":                    {verb: "update", subject: "database"},
 	"POST /api/v1/auth/login":                              {open: true},
 	"POST /api/v1/auth/register":                           {open: true},
 	"POST /api/v1/auth/refresh":                            {open: true},
@@ -89,6 +90,7 @@ var kindNeeds = map[string]string{
 	"GET collection": "list", "POST collection": "create", "GET everywhere": "list",
 	"GET object": "get", "PUT object": "update", "PATCH object": "apply", "DELETE object": "delete",
 	"GET status": "get", "PUT status": "update-status", "GET plan": "get", "GET usage": "get",
+	"POST values": "secrets-read",
 }
 
 // rpcNeeds are the rows of the methods; request fills the requests.
@@ -178,7 +180,7 @@ func people(f *fixture, keys *seal.Keyring, cfg *Config) {
 // shapeOf names the shape of a path.
 func (f *fixture) shapeOf(k *resource.Kind, tg target) string {
 	kr := f.server.rest.kinds
-	return map[*route]string{kr.collection: "collection", kr.everywhere: "everywhere", kr.object: "object", kr.status: "status", kr.plan: "plan", kr.usage: "usage"}[kr.shape(k, tg)]
+	return map[*route]string{kr.collection: "collection", kr.everywhere: "everywhere", kr.object: "object", kr.status: "status", kr.plan: "plan", kr.usage: "usage", kr.values: "values"}[kr.shape(k, tg)]
 }
 
 // ownKey reads a signing key of the server.

@@ -111,6 +111,7 @@ func (d *document) kind(k *resource.Kind) {
 	}
 	d.planOf(k, item)
 	d.usageOf(k, item)
+	d.valuesOf(k, item)
 	d.add(collection, "post", "create"+k.Name, "Create an object", created(schema), query(dryRun...), body("application/json", schema, true))
 	d.add(item, "put", "replace"+k.Name, "Replace an object's metadata and spec", one, query(append(append([]string{}, forced...), dryRun...)...), body("application/json", schema, true))
 	d.add(item, "patch", "apply"+k.Name, "Create an object or set the fields that the body has (apply), or change one by a patch of its JSON", one,
@@ -177,4 +178,5 @@ func (d *document) fixed() {
 		body("application/yaml", object{"type": "string"}, true))
 	d.plan()
 	d.usage()
+	d.rekey()
 }
