@@ -309,8 +309,7 @@ func TestDamageAndDeath(t *testing.T) {
 	spoil = nil
 	run(t, r, guest.Command{Argv: []string{"true"}})
 	last := terms[len(terms)-1]
-	_ = last.cmd.Process.Kill()
-	<-last.exited
+	last.kill()
 	// Only after a while is a console asked whether it lives.
 	r.guests[target].session.used = time.Now().Add(-time.Minute)
 	run(t, r, guest.Command{Argv: []string{"true"}})

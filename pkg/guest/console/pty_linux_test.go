@@ -19,6 +19,9 @@ type ptyTerminal struct {
 	exited chan struct{}
 	closed chan struct{}
 	once   sync.Once
+	// hungUp is closed when no program has the terminal open any more.
+	hungUp     chan struct{}
+	hungUpOnce sync.Once
 	// spoil, when set, changes what is sent.
 	mu    sync.Mutex
 	spoil func([]byte) []byte
@@ -57,7 +60,7 @@ func startShell(t *testing.T, argv ...string) *ptyTerminal {
 	if err := cmd.Start(); err != nil {
 		t.Skip(err)
 	}
-	p := &ptyTerminal{master: os.NewFile(uintptr(mustDup(t, fd)), "ptmx"), cmd: cmd, exited: make(chan struct{}), closed: make(chan struct{})}
+	p := &ptyTerminal{master: os.NewFile(uintptr(mustDup(t, fd)), "ptmx"), cmd: cmd, exited: make(chan struct{}), closed: make(chan struct{}), hungUp: make(chan struct{})}
 	_ = master.Close()
 	go func() { _ = cmd.Wait(); close(p.exited) }()
 	t.Cleanup(func() {
@@ -93,12 +96,30 @@ func (p *ptyTerminal) Receive(ctx context.Context) ([]byte, error) {
 	defer context.AfterFunc(ctx, p.Close)()
 	buffer := make([]byte, 4096)
 	n, err := p.master.Read(buffer)
+	if err != nil {
+		p.hungUpOnce.Do(func() { close(p.hungUp) })
+	}
 	return buffer[:n], err
 }
 
 func (p *ptyTerminal) KeepAlive(context.Context) error { return nil }
 
 func (p *ptyTerminal) Close() { p.once.Do(func() { _ = p.master.Close(); close(p.closed) }) }
+
+// kill ends the shell and what runs in the foreground of its terminal, and waits until
+// nothing answers any more.
+func (p *ptyTerminal) kill() {
+	if conn, err := p.master.SyscallConn(); err == nil {
+		_ = conn.Control(func(fd uintptr) {
+			if group, err := unix.IoctlGetInt(int(fd), unix.TIOCGPGRP); err == nil && group > 1 {
+				_ = syscall.Kill(-group, syscall.SIGKILL)
+			}
+		})
+	}
+	_ = p.cmd.Process.Kill()
+	<-p.exited
+	<-p.hungUp
+}
 
 // setSpoil changes what is sent from now on.
 func (p *ptyTerminal) setSpoil(f func([]byte) []byte) {
