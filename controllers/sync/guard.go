@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"google.golang.org/protobuf/reflect/protoreflect"
-
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
@@ -40,36 +38,22 @@ func guard(s *v1alpha1.Sync, owned, wanted int, deleting []resource.Object) erro
 	}
 	if len(unconfirmed) > 0 {
 		return &refusal{"PruneNotConfirmed", fmt.Sprintf(
-			"the commit would delete %s, with data. Bring the manifest back with the annotation %s: confirm and then remove it, or set spec.prune: confirm; back the data up first",
-			some(unconfirmed), resource.AnnotationPrune)}
+			"the commit would delete %s, which holds data (spec.stateful). Back it up; then confirm with `proxctl -n %s annotate %s %s=confirm`, or set spec.prune: confirm. To keep it, bring its manifest back",
+			some(unconfirmed), unconfirmed[0].GetMetadata().GetNamespace(), resource.KeyOf(unconfirmed[0]).Short(), resource.AnnotationPrune)}
 	}
 	return nil
 }
 
-// hasData tells whether deleting an object destroys data: an App that has volumes and does not
-// keep its guest.
+// hasData tells whether deleting an object destroys what nothing brings back: the guest of an
+// App that says so and does not keep its guest.
 func hasData(o resource.Object) bool {
-	spec, ok := resource.Field(o, "spec")
-	if !ok || o.GetKind() != "App" {
+	app, ok := o.(*v1alpha1.App)
+	spec := app.GetSpec()
+	if !ok || !spec.GetStateful() {
 		return false
 	}
-	fields := spec.Descriptor().Fields()
-	if p := fields.ByName("deletion_policy"); p != nil && spec.Get(p).String() == "Orphan" {
-		return false
-	}
-	return holdsVolumes(spec, fields)
-}
-
-// volumeFields are the names that data volumes have in specs of guests.
-var volumeFields = []protoreflect.Name{"volumes", "data_volumes", "mounts"}
-
-func holdsVolumes(spec protoreflect.Message, fields protoreflect.FieldDescriptors) bool {
-	for _, name := range volumeFields {
-		if f := fields.ByName(name); f != nil && f.IsList() && spec.Get(f).List().Len() > 0 {
-			return true
-		}
-	}
-	return false
+	kept := spec.GetDeletionPolicy() == "Orphan" || spec.GetDeletionPolicy() == "" && spec.GetAdopt()
+	return !kept
 }
 
 // some names a few objects.

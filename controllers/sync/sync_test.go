@@ -1,6 +1,7 @@
 package sync_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -172,6 +173,61 @@ func TestPruneAndGuards(t *testing.T) {
 	w.refused(w.push("empty"), "EmptySource", "deletionPolicy")
 	if w.description("team-f") != "changed" || w.description("mine") != "by hand" {
 		t.Error("something was deleted")
+	}
+}
+
+func app(name, spec string) string {
+	return fmt.Sprintf("apiVersion: proximity/v1alpha1\nkind: App\nmetadata:\n  name: %s\nspec: %s\n", name, spec)
+}
+
+// TestStatefulAppsAreConfirmed: an App that says that it holds data stops a commit that would delete
+// it, until somebody confirms.
+func TestStatefulAppsAreConfirmed(t *testing.T) {
+	w := newWorld(t)
+	for name, spec := range map[string]string{
+		"db": "{stateful: true}", "queue": "{stateful: true}", "kept": "{stateful: true, deletionPolicy: Orphan}", "web": "{stateful: false}",
+	} {
+		w.repo.Write(name+".yaml", app(name, spec))
+	}
+	w.repo.Write("a.yaml", project("team-a", "one"))
+	first := w.repo.Push("first")
+	w.follow("wait: false")
+	w.start()
+	w.applied(first)
+	is := func(name string) bool {
+		return w.get(resource.Key{Kind: "App", Namespace: "default", Name: name}) != nil
+	}
+
+	// What holds no data, or keeps it, goes unasked.
+	w.repo.Remove("web.yaml")
+	w.repo.Remove("kept.yaml")
+	w.applied(w.push("stateless"))
+	if is("web") || is("kept") {
+		t.Errorf("web is there: %v, kept: %v", is("web"), is("kept"))
+	}
+
+	w.repo.Remove("db.yaml")
+	w.repo.Write("a.yaml", project("team-a", "two"))
+	second := w.push("without the database")
+	w.refused(second, "PruneNotConfirmed", "App default/db", "spec.stateful", "proxctl -n default annotate app/db proximity/prune=confirm")
+	if !is("db") || w.description("team-a") != "one" {
+		t.Errorf("something of the commit was applied: db is there: %v, team-a is %q", is("db"), w.description("team-a"))
+	}
+	if err := w.patch(resource.Key{Kind: "App", Namespace: "default", Name: "db"}, `{"metadata":{"annotations":{"proximity/prune":"confirm"}}}`, false); err != nil {
+		t.Fatal(err)
+	}
+	w.applied(second)
+	if is("db") || w.description("team-a") != "two" {
+		t.Errorf("db is there: %v, team-a is %q", is("db"), w.description("team-a"))
+	}
+
+	w.repo.Remove("queue.yaml")
+	third := w.push("without the queue")
+	w.refused(third, "PruneNotConfirmed", "App default/queue")
+	w.sync("main", "wait: false", "prune: confirm")
+	w.applied(third)
+	if is("queue") {
+		t.Error("queue is there")
 	}
 }
 

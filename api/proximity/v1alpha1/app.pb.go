@@ -133,6 +133,10 @@ type AppSpec struct {
 	HealthCheck *AppHealthCheck `protobuf:"bytes,14,opt,name=health_check,json=healthCheck" json:"health_check,omitempty"`
 	// What happens to the guest when the object is deleted: Delete or Orphan.
 	DeletionPolicy *string `protobuf:"bytes,15,opt,name=deletion_policy,json=deletionPolicy" json:"deletion_policy,omitempty"`
+	// True says that the guest holds data that its manifest cannot bring back. A Sync whose
+	// repository no longer has the App does not delete it before somebody has confirmed that, by
+	// the annotation proximity/prune: confirm or the Sync's spec.prune. Default: false.
+	Stateful *bool `protobuf:"varint,33,opt,name=stateful" json:"stateful,omitempty"`
 	// True stops all changes to the outside.
 	Suspend *bool `protobuf:"varint,16,opt,name=suspend" json:"suspend,omitempty"`
 	// What is done about settings of the guest that this spec decides and that somebody changed
@@ -290,6 +294,13 @@ func (x *AppSpec) GetDeletionPolicy() string {
 		return *x.DeletionPolicy
 	}
 	return ""
+}
+
+func (x *AppSpec) GetStateful() bool {
+	if x != nil && x.Stateful != nil {
+		return *x.Stateful
+	}
+	return false
 }
 
 func (x *AppSpec) GetSuspend() bool {
@@ -1214,7 +1225,7 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04NODE\x12\vstatus.node\"\x19\n" +
 	"\aADDRESS\x12\x0estatus.address\"\x18\n" +
 	"\x04NAME\x12\x0estatus.dnsName\x18\x01\"\x1d\n" +
-	"\bTEMPLATE\x12\x0fstatus.template\x18\x01*\tspec.vmid*\x1espec.network.applianceRef.name2\x03allH(\"\xe3\t\n" +
+	"\bTEMPLATE\x12\x0fstatus.template\x18\x01*\tspec.vmid*\x1espec.network.applianceRef.name2\x03allH(\"\xff\t\n" +
 	"\aAppSpec\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x125\n" +
 	"\x06source\x18\x02 \x01(\v2\x1d.proximity.v1alpha1.AppSourceR\x06source\x12)\n" +
@@ -1232,7 +1243,8 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\bpackages\x18\f \x03(\tB\x85\x01\xbaHX\x92\x01U\x10\x80\x02\"PrN2L^[a-z0-9][a-z0-9+.-]{0,126}[a-z0-9+.](=[A-Za-z0-9][A-Za-z0-9.+:~-]{0,127})?$\xea\xda\x18&the name of a package, or name=versionR\bpackages\x12D\n" +
 	"\bcommands\x18\r \x03(\v2\x1e.proximity.v1alpha1.AppCommandB\b\xbaH\x05\x92\x01\x02\x10@R\bcommands\x12E\n" +
 	"\fhealth_check\x18\x0e \x01(\v2\".proximity.v1alpha1.AppHealthCheckR\vhealthCheck\x12:\n" +
-	"\x0fdeletion_policy\x18\x0f \x01(\tB\x11\xda\xda\x18\rDelete,OrphanR\x0edeletionPolicy\x12\x18\n" +
+	"\x0fdeletion_policy\x18\x0f \x01(\tB\x11\xda\xda\x18\rDelete,OrphanR\x0edeletionPolicy\x12\x1a\n" +
+	"\bstateful\x18! \x01(\bR\bstateful\x12\x18\n" +
 	"\asuspend\x18\x10 \x01(\bR\asuspend\x12:\n" +
 	"\fdrift_policy\x18\x11 \x01(\tB\x17\xda\xda\x18\x13correct,warn,ignoreR\vdriftPolicy\x12\x1b\n" +
 	"\tread_only\x18\x12 \x01(\bR\breadOnly\x12\x14\n" +

@@ -118,7 +118,7 @@ type SyncSpec struct {
 	// apply; or detect: tell what would be done, and do nothing. Default: apply.
 	Mode *string `protobuf:"bytes,6,opt,name=mode" json:"mode,omitempty"`
 	// What happens to objects that the repository no longer has. auto deletes them, but stops at
-	// an App with data volumes that nobody confirmed; confirm deletes those too; never leaves them.
+	// an App that says stateful and that nobody confirmed; confirm deletes those too; never leaves them.
 	// A single object is confirmed by the annotation proximity/prune: confirm, and kept by
 	// proximity/prune: never. Default: auto.
 	Prune *string `protobuf:"bytes,7,opt,name=prune" json:"prune,omitempty"`
