@@ -11,6 +11,8 @@
 //   - the event log, replayed on top of the state that was recorded before the kill, ends
 //     in the objects that reads show;
 //   - each of these events has its audit record, and no record is of an event that is not there;
+//   - the audit trail, which followed the store, has all that it said it has, nothing that
+//     the store does not have, and its chain is whole;
 //   - the file's own check finds nothing.
 //
 // In every third cycle the file is rewritten all the time.

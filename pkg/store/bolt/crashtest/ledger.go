@@ -7,6 +7,7 @@ const (
 	openedLine  = "opened"  // revision
 	writtenLine = "written" // writer, number of its transaction, revision: acknowledged
 	seenLine    = "seen"    // revision of an event that a watch delivered
+	trailedLine = "trailed" // revision: the audit trail has all changes up to it
 )
 
 // Ledger is what a writing process has said: the client's side of the bargain.
@@ -15,6 +16,7 @@ type Ledger struct {
 	Revision     uint64        // the newest one that was acknowledged or shown
 	Acknowledged int           // transactions
 	Seen         int           // watch events
+	Trailed      uint64        // the newest revision that the audit trail said it has
 }
 
 // NewLedger returns an empty ledger.
@@ -36,6 +38,8 @@ func (l *Ledger) Note(line string) error {
 	case seenLine:
 		_, err = fmt.Sscan(line, &word, &revision)
 		l.Seen++
+	case trailedLine:
+		_, err = fmt.Sscan(line, &word, &l.Trailed)
 	case writtenLine:
 		_, err = fmt.Sscan(line, &word, &writer, &n, &revision)
 		l.Counts[writer] = max(l.Counts[writer], n)
@@ -46,6 +50,6 @@ func (l *Ledger) Note(line string) error {
 	if err != nil {
 		return fmt.Errorf("line %q: %w", line, err)
 	}
-	l.Revision = max(l.Revision, revision)
+	l.Revision = max(l.Revision, revision, l.Trailed)
 	return nil
 }

@@ -88,7 +88,7 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 	}
 	defer written.Close()
 	rng := rand.New(rand.NewPCG(opts.Seed, 0))
-	w := Workload{Path: filepath.Join(opts.Dir, "state.db"), Writers: writers}
+	w := Workload{Path: filepath.Join(opts.Dir, "state.db"), Writers: writers, Trail: filepath.Join(opts.Dir, "audit")}
 	book := NewLedger()
 	before := State{}
 	for cycle := range opts.Cycles {

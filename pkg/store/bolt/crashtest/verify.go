@@ -61,8 +61,10 @@ func (w Workload) Verify(book *Ledger, before State) (found Found, err error) {
 	if found.Unacknowledged, err = w.verifyObjects(book, found.State); err != nil {
 		return found, err
 	}
-	found.Replayed, found.Whole, err = replay(st, before, found.State)
-	return found, err
+	if found.Replayed, found.Whole, err = replay(st, before, found.State); err != nil {
+		return found, err
+	}
+	return found, w.verifyTrail(st, book)
 }
 
 // checkFile runs the database's own check, and that of what the store relies on. An empty

@@ -29,6 +29,8 @@ type Workload struct {
 	// Checkpoint is bolt.Options.CheckpointBytes. With a short one objects are written to
 	// their place all the time, a few with each commit.
 	Checkpoint uint64
+	// Trail, when set, is the directory of an audit trail that follows the store meanwhile.
+	Trail string
 	// Transactions is what each writer does before the store is closed and opened again;
 	// 0 means to go on until the process is killed.
 	Transactions int
@@ -109,9 +111,13 @@ func (w Workload) runOnce(s *speaker) error {
 	if err := s.say("%s %d", openedLine, st.Revision()); err != nil {
 		return err
 	}
-	watch, err := st.Watch(context.Background(), store.WatchOptions{From: st.Revision()})
+	unfollow, err := w.follow(st, s)
 	if err != nil {
 		return errors.Join(err, st.Close())
+	}
+	watch, err := st.Watch(context.Background(), store.WatchOptions{From: st.Revision()})
+	if err != nil {
+		return errors.Join(err, unfollow(), st.Close())
 	}
 	errs := make([]error, w.Writers+1)
 	var writers, watcher sync.WaitGroup
@@ -131,7 +137,7 @@ func (w Workload) runOnce(s *speaker) error {
 	}
 	stop := w.defrag(st)
 	writers.Wait()
-	stopErr := stop()
+	stopErr := errors.Join(stop(), unfollow())
 	watch.Stop()
 	watcher.Wait()
 	return errors.Join(append(errs, stopErr, st.Close())...)
