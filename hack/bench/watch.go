@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,29 +30,45 @@ func watchFigures(b *bench) []figure {
 
 type watchArea struct {
 	*apiArea
-	seen shared[[]float64]
+	seen shared[sights]
+}
+
+// sights are when events were seen, in milliseconds.
+type sights struct {
+	latencies []float64 // of every watcher and event
+	first     []float64 // of each event's first watcher
+	median    []float64 // of each event's watcher in the middle, after the first
+	last      []float64 // of each event's last one, after the first
+	raw       []float64 // a bare write just before each, for no event is before its write is durable
 }
 
 func (w *watchArea) of(q float64) func(context.Context) (measured, error) {
 	return func(ctx context.Context) (measured, error) {
-		latencies, err := w.seen.get(func() ([]float64, error) { return w.watch(ctx) })
-		return measured{value: quantile(latencies, q), detail: []string{fmt.Sprintf("%d watchers, %d writes, one every %s", watchers, watchedWrites, watchPause)}}, err
+		s, err := w.seen.get(func() (sights, error) { return w.watch(ctx) })
+		if err != nil {
+			return measured{}, err
+		}
+		at := func(values []float64) string { return number(quantile(values, q)) }
+		return measured{value: quantile(s.latencies, q), yardstick: quantile(s.raw, q), against: "bare bbolt, Update", detail: []string{
+			fmt.Sprintf("%d watchers, %d writes, one every %s", watchers, watchedWrites, watchPause),
+			fmt.Sprintf("the first watcher after %s ms, the one in the middle %s ms later, the last one %s ms later", at(s.first), at(s.median), at(s.last)),
+		}}, nil
 	}
 }
 
-func (w *watchArea) watch(ctx context.Context) ([]float64, error) {
+func (w *watchArea) watch(ctx context.Context) (sights, error) {
 	api, err := w.api.get(w.open)
 	if err != nil {
-		return nil, err
+		return sights{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, watchersEnough)
 	defer cancel()
 	if err := api.applyAll(ctx); err != nil {
-		return nil, err
+		return sights{}, err
 	}
 	list, err := api.rpc.List(ctx, &v1alpha1.ListRequest{Kind: "App", Limit: 1})
 	if err != nil {
-		return nil, err
+		return sights{}, err
 	}
 	var (
 		wg       sync.WaitGroup
@@ -64,7 +81,7 @@ func (w *watchArea) watch(ctx context.Context) ([]float64, error) {
 			_, err = stream.Header() // the watch stands
 		}
 		if err != nil {
-			return nil, err
+			return sights{}, err
 		}
 		wg.Go(func() {
 			for len(arrivals[i]) < watchedWrites && failed[i] == nil {
@@ -75,22 +92,35 @@ func (w *watchArea) watch(ctx context.Context) ([]float64, error) {
 			}
 		})
 	}
+	out := sights{}
 	begun := make([]time.Time, watchedWrites)
 	tick := time.NewTicker(watchPause)
 	defer tick.Stop()
 	for i := range watchedWrites {
-		begun[i] = <-tick.C
+		<-tick.C
+		took, err := timed(func() error { return api.raw.put(i % w.objects) })
+		if err != nil {
+			return sights{}, fmt.Errorf("yardstick: %w", err)
+		}
+		out.raw = append(out.raw, 1000*took)
 		begun[i] = time.Now()
 		if err := api.applyBare(ctx, i%w.objects, 1000+i); err != nil {
-			return nil, err
+			return sights{}, err
 		}
 	}
 	wg.Wait()
-	var latencies []float64
-	for i := range watchers {
-		for j, at := range arrivals[i] {
-			latencies = append(latencies, milliseconds(at.Sub(begun[j])))
-		}
+	if err := errors.Join(failed...); err != nil {
+		return sights{}, err
 	}
-	return latencies, errors.Join(failed...)
+	for j := range begun {
+		event := make([]float64, watchers)
+		for i := range event {
+			event[i] = milliseconds(arrivals[i][j].Sub(begun[j]))
+		}
+		first := slices.Min(event)
+		out.latencies = append(out.latencies, event...)
+		out.first = append(out.first, first)
+		out.median, out.last = append(out.median, quantile(event, 0.5)-first), append(out.last, slices.Max(event)-first)
+	}
+	return out, nil
 }

@@ -21,6 +21,7 @@ type core struct {
 	registry *resource.Registry
 	planner  Planner // nil: steps are not told
 	usages   Usage   // nil: it is not told
+	encoded  eventOnce
 }
 
 // kind finds a kind by its exact name.

@@ -1,6 +1,9 @@
 package server
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"unsafe"
@@ -21,7 +24,7 @@ func TestEventsAreEncodedOnce(t *testing.T) {
 	st := memory.New(kinds.Registry())
 	defer st.Close()
 	var (
-		json      jsonOnce
+		once      eventOnce
 		mu        sync.Mutex
 		encodings = map[*byte]bool{}
 		objects   = map[string]bool{}
@@ -36,23 +39,29 @@ func TestEventsAreEncodedOnce(t *testing.T) {
 			defer w.Stop()
 			for range changes {
 				ev := <-w.Events()
-				packed, err := packEvent(ev)
-				if err != nil {
+				live := &watch{live: true, encoded: &once}
+				message, err := live.encode(ev, asMessage, encodeMessage)
+				line, lineErr := live.encode(ev, asLine, (&eventWriter{}).line)
+				sent, sentErr := live.encode(ev, asServerSent, (&eventWriter{}).serverSent)
+				if err := errors.Join(err, lineErr, sentErr); err != nil {
 					t.Error(err)
 					return
 				}
-				line, err := json.encode(ev.Object)
-				if err != nil {
-					t.Error(err)
-					return
+				got := &v1alpha1.WatchEvent{}
+				if err := proto.Unmarshal(message, got); err != nil || got.GetType() != string(ev.Type) || got.GetResourceVersion() != fmt.Sprint(ev.Revision) {
+					t.Errorf("%v (%v) was sent for %v", got, err, ev)
 				}
-				decoded, err := packed.UnmarshalNew()
+				decoded, err := got.GetObject().UnmarshalNew()
 				if err != nil || !proto.Equal(decoded, ev.Object) {
 					t.Errorf("%v (%v) was sent for %v", decoded, err, ev.Object)
 				}
+				if want := fmt.Sprintf("id: %d\nevent: %s\ndata: %s\n", ev.Revision, ev.Type, line); string(sent) != want {
+					t.Errorf("%q was sent, want %q", sent, want)
+				}
 				mu.Lock()
-				encodings[unsafe.SliceData(packed.Value)] = true
-				encodings[unsafe.SliceData(line)] = true
+				for _, data := range [][]byte{message, line, sent} {
+					encodings[unsafe.SliceData(data)] = true
+				}
 				objects[string(line)] = true
 				mu.Unlock()
 			}
@@ -78,22 +87,70 @@ func TestEventsAreEncodedOnce(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	if len(encodings) != 2*changes || len(objects) != changes {
-		t.Errorf("%d changes were encoded %d times, as protobuf and as JSON together; want %d", changes, len(encodings), 2*changes)
-	}
-	if len(json.entries) > maxJSONKept || len(json.order) != len(json.entries) {
-		t.Errorf("%d encodings are kept, in an order of %d", len(json.entries), len(json.order))
+	if want := int(eventForms) * changes; len(encodings) != want || len(objects) != changes {
+		t.Errorf("%d changes were encoded %d times, in all forms together; want %d", changes, len(encodings), want)
 	}
 }
 
-func TestJSONOnceIsBounded(t *testing.T) {
-	var json jsonOnce
-	for range 3 * maxJSONKept {
-		if _, err := json.encode(app("default", "web")); err != nil {
+// TestSnapshotsAreNotKept: what a watch begins with would push out what all wait for.
+func TestSnapshotsAreNotKept(t *testing.T) {
+	var once eventOnce
+	w := &watch{encoded: &once, shown: func(o resource.Object) resource.Object { return o }}
+	for _, step := range []struct {
+		ev   store.Event
+		kept int
+	}{
+		{store.Event{Type: store.Added, Object: app("default", "a"), Revision: 1}, 0},
+		{store.Event{Type: store.Bookmark, Revision: 1}, 0},
+		{store.Event{Type: store.Added, Object: app("default", "b"), Revision: 2}, 1},
+		{store.Event{Type: store.Bookmark, Revision: 3}, 1},
+	} {
+		ev, _ := w.translate(step.ev)
+		if _, err := w.encode(ev, asMessage, encodeMessage); err != nil {
 			t.Fatal(err)
 		}
+		if len(once.entries) != step.kept {
+			t.Errorf("after %v %d: %d are kept, want %d", ev.Type, ev.Revision, len(once.entries), step.kept)
+		}
 	}
-	if len(json.entries) != maxJSONKept || len(json.order) != maxJSONKept {
-		t.Errorf("%d encodings are kept, in an order of %d; the bound is %d", len(json.entries), len(json.order), maxJSONKept)
+}
+
+// TestOneChangeInTwoRoles: a change that is a new object for one watcher, whose selector it
+// begins to match, is a changed one for another.
+func TestOneChangeInTwoRoles(t *testing.T) {
+	var once eventOnce
+	obj := app("default", "a")
+	for _, typ := range []store.EventType{store.Modified, store.Added, store.Modified} {
+		w := &watch{live: true, encoded: &once}
+		line, err := w.encode(store.Event{Type: typ, Object: obj, Revision: 2}, asLine, (&eventWriter{}).line)
+		if want := fmt.Sprintf(`{"type":"%s",`, typ); err != nil || !strings.HasPrefix(string(line), want) {
+			t.Errorf("%.40s (%v), want %s", line, err, want)
+		}
+	}
+}
+
+func TestEventOnceIsBounded(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		bytes, kept int
+	}{
+		{"small events", 1000, maxEventsKept},
+		{"large events", maxEventBytesKept / 4, 4},
+		{"events that are larger than what is kept", maxEventBytesKept + 1, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var once eventOnce
+			data := make([]byte, tt.bytes)
+			for i := range 3 * maxEventsKept {
+				ev := store.Event{Type: store.Modified, Object: app("default", "web"), Revision: uint64(i)}
+				got, err := once.encode(ev, asLine, func(store.Event) ([]byte, error) { return data, nil })
+				if err != nil || len(got) != tt.bytes {
+					t.Fatalf("%d bytes, %v", len(got), err)
+				}
+			}
+			if len(once.entries) != tt.kept || len(once.order) != tt.kept || once.bytes != tt.kept*tt.bytes {
+				t.Errorf("%d events with %d bytes are kept, in an order of %d; want %d", len(once.entries), once.bytes, len(once.order), tt.kept)
+			}
+		})
 	}
 }

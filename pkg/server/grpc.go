@@ -79,6 +79,7 @@ func (s *Server) newGRPC(tlsConfig *tls.Config) *grpc.Server {
 	}
 	g := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(tlsConfig)),
+		grpc.ForceServerCodecV2(newSharingCodec()),
 		grpc.MaxRecvMsgSize(MaxBodyBytes),
 		grpc.MaxSendMsgSize(MaxSendBytes),
 		grpc.MaxHeaderListSize(MaxHeaderBytes),

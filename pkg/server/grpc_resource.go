@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
@@ -134,7 +135,11 @@ func (s *resourceService) Watch(req *v1alpha1.WatchRequest, stream grpc.ServerSt
 		if !keep {
 			continue
 		}
-		if err := s.sendEvent(stream, ev); err != nil {
+		message, err := w.encode(ev, asMessage, encodeMessage)
+		if err != nil {
+			return err
+		}
+		if err := stream.SendMsg(encodedMessage(message)); err != nil {
 			return err
 		}
 	}
@@ -147,12 +152,13 @@ func (s *resourceService) Watch(req *v1alpha1.WatchRequest, stream grpc.ServerSt
 	return stream.Context().Err()
 }
 
-func (s *resourceService) sendEvent(stream grpc.ServerStreamingServer[v1alpha1.WatchEvent], ev store.Event) error {
+// encodeMessage encodes an event for gRPC.
+func encodeMessage(ev store.Event) ([]byte, error) {
 	packed, err := packEvent(ev)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return stream.Send(&v1alpha1.WatchEvent{
+	return proto.Marshal(&v1alpha1.WatchEvent{
 		Type: string(ev.Type), Object: packed, ResourceVersion: strconv.FormatUint(ev.Revision, 10),
 	})
 }

@@ -25,7 +25,6 @@ type rest struct {
 	openapi []byte
 	fixed   map[string]*route
 	kinds   kindRoutes
-	json    jsonOnce
 	// webhooks is nil when nobody takes calls of Git servers.
 	webhooks Webhooks
 }

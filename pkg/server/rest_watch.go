@@ -27,7 +27,7 @@ func (s *rest) watch(w http.ResponseWriter, r *http.Request, c call) error {
 	if err != nil {
 		return err
 	}
-	out := &eventWriter{w: w, rc: http.NewResponseController(w), kind: c.kind, json: &s.json, bookmarks: isTrue(r, "allowWatchBookmarks")}
+	out := &eventWriter{w: w, rc: http.NewResponseController(w), kind: c.kind, bookmarks: isTrue(r, "allowWatchBookmarks")}
 	out.sse = wantsEvents(r)
 	events, err := s.core.watch(r.Context(), c.kind.Name, sel, watchFrom(r))
 	if err != nil {
@@ -82,7 +82,7 @@ func (s *rest) copyEvents(r *http.Request, out *eventWriter, events *watch, time
 				return nil
 			}
 			if ev, keep := events.translate(ev); keep {
-				if err := out.event(ev); err != nil {
+				if err := out.event(events, ev); err != nil {
 					return err
 				}
 			}
@@ -117,7 +117,6 @@ type eventWriter struct {
 	w         http.ResponseWriter
 	rc        *http.ResponseController
 	kind      *resource.Kind
-	json      *jsonOnce
 	sse       bool
 	bookmarks bool
 	dirty     bool // written and not flushed
@@ -135,25 +134,48 @@ func (o *eventWriter) begin() error {
 	return o.flush()
 }
 
-func (o *eventWriter) event(ev store.Event) error {
-	var object []byte
-	if ev.Type == store.Bookmark {
-		if !o.bookmarks {
-			return nil
-		}
-		object = fmt.Appendf(nil, `{"apiVersion":%q,"kind":%q,"metadata":{"resourceVersion":"%d"}}`, resource.APIVersion, o.kind.Name, ev.Revision)
-	} else {
-		var err error
-		if object, err = o.json.encode(ev.Object); err != nil {
-			return err
-		}
+func (o *eventWriter) event(events *watch, ev store.Event) error {
+	if ev.Type == store.Bookmark && !o.bookmarks {
+		return nil
 	}
-	return o.write(string(ev.Type), object, strconv.FormatUint(ev.Revision, 10))
+	form, encode := asLine, o.line
+	if o.sse {
+		form, encode = asServerSent, o.serverSent
+	}
+	data, err := events.encode(ev, form, encode)
+	if err != nil {
+		return err
+	}
+	return o.send(data)
+}
+
+// line is an event as a line of JSON.
+func (o *eventWriter) line(ev store.Event) ([]byte, error) {
+	object, err := o.object(ev)
+	return jsonLine(string(ev.Type), object), err
+}
+
+// serverSent is an event for those who understand server-sent ones.
+func (o *eventWriter) serverSent(ev store.Event) ([]byte, error) {
+	object, err := o.object(ev)
+	return serverSent(string(ev.Type), object, strconv.FormatUint(ev.Revision, 10)), err
+}
+
+// object is the JSON of an event's object. A bookmark has none but the revision.
+func (o *eventWriter) object(ev store.Event) ([]byte, error) {
+	if ev.Type == store.Bookmark {
+		return fmt.Appendf(nil, `{"apiVersion":%q,"kind":%q,"metadata":{"resourceVersion":"%d"}}`, resource.APIVersion, o.kind.Name, ev.Revision), nil
+	}
+	return resource.EncodeJSON(ev.Object)
 }
 
 // failed writes the last event of a watch that broke.
 func (o *eventWriter) failed(st *v1alpha1.Status) error {
-	if err := o.write("ERROR", apistatus.JSON(st), ""); err != nil {
+	data := jsonLine("ERROR", apistatus.JSON(st))
+	if o.sse {
+		data = serverSent("ERROR", apistatus.JSON(st), "")
+	}
+	if err := o.send(data); err != nil {
 		return err
 	}
 	return o.flush()
@@ -171,19 +193,17 @@ func (o *eventWriter) keepAlive() error {
 	return o.flush()
 }
 
-func (o *eventWriter) write(typ string, object []byte, id string) error {
-	var line []byte
-	if o.sse {
-		if id != "" {
-			line = fmt.Appendf(line, "id: %s\n", id)
-		}
-		line = fmt.Appendf(line, "event: %s\ndata: ", typ)
+func jsonLine(typ string, object []byte) []byte {
+	return fmt.Appendf(nil, `{"type":%q,"object":%s}`+"\n", typ, object)
+}
+
+func serverSent(typ string, object []byte, id string) []byte {
+	var data []byte
+	if id != "" {
+		data = fmt.Appendf(data, "id: %s\n", id)
 	}
-	line = fmt.Appendf(line, `{"type":%q,"object":%s}`+"\n", typ, object)
-	if o.sse {
-		line = append(line, '\n')
-	}
-	return o.send(line)
+	data = fmt.Appendf(data, "event: %s\ndata: ", typ)
+	return append(append(data, jsonLine(typ, object)...), '\n')
 }
 
 // send writes into net/http's buffer, from there to the caller when it is full.

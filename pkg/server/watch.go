@@ -18,7 +18,10 @@ type watch struct {
 	// object. Objects that are in neither state were not seen yet. It holds at most one
 	// entry per object of the kind.
 	member map[resource.Key]bool
-	shown  func(resource.Object) resource.Object // core.shown
+	// live: what comes are changes, which others watch too; before that it is the snapshot.
+	live    bool
+	encoded *eventOnce
+	shown   func(resource.Object) resource.Object // core.shown
 }
 
 // watch begins a watch. kind may be auth.AllKinds. An empty from begins with the objects
@@ -37,7 +40,7 @@ func (c *core) watch(ctx context.Context, kind string, sel selection, from strin
 	if opts.From, err = c.parseRevision(from); err != nil {
 		return nil, err
 	}
-	w := &watch{sel: sel, shown: c.shown}
+	w := &watch{sel: sel, live: opts.From != 0, encoded: &c.encoded, shown: c.shown}
 	if sel.narrowed() {
 		w.member = map[resource.Key]bool{}
 	}
@@ -75,6 +78,7 @@ func (w *watch) err() error { return w.watcher.Err() }
 // what the watcher has: it then says MODIFIED for a match and, once per object, DELETED
 // for a mismatch; both are harmless to a watcher that keeps objects by name.
 func (w *watch) translate(ev store.Event) (store.Event, bool) {
+	w.live = w.live || ev.Type == store.Bookmark
 	if shown := w.shown(ev.Object); shown != ev.Object {
 		ev.Object, ev.Encoded = shown, nil
 	}
@@ -101,6 +105,14 @@ func (w *watch) translate(ev store.Event) (store.Event, bool) {
 	}
 	ev.Type = store.Deleted
 	return ev, has || !seen
+}
+
+// encode returns a translated event in a form; changes are encoded once for all.
+func (w *watch) encode(ev store.Event, form eventForm, encode func(store.Event) ([]byte, error)) ([]byte, error) {
+	if !w.live || ev.Object == nil {
+		return encode(ev)
+	}
+	return w.encoded.encode(ev, form, encode)
 }
 
 func (w *watch) close() { w.watcher.Stop() }

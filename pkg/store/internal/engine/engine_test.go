@@ -199,10 +199,10 @@ func TestRingKeepsItsBoundsAndTheNewestCommit(t *testing.T) {
 			if floor != c.floor {
 				t.Errorf("floor is %d, want %d", floor, c.floor)
 			}
-			if _, _, ok := r.after(floor-1, 100); ok {
+			if _, _, ok := r.after(floor-1, 100, nil); ok {
 				t.Error("it answers below its floor")
 			}
-			events, _, ok := r.after(floor, 100)
+			events, _, ok := r.after(floor, 100, make([]Event, 3))
 			if !ok || uint64(len(events)) != head-floor || events[0].Revision != floor+1 {
 				t.Errorf("%d events from %d to %d (%t)", len(events), floor, head, ok)
 			}

@@ -91,16 +91,17 @@ func (r *ring) discard(n int) {
 	r.events = r.events[n:]
 }
 
-// after returns a copy of up to limit events with a revision above from, and a channel
-// that is closed when there are more. It answers false when the ring starts later.
-func (r *ring) after(from uint64, limit int) (events []Event, advanced <-chan struct{}, ok bool) {
+// after returns a copy, in room if there is enough, of up to limit events with a revision
+// above from, and a channel that is closed when there are more. It answers false when the
+// ring starts later.
+func (r *ring) after(from uint64, limit int, room []Event) (events []Event, advanced <-chan struct{}, ok bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if from < r.floor {
 		return nil, nil, false
 	}
 	tail := r.events[r.firstAfter(from):]
-	return slices.Clone(tail[:min(limit, len(tail))]), r.advanced, true
+	return append(room[:0], tail[:min(limit, len(tail))]...), r.advanced, true
 }
 
 func (r *ring) bounds() (floor, head uint64) {

@@ -17,6 +17,9 @@ const (
 	watchBuffer = 64
 	// watchChunk bounds the events that a watcher takes at a time from ring or log.
 	watchChunk = 256
+	// watchRoom is the number of events that a watcher keeps room for: most take one or a few
+	// at a time, and there may be thousands of watchers.
+	watchRoom = 4
 )
 
 // watcher is a cursor in the event log with a goroutine that delivers from it.
@@ -138,8 +141,9 @@ func (w *watcher) run() {
 		return
 	}
 	var bookmark *time.Timer // runs while changes have passed that the watcher was not told of
+	room := make([]Event, watchRoom)
 	for {
-		events, advanced, err := w.engine.eventsAfter(w.cursor, watchChunk)
+		events, advanced, err := w.engine.eventsAfter(w.cursor, watchChunk, room)
 		if err != nil {
 			w.cancel(err)
 			return
@@ -150,6 +154,7 @@ func (w *watcher) run() {
 			}
 			w.cursor = ev.Revision
 		}
+		clear(room) // or it would hold objects that nobody needs any more
 		w.keptPace()
 		if w.told == w.cursor && bookmark != nil {
 			bookmark.Stop()
@@ -266,9 +271,10 @@ func (w *watcher) send(ev store.Event) bool {
 func (w *watcher) keptPace() { w.pace.Store(w.engine.current.Load().revision) }
 
 // eventsAfter returns events above a revision from the ring or, further back, from the
-// log. Without events it returns a channel that is closed when there are some.
-func (e *Engine) eventsAfter(from uint64, limit int) ([]Event, <-chan struct{}, error) {
-	events, advanced, ok := e.ring.after(from, limit)
+// log. Without events it returns a channel that is closed when there are some. What fits
+// into room is put there.
+func (e *Engine) eventsAfter(from uint64, limit int, room []Event) ([]Event, <-chan struct{}, error) {
+	events, advanced, ok := e.ring.after(from, limit, room)
 	if ok {
 		return events, advanced, nil
 	}
