@@ -120,6 +120,7 @@ func crashStories() []crashStory {
 			act: func(w *world) {
 				w.apply("apiVersion: proximity/v1alpha1\nkind: App\nmetadata: {name: second}\nspec: {vmid: 300, adopt: true, readOnly: false, resources: {disk: 2Gi}}\n")
 			}, done: ready(second)},
+		{kind: "App", what: "fall back to the uplink", given: (*world).fallible, act: (*world).loseAppliance, done: (*world).onUplink},
 		{kind: "App", what: "delete after a crash at creation", given: only("Bridge", "Appliance"), act: applied("App"), done: ready(appKey),
 			then: remove(appKey), ended: appAndVhostGone},
 

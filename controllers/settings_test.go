@@ -1,6 +1,7 @@
 package controllers_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -12,15 +13,27 @@ import (
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
+	"github.com/proximity-pve/proximity/pkg/store"
 )
 
 // edit changes an App's spec as a user does.
 func (w *world) edit(key resource.Key, change func(*v1alpha1.AppSpec)) {
 	w.Helper()
-	a := resource.Clone(w.get(key)).(*v1alpha1.App)
-	change(a.Spec)
-	_, err := w.applier.Update(w.Context(), a)
-	w.must(err)
+	w.change(key, func(o resource.Object) { change(o.(*v1alpha1.App).Spec) })
+}
+
+// change updates an object as a user does who tries again when a controller came in between.
+func (w *world) change(key resource.Key, how func(o resource.Object)) {
+	w.Helper()
+	for try := 1; ; try++ {
+		o := resource.Clone(w.get(key))
+		how(o)
+		_, err := w.applier.Update(w.Context(), o)
+		if !errors.Is(err, store.ErrConflict) || try == 10 {
+			w.must(err)
+			return
+		}
+	}
 }
 
 func (w *world) setting(vmid int, key string) string {

@@ -90,6 +90,7 @@ type reconciler struct {
 	Deps
 	marks   marks.Reader
 	probing chan struct{} // places for probes
+	guards  guardTimes
 }
 
 // New makes the controller.
@@ -155,6 +156,9 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err := r.reserve(ctx, s, conn, cl, net); err != nil {
 		return runtime.Result{}, err
 	}
+	if err := r.fallBack(ctx, s, net, cl); err != nil {
+		return runtime.Result{}, err
+	}
 	o, rest, err := r.converge(ctx, s, conn, cl, net)
 	r.reportGuest(ctx, s, o.guest, err)
 	if err != nil {
@@ -163,6 +167,9 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if s.Object.GetSpec().GetState() == stateStopped {
 		r.reportStopped(s)
 		return runtime.Result{}, nil
+	}
+	if onUplink(s.Object) {
+		return runtime.Result{}, r.deployOnUplink(ctx, s, conn, cl, o, rest, net)
 	}
 	return runtime.Result{}, r.deploy(ctx, s, conn, o, rest, net)
 }
@@ -179,7 +186,7 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 	}
 	conn = r.Guests.Of(conn).Connection()
 	m := mark(s.Object, conn)
-	_, _, err = r.driver(s, conn, network{}).Converge(ctx, nil, m, st.GetNode(), func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
+	_, _, err = r.driver(s, conn, nil, network{}).Converge(ctx, nil, m, st.GetNode(), func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
 		o := r.see(s.Object, st.GetAppliance(), guest)
 		s.Remember(o)
 		return plan(nil, m, o)
@@ -187,7 +194,7 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 	return runtime.Result{}, err // its names are dropped by the appliance, when the object is gone
 }
 
-func (r *reconciler) driver(s *session, conn *cluster.Connection, n network) *lxc.Driver {
+func (r *reconciler) driver(s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) *lxc.Driver {
 	announce := common.Announce(s, CondCreated, CondRunning, []string{CondNetwork, CondProvisioned, CondHealthy})
 	before := func(ctx context.Context, step lxc.Step, o lxc.Observed) error {
 		switch step.Action {
@@ -198,9 +205,14 @@ func (r *reconciler) driver(s *session, conn *cluster.Connection, n network) *lx
 			status(s).ProvisionedHash = nil
 			status(s).Template = proto.String(o.Template.Volid)
 			s.True(CondTemplate, "Present", "%s", o.Template.Volid)
-		case lxc.ActionStart:
+		case lxc.ActionShutdown, lxc.ActionStart:
+			if s.Object.GetStatus().GetFallback() != nil && !resource.Deleting(s.Object) {
+				if err := r.beforeMove(ctx, s, conn, cl, step, o); err != nil {
+					return err
+				}
+			}
 			// Without the Bridge it would not start; without the appliance it works alone.
-			if !slices.Contains(n.nodes, o.Node) && o.Node != "" {
+			if step.Action == lxc.ActionStart && !onUplink(s.Object) && !slices.Contains(n.nodes, o.Node) && o.Node != "" {
 				return n.reachable(o.Node)
 			}
 		}

@@ -48,7 +48,7 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 	if err != nil {
 		return observed{}, nil, err
 	}
-	driver := r.driver(s, conn, n)
+	driver := r.driver(s, conn, cl, n)
 	driver.Place = func(ctx context.Context) (string, error) { return r.stands(ctx, s.Object, conn, cl, n) }
 	before, _ := s.Remembered().(observed)
 	var seen observed
@@ -105,9 +105,53 @@ func (r *reconciler) deploy(ctx context.Context, s *session, conn *cluster.Conne
 	if err := r.addressed(ctx, s, conn, o.guest, n); err != nil {
 		return err
 	}
+	arrived(status(s))
 	if err := s.SaveStatus(ctx); err != nil {
 		return err
 	}
+	if err := r.provisioned(ctx, s, conn, o, rest); err != nil {
+		return err
+	}
+	if err := r.publish(ctx, s, n); err != nil {
+		return err
+	}
+	if err := r.proxied(ctx, s); err != nil {
+		return err
+	}
+	return r.healthy(ctx, s, conn, n)
+}
+
+// deployOnUplink takes the steps after those of the guest while it is on the uplink: it works
+// there as well as it can without names and proxy.
+func (r *reconciler) deployOnUplink(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, o observed, rest []lxc.Step, n network) error {
+	name := n.appliance.GetMetadata().GetName()
+	s.False(CondDNS, "OnUplink", "the guest is on the uplink, because appliance %s does not serve", name)
+	s.SetCondition(CondHealthy, "Unknown", "OnUplink", "appliance %s is who asks the application", name)
+	if time.Since(r.guards.get(resource.KeyOf(s.Object))) > guardEvery {
+		if err := r.guard(ctx, s, conn, cl, o.guest.Node); err != nil {
+			return err
+		}
+	}
+	ifs, err := conn.API.LXCInterfaces(ctx, o.guest.Node, int(status(s).GetVmid()))
+	if err != nil {
+		return lxc.Classify(fmt.Errorf("read the guest's addresses: %w", err))
+	}
+	if err := r.addressedOnUplink(s, n, ifs); err != nil {
+		return err
+	}
+	arrived(status(s))
+	r.reportFallback(s, n, cl, true, standingOf(s.Object))
+	if err := s.SaveStatus(ctx); err != nil {
+		return err
+	}
+	if err := r.provisioned(ctx, s, conn, o, rest); err != nil {
+		return err
+	}
+	return r.proxied(ctx, s)
+}
+
+// provisioned takes the step Provision, if there is one.
+func (r *reconciler) provisioned(ctx context.Context, s *session, conn *cluster.Connection, o observed, rest []lxc.Step) error {
 	if i := slices.IndexFunc(rest, func(st lxc.Step) bool { return st.Action == ActionProvision }); i >= 0 {
 		t := guest.Target{Node: o.guest.Node, VMID: int(status(s).GetVmid())}
 		turn := r.memory(s, conn)
@@ -122,13 +166,7 @@ func (r *reconciler) deploy(ctx context.Context, s *session, conn *cluster.Conne
 		s.Remember(o)
 	}
 	s.True(CondProvisioned, "Provisioned", "packages, files and commands are as declared")
-	if err := r.publish(ctx, s, n); err != nil {
-		return err
-	}
-	if err := r.proxied(ctx, s); err != nil {
-		return err
-	}
-	return r.healthy(ctx, s, conn, n)
+	return nil
 }
 
 // addressed waits until the guest has the address that is reserved for it.

@@ -14,7 +14,10 @@
 // DNSReady (the appliance serves its names), Provisioned (packages, files, commands),
 // ProxyReady (its Vhosts, if any, are served), Healthy.
 //
-// Beside them, and no part of Ready: Unique (no copy of the guest), InSync (settings that were
+// While the guest is on the uplink (fallback.go, guard.go) NetworkReady and DNSReady say OnUplink, and
+// the App is not ready.
+//
+// Beside them, and no part of Ready: Fallback (IsolationLost, OnUplink, Waiting, TooManyMoves, NotNeeded), Unique (no copy of the guest), InSync (settings that were
 // changed by hand, with driftPolicy warn or ignore), RestartPending (settings that count from
 // the next start on).
 //

@@ -35,6 +35,8 @@ type desired struct {
 	appliance string
 	host      appliance.Host
 	zone      string
+	// uplink: the guest is to be on the uplink, where the appliance serves nothing.
+	uplink bool
 	// provision identifies what is to be carried out in the guest, work says it in words.
 	provision, work string
 }
@@ -76,7 +78,7 @@ func plan(d *desired, want ownership.Mark, o observed) ([]lxc.Step, *lxc.Blocked
 		return nil, blocked
 	}
 	var steps []lxc.Step
-	serve := !served(d, o)
+	serve := !d.uplink && !served(d, o)
 	for _, s := range guest {
 		if s.Action == lxc.ActionStart && serve {
 			steps, serve = append(steps, serveStep(d)), false
@@ -121,17 +123,24 @@ func desire(a *v1alpha1.App, secrets secretEnv, cl *v1alpha1.Cluster, m ownershi
 	}
 	running := spec.GetState() != stateStopped
 	zone := n.appliance.GetSpec().GetDns().GetZone()
+	uplink := onUplink(a)
+	nic := proxmox.NIC{Name: "eth0", Bridge: n.bridge, HWAddr: st.GetMac(), IP: "dhcp", MTU: n.mtu, Firewall: st.GetFallback().GetNicFirewall()}
+	nameserver, search := n.lan.String(), zone
+	if uplink {
+		nic.Bridge, nic.MTU, nic.Firewall = uplinkBridge(n, cl), 0, true
+		nameserver, search = "", ""
+	}
 	return &desired{
 		guest: &lxc.Desired{
 			Mark: m, Node: node, Hostname: spec.GetHostname(), Storage: cl.GetSpec().GetStorage(), Sizes: size,
 			Template: templateOf(a, cl), Templates: common.Templates(cl), MadeFrom: st.GetTemplate(),
-			NICs:       map[int]proxmox.NIC{0: {Name: "eth0", Bridge: n.bridge, HWAddr: st.GetMac(), IP: "dhcp", MTU: n.mtu}},
-			Nameserver: n.lan.String(), SearchDomain: zone,
+			NICs:       map[int]proxmox.NIC{0: nic},
+			Nameserver: nameserver, SearchDomain: search, NodeResolver: uplink, Moving: st.GetFallback().GetMoving(),
 			OnBoot: running, Startup: "order=20", Nesting: true, Running: running,
 			ShellConsole: lxc.ByConsole(cl),
 			DriftPolicy:  spec.GetDriftPolicy(), Applied: st.GetApplied(), Adopt: spec.GetAdopt(),
 		},
-		appliance: n.appliance.GetMetadata().GetName(), zone: zone,
+		appliance: n.appliance.GetMetadata().GetName(), zone: zone, uplink: uplink,
 		host: appliance.Host{
 			Key: routing.Key(a.GetMetadata()), Hostname: spec.GetHostname(), MAC: st.GetMac(), Address: addressOf(a),
 		},
@@ -229,6 +238,7 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.App]
 	}
 	steps, blocked := plan(d, m, o)
 	made := runtime.Plan{Steps: lxc.Public(steps), Blocked: blocked, Notes: append(lxc.Withheld(d.guest, o.guest), common.DriftNotes(d.guest, o.guest)...)}
+	made.Notes = append(made.Notes, uplinkNotes(p.Object, n, cl)...)
 	if !o.guest.Present {
 		made.Notes = append(made.Notes, placed...)
 	} else if why := misplaced(p.Object, o.guest.Node); why != "" {

@@ -37,7 +37,8 @@ func (r *reconciler) network(ctx context.Context, s *session) (network, error) {
 	if err != nil {
 		return n, err
 	}
-	if len(n.nodes) == 0 {
+	// A guest that has moved to the uplink, or is about to, needs no Bridge.
+	if len(n.nodes) == 0 && s.Object.GetStatus().GetFallback() == nil {
 		return n, runtime.Waiting(common.DependencyRecheck, "ApplianceNotReady", "Bridge %s of Appliance %s is not ready",
 			n.appliance.GetSpec().GetBridgeRef().GetName(), n.appliance.GetMetadata().GetName())
 	}

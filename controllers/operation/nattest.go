@@ -43,7 +43,7 @@ func (r *reconciler) insiders(ctx context.Context, s *session, name string) ([]n
 	for _, a := range apps {
 		st := a.GetStatus()
 		// A guest that may not go everywhere tells of its own policy and not of the appliance's.
-		if st.GetState() != "Running" || st.GetAddress() == "" ||
+		if st.GetState() != "Running" || st.GetAddress() == "" || st.GetFallback().GetNetwork() == "WAN" ||
 			a.GetSpec().GetNetwork().GetEgress() != nil || routing.ApplianceOf(a, appliances) != name {
 			continue
 		}

@@ -31,6 +31,7 @@ type API interface {
 	proxmox.SDNReader
 	proxmox.SDNNodeReader
 	proxmox.SDNAdmin
+	proxmox.FirewallAdmin
 	proxmox.StorageReader
 	proxmox.TemplateDownloader
 	proxmox.ImageFetcher

@@ -472,7 +472,11 @@ type AppNetwork struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Appliance that serves the network; default: the only one there is.
 	ApplianceRef *LocalReference `protobuf:"bytes,1,opt,name=appliance_ref,json=applianceRef" json:"appliance_ref,omitempty"`
-	// What to do when the appliance is down: None, or WAN (move to the uplink's bridge).
+	// What to do when the appliance does not serve for as long as its spec.fallbackAfter says: None, or
+	// WAN. With WAN the guest is stopped, connected to the uplink's bridge, where it gets an address by
+	// DHCP, and started; it returns in the same way when the appliance has served for as long again.
+	// On the uplink Proxmox' firewall keeps it from the nodes, if that is enabled for the cluster, and
+	// lets in what spec.ports declares. Default: the appliance's spec.fallback.
 	Fallback *string `protobuf:"bytes,2,opt,name=fallback" json:"fallback,omitempty"`
 	// Fixed address inside the Bridge's subnet; default: one of the DHCP range.
 	Address *string `protobuf:"bytes,3,opt,name=address" json:"address,omitempty"`
@@ -1052,7 +1056,9 @@ type AppStatus struct {
 	// Node that was chosen for the guest before it was made, and why.
 	Placement *PlacementStatus `protobuf:"bytes,16,opt,name=placement" json:"placement,omitempty"`
 	// True when a Vhost has led to the App.
-	Published     *bool `protobuf:"varint,31,opt,name=published" json:"published,omitempty"`
+	Published *bool `protobuf:"varint,31,opt,name=published" json:"published,omitempty"`
+	// Network that the guest is to be on, while that is or was lately not the appliance's.
+	Fallback      *FallbackStatus `protobuf:"bytes,32,opt,name=fallback" json:"fallback,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1206,6 +1212,140 @@ func (x *AppStatus) GetPublished() bool {
 	return false
 }
 
+func (x *AppStatus) GetFallback() *FallbackStatus {
+	if x != nil {
+		return x.Fallback
+	}
+	return nil
+}
+
+// FallbackStatus is about an App whose appliance does not serve, or did not lately.
+type FallbackStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Network that the guest is to be on: LAN or WAN.
+	Network *string `protobuf:"bytes,1,opt,name=network" json:"network,omitempty"`
+	// Since when the appliance is seen not to serve.
+	UnservedSince *string `protobuf:"bytes,2,opt,name=unserved_since,json=unservedSince" json:"unserved_since,omitempty"`
+	// Since when it is seen to serve again, while the guest is on the uplink.
+	ServedSince *string `protobuf:"bytes,3,opt,name=served_since,json=servedSince" json:"served_since,omitempty"`
+	// When the guest was moved within the last hour.
+	Moves []string `protobuf:"bytes,4,rep,name=moves" json:"moves,omitempty"`
+	// True until the guest runs where it is to be.
+	Moving *bool `protobuf:"varint,5,opt,name=moving" json:"moving,omitempty"`
+	// Address that the guest has on the uplink.
+	Address *string `protobuf:"bytes,6,opt,name=address" json:"address,omitempty"`
+	// Why the guest may reach the nodes from the uplink; not set when it cannot.
+	Exposed *string `protobuf:"bytes,7,opt,name=exposed" json:"exposed,omitempty"`
+	// True while there may be rules of ours in the guest's firewall.
+	Guarded *bool `protobuf:"varint,8,opt,name=guarded" json:"guarded,omitempty"`
+	// True when the guest's firewall was enabled for the fallback, and is disabled afterwards.
+	FirewallEnabled *bool `protobuf:"varint,9,opt,name=firewall_enabled,json=firewallEnabled" json:"firewall_enabled,omitempty"`
+	// What firewall of the guest's NIC was on the appliance's network.
+	NicFirewall   *bool `protobuf:"varint,10,opt,name=nic_firewall,json=nicFirewall" json:"nic_firewall,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FallbackStatus) Reset() {
+	*x = FallbackStatus{}
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FallbackStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FallbackStatus) ProtoMessage() {}
+
+func (x *FallbackStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_app_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FallbackStatus.ProtoReflect.Descriptor instead.
+func (*FallbackStatus) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_app_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *FallbackStatus) GetNetwork() string {
+	if x != nil && x.Network != nil {
+		return *x.Network
+	}
+	return ""
+}
+
+func (x *FallbackStatus) GetUnservedSince() string {
+	if x != nil && x.UnservedSince != nil {
+		return *x.UnservedSince
+	}
+	return ""
+}
+
+func (x *FallbackStatus) GetServedSince() string {
+	if x != nil && x.ServedSince != nil {
+		return *x.ServedSince
+	}
+	return ""
+}
+
+func (x *FallbackStatus) GetMoves() []string {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+func (x *FallbackStatus) GetMoving() bool {
+	if x != nil && x.Moving != nil {
+		return *x.Moving
+	}
+	return false
+}
+
+func (x *FallbackStatus) GetAddress() string {
+	if x != nil && x.Address != nil {
+		return *x.Address
+	}
+	return ""
+}
+
+func (x *FallbackStatus) GetExposed() string {
+	if x != nil && x.Exposed != nil {
+		return *x.Exposed
+	}
+	return ""
+}
+
+func (x *FallbackStatus) GetGuarded() bool {
+	if x != nil && x.Guarded != nil {
+		return *x.Guarded
+	}
+	return false
+}
+
+func (x *FallbackStatus) GetFirewallEnabled() bool {
+	if x != nil && x.FirewallEnabled != nil {
+		return *x.FirewallEnabled
+	}
+	return false
+}
+
+func (x *FallbackStatus) GetNicFirewall() bool {
+	if x != nil && x.NicFirewall != nil {
+		return *x.NicFirewall
+	}
+	return false
+}
+
 var File_proximity_v1alpha1_app_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_app_proto_rawDesc = "" +
@@ -1296,7 +1436,7 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04argv\x18\x01 \x03(\tB7\xbaH\x03\xc8\x01\x01\xea\xda\x18)a list with the program and its arguments\xf0\xda\x18\x01R\x04argv\"\xa7\x01\n" +
 	"\x0eAppHealthCheck\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x80\x01\n" +
-	"\x04path\x18\x02 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\"\xa3\x05\n" +
+	"\x04path\x18\x02 \x01(\tBl\xbaH&r$2\"^/[A-Za-z0-9/._~+,:;=@&?-]{0,999}$\xea\xda\x18?a path that begins with /, of letters, digits and /._~+,:;=@&?-R\x04path\"\xe3\x05\n" +
 	"\tAppStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -1317,10 +1457,23 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\tappliance\x18\x0e \x01(\tR\tappliance\x12D\n" +
 	"\aapplied\x18\x0f \x03(\v2*.proximity.v1alpha1.AppStatus.AppliedEntryR\aapplied\x12A\n" +
 	"\tplacement\x18\x10 \x01(\v2#.proximity.v1alpha1.PlacementStatusR\tplacement\x12\x1c\n" +
-	"\tpublished\x18\x1f \x01(\bR\tpublished\x1a:\n" +
+	"\tpublished\x18\x1f \x01(\bR\tpublished\x12>\n" +
+	"\bfallback\x18  \x01(\v2\".proximity.v1alpha1.FallbackStatusR\bfallback\x1a:\n" +
 	"\fAppliedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01BDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbe\x02\n" +
+	"\x0eFallbackStatus\x12\x18\n" +
+	"\anetwork\x18\x01 \x01(\tR\anetwork\x12%\n" +
+	"\x0eunserved_since\x18\x02 \x01(\tR\runservedSince\x12!\n" +
+	"\fserved_since\x18\x03 \x01(\tR\vservedSince\x12\x14\n" +
+	"\x05moves\x18\x04 \x03(\tR\x05moves\x12\x16\n" +
+	"\x06moving\x18\x05 \x01(\bR\x06moving\x12\x18\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\x12\x18\n" +
+	"\aexposed\x18\a \x01(\tR\aexposed\x12\x18\n" +
+	"\aguarded\x18\b \x01(\bR\aguarded\x12)\n" +
+	"\x10firewall_enabled\x18\t \x01(\bR\x0ffirewallEnabled\x12!\n" +
+	"\fnic_firewall\x18\n" +
+	" \x01(\bR\vnicFirewallBDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
 
 var (
 	file_proximity_v1alpha1_app_proto_rawDescOnce sync.Once
@@ -1334,7 +1487,7 @@ func file_proximity_v1alpha1_app_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_app_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_proximity_v1alpha1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_proximity_v1alpha1_app_proto_goTypes = []any{
 	(*App)(nil),             // 0: proximity.v1alpha1.App
 	(*AppSpec)(nil),         // 1: proximity.v1alpha1.AppSpec
@@ -1350,20 +1503,21 @@ var file_proximity_v1alpha1_app_proto_goTypes = []any{
 	(*AppCommand)(nil),      // 11: proximity.v1alpha1.AppCommand
 	(*AppHealthCheck)(nil),  // 12: proximity.v1alpha1.AppHealthCheck
 	(*AppStatus)(nil),       // 13: proximity.v1alpha1.AppStatus
-	nil,                     // 14: proximity.v1alpha1.AppStatus.AppliedEntry
-	(*ObjectMeta)(nil),      // 15: proximity.v1alpha1.ObjectMeta
-	(*Resources)(nil),       // 16: proximity.v1alpha1.Resources
-	(*LocalReference)(nil),  // 17: proximity.v1alpha1.LocalReference
-	(*SecretKeyRef)(nil),    // 18: proximity.v1alpha1.SecretKeyRef
-	(*Condition)(nil),       // 19: proximity.v1alpha1.Condition
-	(*PlacementStatus)(nil), // 20: proximity.v1alpha1.PlacementStatus
+	(*FallbackStatus)(nil),  // 14: proximity.v1alpha1.FallbackStatus
+	nil,                     // 15: proximity.v1alpha1.AppStatus.AppliedEntry
+	(*ObjectMeta)(nil),      // 16: proximity.v1alpha1.ObjectMeta
+	(*Resources)(nil),       // 17: proximity.v1alpha1.Resources
+	(*LocalReference)(nil),  // 18: proximity.v1alpha1.LocalReference
+	(*SecretKeyRef)(nil),    // 19: proximity.v1alpha1.SecretKeyRef
+	(*Condition)(nil),       // 20: proximity.v1alpha1.Condition
+	(*PlacementStatus)(nil), // 21: proximity.v1alpha1.PlacementStatus
 }
 var file_proximity_v1alpha1_app_proto_depIdxs = []int32{
-	15, // 0: proximity.v1alpha1.App.metadata:type_name -> proximity.v1alpha1.ObjectMeta
+	16, // 0: proximity.v1alpha1.App.metadata:type_name -> proximity.v1alpha1.ObjectMeta
 	1,  // 1: proximity.v1alpha1.App.spec:type_name -> proximity.v1alpha1.AppSpec
 	13, // 2: proximity.v1alpha1.App.status:type_name -> proximity.v1alpha1.AppStatus
 	3,  // 3: proximity.v1alpha1.AppSpec.source:type_name -> proximity.v1alpha1.AppSource
-	16, // 4: proximity.v1alpha1.AppSpec.resources:type_name -> proximity.v1alpha1.Resources
+	17, // 4: proximity.v1alpha1.AppSpec.resources:type_name -> proximity.v1alpha1.Resources
 	4,  // 5: proximity.v1alpha1.AppSpec.network:type_name -> proximity.v1alpha1.AppNetwork
 	7,  // 6: proximity.v1alpha1.AppSpec.ports:type_name -> proximity.v1alpha1.AppPort
 	8,  // 7: proximity.v1alpha1.AppSpec.env:type_name -> proximity.v1alpha1.EnvVar
@@ -1371,19 +1525,20 @@ var file_proximity_v1alpha1_app_proto_depIdxs = []int32{
 	11, // 9: proximity.v1alpha1.AppSpec.commands:type_name -> proximity.v1alpha1.AppCommand
 	12, // 10: proximity.v1alpha1.AppSpec.health_check:type_name -> proximity.v1alpha1.AppHealthCheck
 	2,  // 11: proximity.v1alpha1.AppSpec.placement:type_name -> proximity.v1alpha1.AppPlacement
-	17, // 12: proximity.v1alpha1.AppNetwork.appliance_ref:type_name -> proximity.v1alpha1.LocalReference
+	18, // 12: proximity.v1alpha1.AppNetwork.appliance_ref:type_name -> proximity.v1alpha1.LocalReference
 	5,  // 13: proximity.v1alpha1.AppNetwork.egress:type_name -> proximity.v1alpha1.EgressPolicy
 	6,  // 14: proximity.v1alpha1.EgressPolicy.rules:type_name -> proximity.v1alpha1.EgressRule
 	9,  // 15: proximity.v1alpha1.EnvVar.value_from:type_name -> proximity.v1alpha1.EnvVarSource
-	18, // 16: proximity.v1alpha1.EnvVarSource.secret_key_ref:type_name -> proximity.v1alpha1.SecretKeyRef
-	19, // 17: proximity.v1alpha1.AppStatus.conditions:type_name -> proximity.v1alpha1.Condition
-	14, // 18: proximity.v1alpha1.AppStatus.applied:type_name -> proximity.v1alpha1.AppStatus.AppliedEntry
-	20, // 19: proximity.v1alpha1.AppStatus.placement:type_name -> proximity.v1alpha1.PlacementStatus
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	19, // 16: proximity.v1alpha1.EnvVarSource.secret_key_ref:type_name -> proximity.v1alpha1.SecretKeyRef
+	20, // 17: proximity.v1alpha1.AppStatus.conditions:type_name -> proximity.v1alpha1.Condition
+	15, // 18: proximity.v1alpha1.AppStatus.applied:type_name -> proximity.v1alpha1.AppStatus.AppliedEntry
+	21, // 19: proximity.v1alpha1.AppStatus.placement:type_name -> proximity.v1alpha1.PlacementStatus
+	14, // 20: proximity.v1alpha1.AppStatus.fallback:type_name -> proximity.v1alpha1.FallbackStatus
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_app_proto_init() }
@@ -1399,7 +1554,7 @@ func file_proximity_v1alpha1_app_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_app_proto_rawDesc), len(file_proximity_v1alpha1_app_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

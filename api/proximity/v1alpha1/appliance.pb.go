@@ -131,7 +131,8 @@ type ApplianceSpec struct {
 	// Management interface on port 9090 of the LAN address, over HTTPS: None, or Cockpit, whose
 	// packages are installed then. Who logs in as root needs a password, set in the guest.
 	ManagementUi *string `protobuf:"bytes,14,opt,name=management_ui,json=managementUI" json:"management_ui,omitempty"`
-	// Network of Apps that do not say themselves where to go when the appliance is down: None or WAN.
+	// Network of Apps that do not say themselves where to go when the appliance is down: None or WAN
+	// (see the App's spec.network.fallback). Default: None.
 	Fallback *string `protobuf:"bytes,15,opt,name=fallback" json:"fallback,omitempty"`
 	// What happens to the guest when the object is deleted: Delete or Orphan.
 	DeletionPolicy *string `protobuf:"bytes,16,opt,name=deletion_policy,json=deletionPolicy" json:"deletion_policy,omitempty"`
@@ -147,7 +148,10 @@ type ApplianceSpec struct {
 	// (they are started again) or Guest (it is booted again too). Default: Guest.
 	Repair *string `protobuf:"bytes,20,opt,name=repair" json:"repair,omitempty"`
 	// Room for the guest's logs as an IEC quantity, 16Mi to 16Gi; the oldest go first. Default: 200Mi.
-	LogSize       *string `protobuf:"bytes,22,opt,name=log_size,json=logSize" json:"log_size,omitempty"`
+	LogSize *string `protobuf:"bytes,22,opt,name=log_size,json=logSize" json:"log_size,omitempty"`
+	// How long the appliance must have been down before Apps with the fallback WAN move to the uplink,
+	// and how long it must have served again before they return: 30s to 24h. Default: 5m.
+	FallbackAfter *string `protobuf:"bytes,23,opt,name=fallback_after,json=fallbackAfter" json:"fallback_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -325,6 +329,13 @@ func (x *ApplianceSpec) GetRepair() string {
 func (x *ApplianceSpec) GetLogSize() string {
 	if x != nil && x.LogSize != nil {
 		return *x.LogSize
+	}
+	return ""
+}
+
+func (x *ApplianceSpec) GetFallbackAfter() string {
+	if x != nil && x.FallbackAfter != nil {
+		return *x.FallbackAfter
 	}
 	return ""
 }
@@ -1527,7 +1538,8 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x03WAN\x12\x11status.wanAddress\"\x15\n" +
 	"\x04ZONE\x12\rspec.dns.zone\"\x1d\n" +
 	"\x06LEASES\x12\x11status.leaseCount\x18\x01\"\x1d\n" +
-	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\xe1\t\n" +
+	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\x88\n" +
+	"\n" +
 	"\rApplianceSpec\x12C\n" +
 	"\vcluster_ref\x18\x01 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\n" +
 	"clusterRef\x12A\n" +
@@ -1553,7 +1565,8 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\fdrift_policy\x18\x12 \x01(\tB\x17\xda\xda\x18\x13correct,warn,ignoreR\vdriftPolicy\x125\n" +
 	"\x04acme\x18\x13 \x01(\v2!.proximity.v1alpha1.ApplianceACMER\x04acme\x12*\n" +
 	"\x06repair\x18\x14 \x01(\tB\x12\xda\xda\x18\x0eServices,GuestR\x06repair\x12\x19\n" +
-	"\blog_size\x18\x16 \x01(\tR\alogSize\"\xb5\x01\n" +
+	"\blog_size\x18\x16 \x01(\tR\alogSize\x12%\n" +
+	"\x0efallback_after\x18\x17 \x01(\tR\rfallbackAfter\"\xb5\x01\n" +
 	"\rApplianceACME\x12\x1c\n" +
 	"\tdirectory\x18\x01 \x01(\tR\tdirectory\x12\x18\n" +
 	"\acontact\x18\x02 \x01(\tR\acontact\x124\n" +

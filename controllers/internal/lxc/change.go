@@ -16,7 +16,13 @@ import (
 func planChange(d *Desired, o Observed) ([]Step, *Blocked) {
 	var steps []Step
 	name := Name(d.Mark.VMID)
-	if change, keys := configChange(d, o.Config); !change.Empty() {
+	change, keys := configChange(d, o.Config)
+	moves := d.Moving && o.Running && changesBridge(d, o.Config, change)
+	if moves {
+		steps = append(steps, NewStep(ActionShutdown, runtime.Restart, "it moves to another network", "shut %s down, which moves to another network", name))
+		o.Running = false
+	}
+	if !change.Empty() {
 		steps = append(steps, updateStep(d, o, change, keys))
 	}
 	grow, blocked := diskChange(d, o.Config)
@@ -29,12 +35,27 @@ func planChange(d *Desired, o Observed) ([]Step, *Blocked) {
 		steps = append(steps, s)
 	}
 	switch {
+	case d.Running && moves:
+		steps = append(steps, NewStep(ActionStart, runtime.InPlace, "it has moved to another network", "start %s", name))
 	case d.Running && !o.Running:
 		steps = append(steps, NewStep(ActionStart, runtime.InPlace, "it should run and is stopped", "start %s", name))
 	case !d.Running && o.Running:
 		steps = append(steps, NewStep(ActionShutdown, runtime.Restart, "it should be stopped and runs", "shut %s down", name))
 	}
 	return steps, nil
+}
+
+// changesBridge tells whether a change connects a NIC to another bridge.
+func changesBridge(d *Desired, c proxmox.LXCConfig, change proxmox.LXCUpdate) bool {
+	for n, want := range d.NICs {
+		if _, changes := change.Set["net"+strconv.Itoa(n)]; !changes {
+			continue
+		}
+		if have, ok, err := c.NIC(n); ok && err == nil && have.Bridge != want.Bridge {
+			return true
+		}
+	}
+	return false
 }
 
 func updateStep(d *Desired, o Observed, change proxmox.LXCUpdate, keys []string) Step {
@@ -66,7 +87,9 @@ func configChange(d *Desired, c proxmox.LXCConfig) (proxmox.LXCUpdate, []string)
 	for _, drift := range Drifted(d, c) {
 		delete(u.Set, drift.Key)
 	}
-	return u, slices.Sorted(maps.Keys(u.Set))
+	keys := append(slices.Collect(maps.Keys(u.Set)), u.Delete...)
+	slices.Sort(keys)
+	return u, keys
 }
 
 // allChanges is configChange under the policy correct.
@@ -80,8 +103,13 @@ func allChanges(d *Desired, c proxmox.LXCConfig) (proxmox.LXCUpdate, []string) {
 		}
 	}
 	for n, nic := range d.NICs {
-		if value, differs := nicChange(nic, c, n); differs {
+		if value, differs := nicChange(nic, c, n, d.Moving); differs {
 			u.Set["net"+strconv.Itoa(n)] = value
+		}
+	}
+	for _, key := range []string{"nameserver", "searchdomain"} {
+		if d.NodeResolver && c.Value(key) != "" {
+			u.Delete = append(u.Delete, key)
 		}
 	}
 	return u, slices.Sorted(maps.Keys(u.Set))
@@ -105,8 +133,9 @@ func setIf(m map[string]string, key, value string, when bool) {
 	}
 }
 
-// nicChange keeps what others set on the NIC (firewall, rate, tag) and sets ours.
-func nicChange(want proxmox.NIC, c proxmox.LXCConfig, n int) (string, bool) {
+// nicChange keeps what others set on the NIC (firewall, rate, tag) and sets ours. A firewall is
+// taken off only by a move, which knows what was there.
+func nicChange(want proxmox.NIC, c proxmox.LXCConfig, n int, moving bool) (string, bool) {
 	have, ok, err := c.NIC(n)
 	if !ok || err != nil {
 		return want.String(), true
@@ -116,6 +145,9 @@ func nicChange(want proxmox.NIC, c proxmox.LXCConfig, n int) (string, bool) {
 	next.HWAddr = strings.ToUpper(want.HWAddr)
 	if want.MTU != 0 {
 		next.MTU = want.MTU
+	}
+	if want.Firewall || moving && have.Bridge != want.Bridge {
+		next.Firewall = want.Firewall
 	}
 	return next.String(), !next.Equal(have)
 }

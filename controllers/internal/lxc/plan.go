@@ -40,6 +40,11 @@ type Desired struct {
 	// Settings as they were set last, nil when that is not known.
 	DriftPolicy string
 	Applied     map[string]string
+	// Moving: a NIC that is to be on another bridge is connected to it while the guest is stopped,
+	// so that it claims on neither what it had on the other.
+	Moving bool
+	// NodeResolver has the guest ask whom its node asks: nameserver and searchdomain are not set.
+	NodeResolver bool
 	// Adopt takes over an unmarked guest with the mark's VMID, and never makes one.
 	Adopt bool
 }

@@ -123,6 +123,42 @@ func TestPlan(t *testing.T) {
 }
 
 // A guest that is entered through its console has a shell there from the start.
+// TestMoveToAnotherNetwork: a guest that moves is stopped before its NIC is connected elsewhere,
+// from wherever a crash left it; one that does not move is changed as it runs.
+func TestMoveToAnotherNetwork(t *testing.T) {
+	made := asProxmoxKeepsIt(testDesired())
+	moved := testDesired()
+	moved.Moving, moved.NodeResolver, moved.Nameserver = true, true, ""
+	moved.NICs = map[int]proxmox.NIC{0: {Name: "eth0", Bridge: "vmbr0", HWAddr: "BC:24:11:00:00:01", IP: "dhcp", Firewall: true}}
+	for _, running := range []bool{true, false} {
+		steps, _ := Plan(moved, testMark, observedAs(made, running))
+		want := map[bool]string{true: "Shutdown Update Start", false: "Update Start"}[running]
+		if actions(steps) != want {
+			t.Errorf("running=%v: %s, want %s", running, actions(steps), want)
+		}
+		if update := steps[len(steps)-2].Change; !strings.Contains(update.Set["net0"], "bridge=vmbr0") || !strings.Contains(update.Set["net0"], "firewall=1") ||
+			strings.Join(update.Delete, " ") != "nameserver" {
+			t.Errorf("update %+v", update)
+		}
+	}
+	there := asProxmoxKeepsIt(testDesired())
+	there["net0"] = "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,ip=dhcp,firewall=1,type=veth"
+	delete(there, "nameserver")
+	if steps, _ := Plan(moved, testMark, observedAs(there, true)); len(steps) != 0 {
+		t.Errorf("it has arrived, and then: %s", actions(steps))
+	}
+	back := testDesired()
+	back.Moving = true
+	steps, _ := Plan(back, testMark, observedAs(there, true))
+	if actions(steps) != "Shutdown Update Start" || strings.Contains(steps[1].Change.Set["net0"], "firewall") || steps[1].Change.Set["nameserver"] != "10.20.0.1" {
+		t.Errorf("back: %s, %+v", actions(steps), steps[1].Change)
+	}
+	back.Moving = false // somebody's hand, not a move
+	if steps, _ := Plan(back, testMark, observedAs(there, true)); actions(steps) != "Update" || !strings.Contains(steps[0].Change.Set["net0"], "firewall=1") {
+		t.Errorf("by hand: %s", actions(steps))
+	}
+}
+
 func TestShellConsoleFromTheStart(t *testing.T) {
 	d := testDesired()
 	if got := createRequest(d, "local:vztmpl/x").Extra; len(got) != 0 {

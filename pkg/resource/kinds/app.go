@@ -52,9 +52,6 @@ func validateApp(a *v1alpha1.App, p *problems) {
 	p.resources("spec.resources", spec.GetResources())
 	p.reference("spec.network.applianceRef", spec.GetNetwork().GetApplianceRef())
 	validateEgress(spec.GetNetwork().GetEgress(), p)
-	if spec.GetNetwork().GetFallback() == "WAN" {
-		p.unsupported("spec.network.fallback", "WAN", noFallback)
-	}
 	if address := orEmpty(spec.Network).Address; address != nil {
 		p.address("spec.network.address", *address, addressRule)
 	}

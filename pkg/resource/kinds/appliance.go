@@ -17,6 +17,9 @@ const (
 	minLease = 2 * time.Minute // the shortest that dnsmasq keeps
 	maxLease = 168 * time.Hour
 	maxZone  = 180 // leaves room for a label and .lan. before it
+
+	minFallback = 30 * time.Second // some looks at the appliance
+	maxFallback = 24 * time.Hour
 	// An appliance keeps a lease table and an address set in memory: it serves no larger
 	// network than this.
 	minServedBits = 16
@@ -55,21 +58,19 @@ func validateAppliance(a *v1alpha1.Appliance, p *problems) {
 	validateDNS(spec, p)
 	validateApplianceACME(spec.GetAcme(), p)
 	validatePackets(spec, p)
+	if spec.FallbackAfter != nil {
+		p.duration("spec.fallbackAfter", spec.GetFallbackAfter(), minFallback, maxFallback)
+	}
 	p.quantity("spec", "logSize", spec.LogSize, 16, 16<<10)
 	for i, s := range spec.GetNat().GetAllowedDestinations() {
 		p.subnet(resource.IndexPath("spec.nat.allowedDestinations", i), s, 0, 32, "an IPv4 range in CIDR notation, e.g. 192.168.7.0/24")
 	}
 }
 
-const noFallback = "moving Apps to the uplink is not supported by this version; use None"
-
 // validateUnsupported refuses what the API describes and this version cannot do yet.
 func validateUnsupported(spec *v1alpha1.ApplianceSpec, p *problems) {
 	if spec.GetOs() == "alpine" {
 		p.unsupported("spec.os", "alpine", "the Alpine family is not supported by this version; use debian")
-	}
-	if spec.GetFallback() == "WAN" {
-		p.unsupported("spec.fallback", "WAN", noFallback)
 	}
 	if spec.GetManagementUi() == "Cockpit" && spec.GetOs() == "alpine" {
 		p.unsupported("spec.managementUI", "Cockpit", "Cockpit needs systemd, which Alpine does not have; use None")

@@ -136,7 +136,9 @@ func (p *problems) duration(path, s string, low, high time.Duration) {
 // short is Duration.String without zero parts: 2m for 2m0s.
 func short(d time.Duration) string {
 	s := d.String()
-	s = strings.TrimSuffix(s, "0s")
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
 	if strings.HasSuffix(s, "h0m") {
 		s = strings.TrimSuffix(s, "0m")
 	}

@@ -217,6 +217,7 @@ func TestRules(t *testing.T) {
 		{"Appliance", "9.9.9.9", "dns.example.org", `11: spec.dns.upstreams[0]: found "dns.example.org"; allowed is the IP address of a resolver other than the appliance`},
 		{"Appliance", "9.9.9.9", "10.20.0.1", `11: spec.dns.upstreams[0]: found "10.20.0.1"; allowed is the IP address of a resolver other than the appliance`},
 		{"Appliance", `"2620:fe::9"`, "9.9.9.9", `11: spec.dns.upstreams[1]: found "9.9.9.9"; allowed is a value of its own; it is already at spec.dns.upstreams[0]`},
+		{"Appliance", "vmid: 9999", "fallbackAfter: 10s", `6: spec.fallbackAfter: found "10s"; allowed is a duration in whole seconds from 30s to 24h, e.g. 90s, 30m, 12h`},
 		{"Appliance", "192.168.7.0/24", "192.168.7.1/24", `12: spec.nat.allowedDestinations[0]: found "192.168.7.1/24"; allowed is the address of the network itself: 192.168.7.0/24`},
 		// App
 		{"App", "source: {template: ", "source: {image: nginx, template: ", `13: spec.source.image: found "nginx"; spec.source has either a template or an image; leave one out`},
