@@ -121,10 +121,12 @@ func (r *reconciler) sync(ctx context.Context, s *session) error {
 		return err
 	}
 	w, err := r.work(ctx, s.Client, s.Object, s.Object.GetSpec().GetRevision())
+	if w != nil { // also of a commit whose files are refused
+		s.Object.Status.AttemptedRevision = proto.String(w.revision)
+	}
 	if err != nil {
 		return err
 	}
-	s.Object.Status.AttemptedRevision = proto.String(w.revision)
 	set, err := r.load(ctx, s.Client, s.Object, w)
 	if err != nil {
 		return err

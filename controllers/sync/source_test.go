@@ -2,6 +2,7 @@ package sync_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,6 +78,92 @@ func TestSourceFails(t *testing.T) {
 	w.start()
 	w.repo.Write("a.yaml", project("team-a", "third"))
 	w.applied(w.push("third"))
+}
+
+// TestSourceChangesItsMind: what owners of a repository do to its history is followed, and what
+// makes it too large to follow changes nothing.
+func TestSourceChangesItsMind(t *testing.T) {
+	w := newWorld(t)
+	w.repo.Write("a.yaml", project("team-a", "first"))
+	first := w.repo.Push("first")
+	w.follow()
+	w.start()
+	w.applied(first)
+
+	w.repo.Git("checkout", "--quiet", "--orphan", "other")
+	w.repo.Write("a.yaml", project("team-a", "another history"))
+	w.repo.Commit("another history")
+	w.repo.Git("branch", "--force", "main")
+	w.repo.Git("checkout", "--quiet", "main")
+	forced := w.push("forced")
+	w.applied(forced)
+	if w.description("team-a") != "another history" {
+		t.Errorf("after a forced push team-a is %q", w.description("team-a"))
+	}
+
+	w.repo.Git("branch", "--move", "trunk")
+	w.repo.Write("a.yaml", project("team-a", "on trunk"))
+	trunk := w.repo.Push("on trunk")
+	w.repo.Git("--git-dir", w.repo.Bare, "symbolic-ref", "HEAD", "refs/heads/trunk")
+	w.repo.Git("push", "--quiet", "origin", ":main")
+	w.poke()
+	w.applied(trunk)
+	if !strings.HasPrefix(w.revision(), "trunk@") || w.description("team-a") != "on trunk" {
+		t.Errorf("after the default branch was renamed: %s, team-a is %q", w.revision(), w.description("team-a"))
+	}
+	w.repo.Git("branch", "--move", "main")
+	w.repo.Git("push", "--quiet", "origin", "main")
+	w.repo.Git("--git-dir", w.repo.Bare, "symbolic-ref", "HEAD", "refs/heads/main")
+	w.repo.Git("push", "--quiet", "origin", ":trunk")
+
+	// More than spec.maxSize on its way.
+	noise := make([]byte, 3<<20)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
+	w.must(fmt.Sprintf("apiVersion: proximity/v1alpha1\nkind: GitRepository\nmetadata: {name: main}\nspec: {url: %q, interval: 5s, maxSize: 2Mi}\n", w.url))
+	w.repo.Write("a.yaml", project("team-a", "with an image"))
+	w.repo.Write("disk.img", string(noise))
+	w.push("a disk image")
+	w.source("Fetched", "RepositoryTooLarge", "more than 2097152 bytes")
+	if !strings.HasSuffix(w.revision(), trunk) || w.description("team-a") != "on trunk" {
+		t.Errorf("a large file: %s, team-a is %q", w.revision(), w.description("team-a"))
+	}
+	w.repo.Git("reset", "--quiet", "--hard", trunk)
+
+	many := w.repo.ManyFiles("many", 100_001, project("team-b", "x"))
+	w.poke()
+	w.refused(many, "RepositoryTooLarge", "more than 100000 files", trunk)
+	if w.description("team-a") != "on trunk" || w.description("team-b") != "-" {
+		t.Errorf("too many files: team-a is %q, team-b %q", w.description("team-a"), w.description("team-b"))
+	}
+	w.repo.Git("reset", "--quiet", "--hard", trunk)
+	w.repo.Write("a.yaml", project("team-a", "small again"))
+	w.applied(w.push("small again"))
+}
+
+// TestHostKeyChanges: a server that shows another key is asked for nothing, and told.
+func TestHostKeyChanges(t *testing.T) {
+	w := newWorld(t)
+	server := gittest.NewSSH(t, w.server.Root)
+	w.must(fmt.Sprintf("apiVersion: proximity/v1alpha1\nkind: Secret\nmetadata: {name: deploy}\nspec: {stringData: {key: %q}}\n", server.PrivateKey))
+	over := func() {
+		w.must(fmt.Sprintf("apiVersion: proximity/v1alpha1\nkind: GitRepository\nmetadata: {name: main}\nspec:\n  url: %q\n  interval: 5s\n  knownHosts: %q\n  auth: {privateKeyRef: {name: deploy, key: key}}\n",
+			server.At(w.repo), server.KnownHosts()))
+	}
+	w.repo.Write("a.yaml", project("team-a", "first"))
+	first := w.repo.Push("first")
+	over()
+	w.sync("main")
+	w.start()
+	w.applied(first)
+	server.ChangeHostKey(t)
+	w.repo.Write("a.yaml", project("team-a", "second"))
+	second := w.push("second")
+	w.source("Fetched", "HostKeyChanged", "another key than spec.knownHosts has")
+	if _, err := w.look(syncKey); err != nil || !strings.HasSuffix(w.revision(), first) || w.description("team-a") != "first" {
+		t.Errorf("%v; the artifact is %s, team-a %q", err, w.revision(), w.description("team-a"))
+	}
+	over()
+	w.applied(second)
 }
 
 // TestSignedCommits: what is not signed by somebody who is trusted is not applied.

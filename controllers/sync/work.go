@@ -30,7 +30,8 @@ type work struct {
 	hash     string
 }
 
-// work finds the commit, or the one given, the values and keys, and lists the files.
+// work finds the commit, or the one given, the values and keys, and lists the files. With an
+// error it returns what it knows of the commit, nil when there is none.
 func (r *reconciler) work(ctx context.Context, c runtime.Client, s *v1alpha1.Sync, commit string) (*work, error) {
 	key := sourceOf(s)
 	repo, err := runtime.Get[*v1alpha1.GitRepository](ctx, c, key)
@@ -53,10 +54,10 @@ func (r *reconciler) work(ctx context.Context, c runtime.Client, s *v1alpha1.Syn
 		w.commit, w.revision = commit, "sha1:"+commit
 	}
 	if w.path, err = gitspec.CleanPath(s.GetSpec().GetPath()); err != nil {
-		return nil, &refusal{git.ReasonInvalidSpec, fmt.Sprintf("spec.path: %v", err)}
+		return w, &refusal{git.ReasonInvalidSpec, fmt.Sprintf("spec.path: %v", err)}
 	}
 	if err := r.settings(ctx, c, s, w); err != nil {
-		return nil, err
+		return w, err
 	}
 	return w, r.list(ctx, c, s, w)
 }

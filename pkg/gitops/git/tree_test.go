@@ -1,8 +1,6 @@
 package git
 
 import (
-	"fmt"
-	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -202,24 +200,11 @@ func FuzzPack(f *testing.F) {
 // TestManyFiles: a directory of more files than are looked at.
 func TestManyFiles(t *testing.T) {
 	w := newWorld(t)
-	blob := w.repo.Object("blob", []byte("kind: App\n"))
-	var list strings.Builder
-	for i := range 100_001 {
-		fmt.Fprintf(&list, "100644 blob %s\tapp-%06d.yaml\n", blob, i)
-	}
-	cmd := exec.Command("git", "mktree")
-	cmd.Dir, cmd.Stdin = w.repo.Work, strings.NewReader(list.String())
-	tree, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	commit := w.repo.Git("commit-tree", strings.TrimSpace(string(tree)), "-m", "many")
-	w.repo.Git("update-ref", "refs/heads/main", commit)
-	w.repo.Git("push", "--quiet", "--force", "origin", "main")
+	commit := w.repo.ManyFiles("many", 100_001, "kind: App\n")
 	w.mustFetch(Ref{})
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	_, err = w.files(commit, "")
+	_, err := w.files(commit, "")
 	runtime.ReadMemStats(&after)
 	wantReason(t, err, ReasonTooLarge, "more than 100000 files")
 	if used := after.TotalAlloc - before.TotalAlloc; used > 128<<20 {

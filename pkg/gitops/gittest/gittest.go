@@ -122,6 +122,26 @@ func (r *Repo) RawTree(message string, entries ...[3]string) string {
 	return commit
 }
 
+// ManyFiles pushes a commit with that many manifests of the same content in one directory.
+func (r *Repo) ManyFiles(message string, files int, content string) string {
+	r.t.Helper()
+	blob := r.Object("blob", []byte(content))
+	var list strings.Builder
+	for i := range files {
+		fmt.Fprintf(&list, "100644 blob %s\tapp-%06d.yaml\n", blob, i)
+	}
+	cmd := exec.Command("git", "mktree")
+	cmd.Dir, cmd.Stdin = r.Work, strings.NewReader(list.String())
+	tree, err := cmd.Output()
+	if err != nil {
+		r.t.Fatalf("git mktree: %v", err)
+	}
+	commit := r.Git("commit-tree", strings.TrimSpace(string(tree)), "-m", message)
+	r.Git("update-ref", "refs/heads/main", commit)
+	r.Git("push", "--quiet", "--force", "origin", "main")
+	return commit
+}
+
 // Object writes an object of any content and returns its hash.
 func (r *Repo) Object(typ string, content []byte) string { return r.hashObject(typ, content) }
 
