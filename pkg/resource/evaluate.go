@@ -15,6 +15,8 @@ import (
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/proximity-pve/proximity/pkg/resource/direct"
 )
 
 // The annotations of buf.validate are evaluated here and not by its library: with that, an
@@ -42,12 +44,18 @@ type program struct {
 // step is a field that has rules, or messages that have some.
 type step struct {
 	fd       protoreflect.FieldDescriptor
-	rules    *validate.FieldRules // nil: none of its own
-	required bool
-	whole    check // of the field
-	items    check // of each item, or each value of a map
-	keys     check // of the keys of a map
-	below    *program
+	direct   direct.Field // when the kind is direct
+	isMap    bool
+	isList   bool
+	presence bool
+	// low and high bound the length of a map or list.
+	low, high *uint64
+	rules     *validate.FieldRules // nil: none of its own
+	required  bool
+	whole     check // of the field
+	items     check // of each item, or each value of a map
+	keys      check // of the keys of a map
+	below     *program
 }
 
 // check returns the names of the rules that a value breaks.
@@ -92,11 +100,18 @@ func (c compiler) field(fd protoreflect.FieldDescriptor) (step, error) {
 }
 
 func stepOf(fd protoreflect.FieldDescriptor, r *validate.FieldRules) (s step, err error) {
-	s = step{fd: fd, rules: r, required: r.GetRequired()}
+	s = step{fd: fd, isMap: fd.IsMap(), isList: fd.IsList(), presence: fd.HasPresence(), rules: r, required: r.GetRequired()}
+	s.direct, _ = direct.FieldOf(fd)
 	switch {
 	case fd.IsMap():
+		if m := r.GetMap(); m != nil {
+			s.low, s.high = m.MinPairs, m.MaxPairs
+		}
 		s.whole, s.keys, s.items, err = mapChecks(r, !IsSensitive(fd))
 	case fd.IsList():
+		if l := r.GetRepeated(); l != nil {
+			s.low, s.high = l.MinItems, l.MaxItems
+		}
 		s.whole, s.items, err = listChecks(r, !IsSensitive(fd))
 	default:
 		s.whole, err = scalarCheck(r, !IsSensitive(fd))

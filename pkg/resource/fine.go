@@ -7,25 +7,29 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/resource/direct"
 )
 
 // Nearly all objects that are checked are right. Whether one is, takes a small part of the
 // time of finding out what is wrong and where: no path is written. So this is asked first; a
 // test compares the two on random objects.
 
-// isFine tells whether CheckShape and CheckRules find nothing.
+// isFine tells whether CheckShape and CheckRules find nothing. It answers false for what it
+// leaves to them: messages that cannot be read in their Go structs, and a few rare ones.
 func (k *Kind) isFine(obj Object) bool {
-	m := obj.ProtoReflect()
-	spec := k.Descriptor().Fields().ByName("spec")
-	if spec != nil && !m.Has(spec) {
+	s, ok := direct.Of(obj, k.Descriptor())
+	if !ok || !k.direct {
+		return false
+	}
+	if k.hasSpec && !k.spec.Has(s) {
 		return false // the rules of an empty one hold: left to CheckRules
 	}
 	for i := range k.shape {
-		if f := &k.shape[i]; m.Has(f.fd) && !f.isFine(m.Get(f.fd)) {
+		if f := &k.shape[i]; f.direct.Has(s) && !f.isFine(s) {
 			return false
 		}
 	}
-	return k.rules.isFine(m)
+	return k.rules.isFine(s)
 }
 
 // isFineMetadata tells whether CheckMetadata finds nothing.
@@ -50,54 +54,66 @@ func (k *Kind) isFineMetadata(m *v1alpha1.ObjectMeta) bool {
 	return size <= MaxAnnotationsBytes && !slices.ContainsFunc(m.GetFinalizers(), func(f string) bool { return !IsLabelKey(f) })
 }
 
-func (p *program) isFine(m protoreflect.Message) bool {
+func (c check) isFine(v protoreflect.Value) bool { return c == nil || c(v) == nil }
+
+func (p *program) isFine(s direct.Struct) bool {
 	for i := range p.steps {
-		s := &p.steps[i]
-		has := m.Has(s.fd)
+		st := &p.steps[i]
+		has := st.direct.Has(s)
 		switch {
-		case !has && s.required:
+		case !has && st.required:
 			return false
-		case !has && s.fd.HasPresence():
-		case !s.isFine(m.Get(s.fd)):
+		case !has && st.presence:
+		case !st.isFine(s):
 			return false
 		}
 	}
 	return true
 }
 
-func (s *step) isFine(v protoreflect.Value) bool {
-	if !s.whole.isFine(v) {
-		return false
-	}
-	fine := true
+func (st *step) isFine(s direct.Struct) bool {
+	f := st.direct
 	switch {
-	case s.fd.IsMap():
-		if s.keys == nil && s.items == nil {
+	case st.isMap:
+		if sized(uint64(f.Len(s)), st.low, st.high, "few", "many") != nil {
+			return false
+		}
+		if st.keys == nil && st.items == nil {
 			return true
 		}
-		v.Map().Range(func(key protoreflect.MapKey, value protoreflect.Value) bool {
-			fine = s.keys.isFine(key.Value()) && s.items.isFine(value)
-			return fine
-		})
-	case s.fd.IsList() && (s.items != nil || s.below != nil):
-		list := v.List()
-		for i := 0; fine && i < list.Len(); i++ {
-			item := list.Get(i)
-			fine = s.items.isFine(item) && (s.below == nil || s.below.isFine(item.Message()))
+		for key, value := range f.Map(s) {
+			if !st.keys.isFine(protoreflect.ValueOfString(key)) || !st.items.isFine(protoreflect.ValueOfString(value)) {
+				return false
+			}
 		}
-	case s.below != nil && !s.fd.IsList():
-		fine = s.below.isFine(v.Message())
+		return true
+	case st.isList:
+		n := f.Len(s)
+		if sized(uint64(n), st.low, st.high, "few", "many") != nil {
+			return false
+		}
+		for i := 0; i < n && (st.items != nil || st.below != nil); i++ {
+			if st.items != nil && !st.items.isFine(f.ItemValue(s, i)) || st.below != nil && !st.below.isFine(f.ItemMessage(s, i)) {
+				return false
+			}
+		}
+		return true
+	case st.below != nil:
+		return st.below.isFine(f.Message(s))
 	}
-	return fine
+	return st.whole == nil || st.whole.isFine(f.Value(s))
 }
-
-func (c check) isFine(v protoreflect.Value) bool { return c == nil || c(v) == nil }
 
 // shapeField is a field with an option that CheckShape looks at, or with such fields in it.
 type shapeField struct {
 	fd      protoreflect.FieldDescriptor
+	direct  direct.Field // when the kind is direct
 	allowed []string
 	keys    []protoreflect.FieldDescriptor
+	// key is the only one of keys, when it is a text: oneText.
+	key     direct.Field
+	oneText bool
+	list    bool
 	below   *shape
 }
 
@@ -133,9 +149,14 @@ func shapeFields(md protoreflect.MessageDescriptor) []shapeField {
 		if fd.IsMap() || !hasShapeField(fd, map[protoreflect.FullName]bool{}) {
 			continue
 		}
-		f := shapeField{fd: fd, allowed: rulesOf(fd).allowed}
+		f := shapeField{fd: fd, list: fd.IsList(), allowed: rulesOf(fd).allowed}
+		f.direct, _ = direct.FieldOf(fd)
 		for _, key := range rulesOf(fd).listKeys {
 			f.keys = append(f.keys, fd.Message().Fields().ByJSONName(key))
+		}
+		if len(f.keys) == 1 {
+			f.key, f.oneText = direct.FieldOf(f.keys[0])
+			f.oneText = f.oneText && f.key.IsText() && !f.keys[0].IsList()
 		}
 		if fd.Message() != nil {
 			f.below = shapeOf(fd.Message())
@@ -164,26 +185,34 @@ func hasShapeField(fd protoreflect.FieldDescriptor, seen map[protoreflect.FullNa
 	return r.allowed != nil || r.listKeys != nil || fd.Message() != nil && hasShape(fd.Message(), seen)
 }
 
-func (f *shapeField) isFine(v protoreflect.Value) bool {
-	if !f.fd.IsList() {
-		return f.isFineValue(v)
+func (f *shapeField) isFine(s direct.Struct) bool {
+	if !f.list {
+		if f.below != nil {
+			return f.below.isFine(f.direct.Message(s))
+		}
+		return f.allowed == nil || slices.Contains(f.allowed, f.direct.Value(s).String())
 	}
-	list := v.List()
-	for i := range list.Len() {
-		if !f.isFineValue(list.Get(i)) {
+	for i := range f.direct.Len(s) {
+		switch {
+		case f.below != nil && !f.below.isFine(f.direct.ItemMessage(s, i)):
+			return false
+		case f.below == nil && f.allowed != nil && !slices.Contains(f.allowed, f.direct.ItemValue(s, i).String()):
 			return false
 		}
 	}
-	return f.keys == nil || f.areTold(list)
+	switch {
+	case f.keys == nil:
+		return true
+	case f.oneText:
+		return f.areTold(s)
+	}
+	return f.direct.Len(s) == 0 // other keys are left to checkListKeys
 }
 
-func (f *shapeField) isFineValue(v protoreflect.Value) bool {
-	if f.below == nil {
-		return f.allowed == nil || slices.Contains(f.allowed, v.String())
-	}
-	m := v.Message()
-	for i := range f.below.get() {
-		if below := &f.below.fields[i]; m.Has(below.fd) && !below.isFine(m.Get(below.fd)) {
+func (sh *shape) isFine(s direct.Struct) bool {
+	fields := sh.get()
+	for i := range fields {
+		if f := &fields[i]; f.direct.Has(s) && !f.isFine(s) {
 			return false
 		}
 	}
@@ -193,23 +222,24 @@ func (f *shapeField) isFineValue(v protoreflect.Value) bool {
 // fewItems is up to how many items each is compared with the ones before it.
 const fewItems = 32
 
-// areTold tells whether the items of a list are told apart by a key of one field. More of
-// either are left to checkListKeys.
-func (f *shapeField) areTold(list protoreflect.List) bool {
-	n := list.Len()
-	if len(f.keys) != 1 || n > fewItems {
-		return n == 0
+// areTold tells whether the items of a list are told apart by one text. More than a few are
+// left to checkListKeys.
+func (f *shapeField) areTold(s direct.Struct) bool {
+	var room [fewItems]string
+	n := f.direct.Len(s)
+	if n > fewItems {
+		return false
 	}
 	for i := range n {
-		id := list.Get(i).Message().Get(f.keys[0]).String()
-		if id == "" {
+		item := f.direct.ItemMessage(s, i)
+		if !f.key.Has(item) {
 			return false
 		}
-		for j := range i {
-			if list.Get(j).Message().Get(f.keys[0]).String() == id {
-				return false
-			}
+		id := f.key.Text(item)
+		if id == "" || slices.Contains(room[:i], id) {
+			return false
 		}
+		room[i] = id
 	}
 	return true
 }

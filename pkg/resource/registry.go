@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/resource/direct"
 )
 
 // Kind is everything that the platform knows of one kind. All but the functions come
@@ -38,6 +39,9 @@ type Kind struct {
 	Claims func(Object) []Claim
 
 	typ       protoreflect.MessageType
+	direct    bool                           // its messages can be read in their Go structs
+	spec      direct.Field                   // when they can
+	hasSpec   bool                           // likewise
 	rules     *program                       // of the annotations
 	shape     []shapeField                   // of all but metadata and status
 	sensitive map[protoreflect.FullName]bool // messages that hold sensitive fields; nil: none
@@ -158,8 +162,13 @@ func kindOf(d Definition, annotations compiler) (*Kind, error) {
 		return nil, err
 	}
 	shape := slices.DeleteFunc(shapeFields(md), func(f shapeField) bool { return f.fd.Name() == "metadata" || f.fd.Name() == "status" })
+	var spec direct.Field
+	var hasSpec bool
+	if fd := md.Fields().ByName("spec"); fd != nil {
+		spec, hasSpec = direct.FieldOf(fd)
+	}
 	return &Kind{
-		rules: rules, shape: shape,
+		direct: direct.Knows(md), spec: spec, hasSpec: hasSpec, rules: rules, shape: shape,
 		Name: string(md.Name()), Plural: opts.GetPlural(), ShortNames: opts.GetShortNames(),
 		Namespaced: opts.GetNamespaced(), Columns: opts.GetColumns(), Immutable: opts.GetImmutable(),
 		ImmutableSpec: opts.GetImmutableSpec(), Categories: opts.GetCategories(), System: opts.GetSystem(),

@@ -4,10 +4,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/resource/direct"
 )
 
 // fieldSet returns the FieldsV1 of what a document says, written straight from its object:
@@ -25,27 +27,33 @@ func appendFieldSet(buf []byte, doc resource.Document) ([]byte, bool) {
 	if doc.HasEmpty() {
 		return nil, false
 	}
-	w := setWriter{buf: buf, ok: true}
-	m := doc.Object.ProtoReflect()
-	w.buf = append(w.buf, '{')
+	md := doc.Object.ProtoReflect().Descriptor()
+	t := typeIn(md)
+	s, ok := direct.Of(doc.Object, md)
+	if !ok || !t.direct {
+		return nil, false
+	}
+	w := setWriter{buf: append(buf, '{'), ok: true}
 	first := true
-	fields := fieldsIn(m.Descriptor())
-	for i := range fields {
-		f := &fields[i]
-		if !m.Has(f.fd) || !f.wish || f.name == "metadata" && !hasWish(m.Get(f.fd).Message()) {
+	for i := range t.fields {
+		f := &t.fields[i]
+		if !f.wish || !f.direct.Has(s) || f.name == "metadata" && !hasWish(f.direct.Message(s), f.message()) {
 			continue
 		}
-		w.field(&first, f, m.Get(f.fd), f.name == "metadata")
+		w.field(&first, f, s, f.name == "metadata")
 	}
 	w.buf = append(w.buf, '}')
 	return w.buf, w.ok && !first // the library has another form for an empty set
 }
 
 // hasWish tells whether metadata has a field that is owned.
-func hasWish(meta protoreflect.Message) bool {
-	return slices.ContainsFunc(fieldsIn(meta.Descriptor()), func(f fieldInfo) bool {
-		return f.wishInMetadata && meta.Has(f.fd)
-	})
+func hasWish(meta direct.Struct, t *typeInfo) bool {
+	for i := range t.fields {
+		if f := &t.fields[i]; f.wishInMetadata && f.direct.Has(meta) {
+			return true
+		}
+	}
+	return false
 }
 
 // setWriter writes a set; ok turns false when the document is one for the library.
@@ -68,47 +76,43 @@ func (w *setWriter) step(first *bool, prefix, name, suffix string) {
 	w.buf = append(w.buf, `":`...)
 }
 
-func (w *setWriter) field(first *bool, f *fieldInfo, v protoreflect.Value, metadata bool) {
+func (w *setWriter) field(first *bool, f *fieldInfo, s direct.Struct, metadata bool) {
 	w.step(first, "f:", f.name, "")
 	switch {
-	case f.fd.IsMap():
-		w.entries(v.Map())
+	case f.isMap:
+		w.entries(f.direct.Map(s))
 	case f.name == "finalizers":
 		w.ok = false
-	case f.fd.IsList() && f.keys != nil:
-		w.items(f, v.List())
-	case f.fd.IsList():
+	case f.isList && f.keys != nil:
+		w.items(f, s)
+	case f.isList || !f.isMessage:
 		w.buf = append(w.buf, "{}"...)
-	case f.fd.Message() != nil:
-		w.buf = append(w.buf, '{')
-		w.members(v.Message(), true, metadata)
-		w.buf = append(w.buf, '}')
 	default:
-		w.buf = append(w.buf, "{}"...)
+		w.buf = append(w.buf, '{')
+		w.members(f.direct.Message(s), f.message(), true, metadata)
+		w.buf = append(w.buf, '}')
 	}
 }
 
 // members writes the fields of a message that are set. A message without any is a value of
 // its own to the library.
-func (w *setWriter) members(m protoreflect.Message, first, metadata bool) {
+func (w *setWriter) members(s direct.Struct, t *typeInfo, first, metadata bool) {
 	some := false
-	fields := fieldsIn(m.Descriptor())
-	for i := range fields {
-		if f := &fields[i]; m.Has(f.fd) && (!metadata || f.wishInMetadata) {
-			w.field(&first, f, m.Get(f.fd), false)
+	for i := range t.fields {
+		if f := &t.fields[i]; (!metadata || f.wishInMetadata) && f.direct.Has(s) {
+			w.field(&first, f, s, false)
 			some = true
 		}
 	}
 	w.ok = w.ok && some
 }
 
-func (w *setWriter) entries(m protoreflect.Map) {
+func (w *setWriter) entries(m map[string]string) {
 	var few [8]string
 	names := few[:0]
-	m.Range(func(k protoreflect.MapKey, _ protoreflect.Value) bool {
-		names = append(names, k.String())
-		return true
-	})
+	for name := range m {
+		names = append(names, name)
+	}
 	slices.Sort(names)
 	w.buf = append(w.buf, '{')
 	first := true
@@ -120,28 +124,32 @@ func (w *setWriter) entries(m protoreflect.Map) {
 }
 
 // items writes the items of a list that is merged by one key, in the order of that.
-func (w *setWriter) items(f *fieldInfo, list protoreflect.List) {
-	key := f.key
-	if key == nil {
+func (w *setWriter) items(f *fieldInfo, s direct.Struct) {
+	if f.key == nil {
 		w.ok = false
 		return
 	}
-	var few [8]protoreflect.Message
-	items := few[:0]
-	for i := range list.Len() {
-		item := list.Get(i).Message()
-		items = append(items, item)
-		w.ok = w.ok && item.Has(key)
+	type item struct {
+		key string
+		s   direct.Struct
 	}
-	slices.SortFunc(items, func(a, b protoreflect.Message) int {
-		return strings.Compare(a.Get(key).String(), b.Get(key).String())
-	})
+	var few [8]item
+	items := few[:0]
+	for i := range f.direct.Len(s) {
+		it := item{s: f.direct.ItemMessage(s, i)}
+		if w.ok = w.ok && f.keyField.Has(it.s); !w.ok {
+			return
+		}
+		it.key = f.keyField.Text(it.s)
+		items = append(items, it)
+	}
+	slices.SortFunc(items, func(a, b item) int { return strings.Compare(a.key, b.key) })
 	w.buf = append(w.buf, '{')
 	first := true
-	for _, item := range items {
-		w.step(&first, f.keyStep, item.Get(key).String(), `\"}`)
+	for i := range items {
+		w.step(&first, f.keyStep, items[i].key, `\"}`)
 		w.buf = append(w.buf, `{".":{}`...)
-		w.members(item, false, false)
+		w.members(items[i].s, f.message(), false, false)
 		w.buf = append(w.buf, '}')
 	}
 	w.buf = append(w.buf, '}')
@@ -168,6 +176,22 @@ type fieldInfo struct {
 	// wish and wishInMetadata tell whether the field is part of a wish: of an object, and of
 	// its metadata.
 	wish, wishInMetadata bool
+
+	isMap, isList, isMessage bool
+	// direct reads the field, and keyField the key of its items, in their Go structs, when the
+	// message is known so; below is the type of its messages.
+	direct, keyField direct.Field
+	below            atomic.Pointer[typeInfo]
+}
+
+// message returns the type of the field's messages.
+func (f *fieldInfo) message() *typeInfo {
+	if known := f.below.Load(); known != nil {
+		return known
+	}
+	known := typeIn(f.fd.Message())
+	f.below.Store(known)
+	return known
 }
 
 func (f *fieldInfo) setKey() {
@@ -176,30 +200,41 @@ func (f *fieldInfo) setKey() {
 	}
 	key := f.fd.Message().Fields().ByJSONName(f.keys[0])
 	if key.Kind() == protoreflect.StringKind && !key.IsList() {
+		f.keyField, _ = direct.FieldOf(key)
 		f.key, f.keyStep = key, `k:{\"`+f.keys[0]+`\":\"`
 	}
 }
 
-// infos has the fields of each message, by its descriptor: as many as the protos have.
+// typeInfo has the fields of a message by name, the order that sets have.
+type typeInfo struct {
+	fields []fieldInfo
+	direct bool // they, and those of all messages below, can be read in their Go structs
+}
+
+// infos has the typeInfo of each message, by its descriptor: as many as the protos have.
 var infos sync.Map
 
-// fieldsIn returns the fields of a message by name, the order that sets have.
-func fieldsIn(md protoreflect.MessageDescriptor) []fieldInfo {
+func typeIn(md protoreflect.MessageDescriptor) *typeInfo {
 	if known, ok := infos.Load(md); ok {
-		return known.([]fieldInfo)
+		return known.(*typeInfo)
 	}
-	var fields []fieldInfo
-	for i := range md.Fields().Len() {
-		fd := md.Fields().Get(i)
-		f := fieldInfo{fd: fd, name: fd.JSONName()}
+	order := make([]protoreflect.FieldDescriptor, md.Fields().Len())
+	for i := range order {
+		order[i] = md.Fields().Get(i)
+	}
+	slices.SortFunc(order, func(a, b protoreflect.FieldDescriptor) int { return strings.Compare(a.JSONName(), b.JSONName()) })
+	t := &typeInfo{fields: make([]fieldInfo, len(order)), direct: direct.Knows(md)}
+	for i, fd := range order {
+		f := &t.fields[i]
+		f.fd, f.name = fd, fd.JSONName()
+		f.isMap, f.isList, f.isMessage = fd.IsMap(), fd.IsList(), fd.Message() != nil && !fd.IsMap()
+		f.direct, _ = direct.FieldOf(fd)
 		f.wish, f.wishInMetadata = resource.IsWish(f.name, false), resource.IsWish(f.name, true)
 		if fd.IsList() {
 			f.keys = resource.ListKeys(fd)
 			f.setKey()
 		}
-		fields = append(fields, f)
 	}
-	slices.SortFunc(fields, func(a, b fieldInfo) int { return strings.Compare(a.name, b.name) })
-	infos.Store(md, fields)
-	return fields
+	infos.Store(md, t)
+	return t
 }

@@ -1,12 +1,14 @@
 package ownership
 
 import (
+	"maps"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/resource/direct"
 )
 
 // The short way for the common case: the manager is the only one recorded for the object,
@@ -35,10 +37,15 @@ func again(live, doc resource.Object) bool {
 	if f := live.GetMetadata().GetFinalizers(); len(f) > 1 && hasTwice(f) {
 		return false // the library makes a set of them
 	}
-	n, d := live.ProtoReflect(), doc.ProtoReflect()
-	fields := fieldsIn(d.Descriptor())
-	for i := range fields {
-		if f := &fields[i]; f.wish && d.Has(f.fd) && !overlay(n, d, f, f.name == "metadata") {
+	md := doc.ProtoReflect().Descriptor()
+	t := typeIn(md)
+	n, ok := direct.Of(live, md)
+	d, also := direct.Of(doc, md)
+	if !ok || !also || !t.direct {
+		return false
+	}
+	for i := range t.fields {
+		if f := &t.fields[i]; f.wish && f.direct.Has(d) && !overlay(n, d, f, f.name == "metadata") {
 			return false
 		}
 	}
@@ -54,55 +61,49 @@ func hasTwice(list []string) bool {
 	return false
 }
 
-// overlay puts what doc has in a field over what n has there. What is equal it leaves, for
-// setting takes longer than comparing. It answers false where a list that is merged has other
-// items, or others first: their order is the library's business.
-func overlay(n, doc protoreflect.Message, f *fieldInfo, metadata bool) bool {
-	v := doc.Get(f.fd)
+// overlay puts what doc has in a field over what n has there. What is equal it leaves: most
+// is, and setting takes longer than comparing. It answers false where a list that is merged
+// has other items, or others first: their order is the library's business.
+func overlay(n, doc direct.Struct, f *fieldInfo, metadata bool) bool {
 	switch {
-	case f.fd.IsMap():
-		if n.Has(f.fd) && n.Get(f.fd).Equal(v) {
-			return true
+	case f.isMap:
+		if !maps.Equal(f.direct.Map(n), f.direct.Map(doc)) {
+			into := n.Reflect().Mutable(f.fd).Map()
+			doc.Reflect().Get(f.fd).Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+				into.Set(k, v)
+				return true
+			})
 		}
-		entries := n.Mutable(f.fd).Map()
-		v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
-			entries.Set(k, v)
-			return true
-		})
-		return true
-	case f.fd.IsList() && f.keys != nil:
-		return overlayItems(n.Get(f.fd).List(), v.List(), f.key)
-	case f.fd.IsList():
-		if !n.Has(f.fd) || !n.Get(f.fd).Equal(v) {
-			replaceList(n.Mutable(f.fd).List(), v.List(), f.fd)
-		}
-		return true
-	case f.fd.Message() != nil:
-		return overlayMessage(n.Mutable(f.fd).Message(), v.Message(), metadata)
-	}
-	if !n.Has(f.fd) || !n.Get(f.fd).Equal(v) {
-		n.Set(f.fd, v)
+	case f.isList && f.keys != nil:
+		return overlayItems(n, doc, f)
+	case f.isList && f.isMessage, f.isList && !f.direct.EqualScalars(n, doc):
+		replaceList(n.Reflect().Mutable(f.fd).List(), doc.Reflect().Get(f.fd).List(), f.fd)
+	case f.isList:
+	case f.isMessage:
+		n.Reflect().Mutable(f.fd) // there must be one
+		return overlayMessage(f.direct.Message(n), f.direct.Message(doc), f.message(), metadata)
+	case !f.direct.EqualScalars(n, doc):
+		n.Reflect().Set(f.fd, f.direct.Value(doc))
 	}
 	return true
 }
 
-func overlayMessage(n, doc protoreflect.Message, metadata bool) bool {
-	fields := fieldsIn(doc.Descriptor())
-	for i := range fields {
-		if f := &fields[i]; (!metadata || f.wishInMetadata) && doc.Has(f.fd) && !overlay(n, doc, f, false) {
+func overlayMessage(n, doc direct.Struct, t *typeInfo, metadata bool) bool {
+	for i := range t.fields {
+		if f := &t.fields[i]; (!metadata || f.wishInMetadata) && f.direct.Has(doc) && !overlay(n, doc, f, false) {
 			return false
 		}
 	}
 	return true
 }
 
-func overlayItems(n, doc protoreflect.List, key protoreflect.FieldDescriptor) bool {
-	if key == nil || n.Len() != doc.Len() {
+func overlayItems(n, doc direct.Struct, f *fieldInfo) bool {
+	if f.key == nil || f.direct.Len(n) != f.direct.Len(doc) {
 		return false
 	}
-	for i := range doc.Len() {
-		is, wanted := n.Get(i).Message(), doc.Get(i).Message()
-		if is.Get(key).String() != wanted.Get(key).String() || !overlayMessage(is, wanted, false) {
+	for i := range f.direct.Len(doc) {
+		is, wanted := f.direct.ItemMessage(n, i), f.direct.ItemMessage(doc, i)
+		if !f.keyField.EqualScalars(is, wanted) || !overlayMessage(is, wanted, f.message(), false) {
 			return false
 		}
 	}

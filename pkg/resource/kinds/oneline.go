@@ -4,11 +4,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/proximity-pve/proximity/pkg/resource"
+	"github.com/proximity-pve/proximity/pkg/resource/direct"
 )
 
 // withCommonRules adds the rules about text in one line and about references to Secrets to a
@@ -27,27 +29,35 @@ func withCommonRules(validate func(resource.Object) resource.FieldErrors) func(r
 	}
 }
 
-// isOneLine tells, without writing paths, whether oneLineMessage finds nothing.
+// isOneLine tells, without writing paths, whether oneLineMessage finds nothing. It answers
+// false for a message that cannot be read in its Go struct.
 func isOneLine(m protoreflect.Message) bool {
-	for _, f := range textsIn(m.Descriptor()) {
-		if !m.Has(f.fd) {
+	md := m.Descriptor()
+	s, ok := direct.Of(m.Interface(), md)
+	return ok && direct.Knows(md) && areLines(textsIn(md), s)
+}
+
+// areLines tells whether all texts of a message are.
+func areLines(fields *textFields, s direct.Struct) bool {
+	for i := range fields.all {
+		f := &fields.all[i]
+		if !f.direct.Has(s) {
 			continue
 		}
-		fine, v := true, m.Get(f.fd)
 		switch {
-		case f.fd.IsList():
-			for i := 0; fine && i < v.List().Len(); i++ {
-				fine = f.isOneLine(v.List().Get(i))
+		case f.list:
+			for j := range f.direct.Len(s) {
+				if f.text && !isLine(f.direct.ItemText(s, j), f.multi) || f.message && !areLines(f.below(), f.direct.ItemMessage(s, j)) {
+					return false
+				}
 			}
-		case f.fd.IsMap():
-			v.Map().Range(func(key protoreflect.MapKey, value protoreflect.Value) bool {
-				fine = isLine(key.String(), false) && f.isOneLine(value)
-				return fine
-			})
-		default:
-			fine = f.isOneLine(v)
-		}
-		if !fine {
+		case f.isMap:
+			for key, value := range f.direct.Map(s) {
+				if !isLine(key, false) || f.text && !isLine(value, f.multi) {
+					return false
+				}
+			}
+		case f.text && !isLine(f.direct.Text(s), f.multi), f.message && !areLines(f.below(), f.direct.Message(s)):
 			return false
 		}
 	}
@@ -59,35 +69,43 @@ type textField struct {
 	fd            protoreflect.FieldDescriptor
 	text, message bool // what its values, items or entries are; neither: the keys of the map are text
 	multi         bool
+	direct        direct.Field // when the message is known to it
+	list, isMap   bool
+	next          atomic.Pointer[textFields] // of its messages, when they were asked for
 }
 
-func (f *textField) isOneLine(v protoreflect.Value) bool {
-	switch {
-	case f.text:
-		return isLine(v.String(), f.multi)
-	case f.message:
-		return isOneLine(v.Message())
+// below returns the fields of the field's messages.
+func (f *textField) below() *textFields {
+	if known := f.next.Load(); known != nil {
+		return known
 	}
-	return true
+	known := textsIn(f.fd.Message())
+	f.next.Store(known)
+	return known
 }
+
+type textFields struct{ all []textField }
 
 // texts has the textFields of each message that was asked for: as many as the protos have.
 var texts sync.Map
 
-func textsIn(md protoreflect.MessageDescriptor) []textField {
+func textsIn(md protoreflect.MessageDescriptor) *textFields {
 	if known, ok := texts.Load(md); ok {
-		return known.([]textField)
+		return known.(*textFields)
 	}
-	var fields []textField
+	fields := &textFields{}
 	for i := range md.Fields().Len() {
 		fd := md.Fields().Get(i)
 		value := fd
 		if fd.IsMap() {
 			value = fd.MapValue()
 		}
-		f := textField{fd: fd, text: value.Kind() == protoreflect.StringKind, message: value.Message() != nil, multi: resource.Multiline(fd)}
-		if f.text || f.message || fd.IsMap() {
-			fields = append(fields, f)
+		text, message := value.Kind() == protoreflect.StringKind, value.Message() != nil
+		if text || message || fd.IsMap() {
+			in, _ := direct.FieldOf(fd)
+			fields.all = append(fields.all, textField{
+				fd: fd, text: text, message: message, multi: resource.Multiline(fd), direct: in, list: fd.IsList(), isMap: fd.IsMap(),
+			})
 		}
 	}
 	texts.Store(md, fields)
