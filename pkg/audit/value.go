@@ -185,9 +185,22 @@ func appendQuoted(b []byte, s string, sensitive bool) []byte {
 	if sensitive {
 		s = sealed.MarkOf(s)
 	}
+	if isPlain(s) {
+		return append(append(append(b, '"'), s...), '"')
+	}
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(s) // text can always be encoded
 	return append(b, bytes.TrimSuffix(out.Bytes(), []byte("\n"))...)
+}
+
+// isPlain tells whether JSON has the text as it is, as it has nearly all.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }

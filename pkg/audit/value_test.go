@@ -1,6 +1,8 @@
 package audit_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -72,6 +74,23 @@ func TestValues(t *testing.T) {
 			t.Errorf("an object that is gone: %s", line(v))
 		}
 	}
+}
+
+// TestTextsInListsAreJSON: whatever is in them, as JSON has them.
+func TestTextsInListsAreJSON(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		texts := rapid.SliceOfN(rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"plain", "<&>", `"`, `\`, "\x7f", "\n", "ü\u2028"})), 1, 3).Draw(t, "texts")
+		_, values := audit.Changed(app(func(a *v1alpha1.App) { a.Spec.Packages = nil }), app(func(a *v1alpha1.App) { a.Spec.Packages = texts }))
+		var want bytes.Buffer
+		enc := json.NewEncoder(&want)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(texts); err != nil {
+			t.Fatal(err)
+		}
+		if got := *values[0].After; want.Len() <= audit.MaxValueBytes && got != strings.TrimSuffix(want.String(), "\n") {
+			t.Fatalf("got %s, want %s", got, &want)
+		}
+	})
 }
 
 // TestSecretsAreMarksInValues: of a sensitive field a record says that it is another one, also
