@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A batch is the records of one commit, in order:
+// A batch is records of one commit, in order:
 //
 //	1 byte    version, 2
 //	uvarint   number of records
@@ -37,9 +37,43 @@ const (
 // ErrDamaged: bytes that are no batch of records.
 var ErrDamaged = errors.New("damaged audit records")
 
+// Fitting returns how many of the first records, at least one, take about so many bytes.
+func Fitting(records []*Record, bytes int) int {
+	n := 0
+	for n < len(records) && (n == 0 || bytes > 0) {
+		bytes -= records[n].size()
+		n++
+	}
+	return n
+}
+
+// size is about that of the encoded record, but for its origin.
+func (r *Record) size() int {
+	size := 32
+	for _, text := range r.texts() {
+		size += len(*text)
+	}
+	for _, f := range r.Fields {
+		size += 1 + len(f)
+	}
+	for _, v := range r.Values {
+		size += 4 + len(v.Path)
+		for _, text := range []*string{v.Before, v.After} {
+			if text != nil {
+				size += len(*text)
+			}
+		}
+	}
+	return size
+}
+
 // EncodeBatch encodes records, at least one.
 func EncodeBatch(records []*Record) []byte {
-	b := make([]byte, 0, 64+160*len(records))
+	size := 256
+	for _, r := range records {
+		size += r.size()
+	}
+	b := make([]byte, 0, size)
 	b = append(b, batchVersion)
 	b = binary.AppendUvarint(b, uint64(len(records)))
 	b = binary.BigEndian.AppendUint64(b, uint64(records[len(records)-1].Time.UnixNano()))

@@ -11,17 +11,22 @@ import (
 	"github.com/proximity-pve/proximity/pkg/store/internal/engine"
 )
 
-// The records of a commit are one value, under the revision of the last of them: a batch of
-// package audit and its checksum. One value, because a commit of many small changes would
-// otherwise put two keys for each.
+// The records of a commit are in batches of package audit with their checksums, each under
+// the revision of its last record. One value for each record would cost a commit of many
+// small changes two keys for each. One for all of a large commit would be written again by
+// the next few: bbolt has it in one node with its neighbours.
 
 var (
 	auditBucket = []byte("audit")
 	keyAudit    = []byte("audit") // in meta: number of records, bytes of all batches
 )
 
-// auditSlack is how many batches a commit removes at most; it adds one.
-const auditSlack = 4
+const (
+	// auditSlack is how many more batches a commit removes at most than it adds.
+	auditSlack = 3
+	// auditBatchBytes is about how large a batch is at most.
+	auditBatchBytes = 4 << 10
+)
 
 // auditCounters are how much the audit bucket holds.
 type auditCounters struct{ records, bytes uint64 }
@@ -54,26 +59,31 @@ func (d *database) putAudit(tx *bbolt.Tx, c *auditCounters, events []engine.Even
 	}
 	b := tx.Bucket(auditBucket)
 	b.FillPercent = 1 // keys only grow
-	batch := appendSealed(nil, audit.EncodeBatch(records))
-	if err := b.Put(number(records[len(records)-1].Revision), batch); err != nil {
-		return err
+	added := 0
+	for rest := records; len(rest) > 0; added++ {
+		n := audit.Fitting(rest, auditBatchBytes)
+		batch := seal(audit.EncodeBatch(rest[:n]))
+		if err := b.Put(number(rest[n-1].Revision), batch); err != nil {
+			return err
+		}
+		c.records += uint64(n)
+		c.bytes += uint64(len(batch))
+		rest = rest[n:]
 	}
-	c.records += uint64(len(records))
-	c.bytes += uint64(len(batch))
-	if err := d.trimAudit(b, c); err != nil {
+	if err := d.trimAudit(b, c, added+auditSlack); err != nil {
 		return err
 	}
 	return c.write(tx)
 }
 
-// trimAudit removes the oldest batches, as long as the bucket is above its bounds. The
-// newest stays. One that cannot be read is kept too, and those after it, for a check to
+// trimAudit removes up to limit of the oldest batches, as long as the bucket is above its
+// bounds. The newest stays. One that cannot be read is kept too, and those after it, for a check to
 // find: what is damaged is nobody's to throw away unseen.
-func (d *database) trimAudit(b *bbolt.Bucket, c *auditCounters) error {
+func (d *database) trimAudit(b *bbolt.Bucket, c *auditCounters, limit int) error {
 	now := time.Now()
 	var keys [][]byte // collected first: a bbolt cursor does not survive a deletion
 	cursor := b.Cursor()
-	for k, v := cursor.First(); k != nil && len(keys) < auditSlack; k, v = cursor.Next() {
+	for k, v := cursor.First(); k != nil && len(keys) < limit; k, v = cursor.Next() {
 		records, last, err := audit.BatchHead(v)
 		due := c.records > d.opts.AuditMaxRecords || c.bytes > d.opts.AuditMaxBytes || now.Sub(last) > d.opts.AuditMaxAge
 		if err != nil || !due || c.records <= uint64(records) {

@@ -27,11 +27,14 @@ import (
 // kinds that are not known.
 
 const (
-	// chunkBytes ends a chunk. It is a few pages: bbolt writes up to four neighbours anew
-	// with each commit, for it keeps them in one node.
-	chunkBytes   = 16 << 10
-	chunkHeader  = 8
-	recordHeader = 1 + 8
+	// chunkBytes ends a chunk of a large commit, fewChunkBytes that of a small one: bbolt
+	// writes up to four neighbours anew with each commit, for it keeps them in one node. So a
+	// commit writes in chunks that are a small part of it.
+	chunkBytes    = 16 << 10
+	fewChunkBytes = 4 << 10
+	chunkPart     = 8
+	chunkHeader   = 8
+	recordHeader  = 1 + 8
 )
 
 var errRecord = errors.New("damaged log record")
@@ -40,12 +43,15 @@ var eventCodes = map[store.EventType]byte{store.Added: 'A', store.Modified: 'M',
 
 var eventTypes = map[byte]store.EventType{'A': store.Added, 'M': store.Modified, 'D': store.Deleted}
 
-// appendChunk appends a chunk of the first of the events, at least one, and returns how many
-// it took. Their revisions follow one another.
-func appendChunk(b []byte, events []engine.Event) (_ []byte, taken int) {
+// chunkSize is where chunks of a commit of so many bytes end.
+func chunkSize(commit int) int { return min(max(commit/chunkPart, fewChunkBytes), chunkBytes) }
+
+// appendChunk appends a chunk of the first of the events, at least one, of about that size,
+// and returns how many it took. Their revisions follow one another.
+func appendChunk(b []byte, events []engine.Event, size int) (_ []byte, taken int) {
 	start := len(b)
 	b = binary.BigEndian.AppendUint64(b, events[0].Revision)
-	for taken < len(events) && (taken == 0 || len(b)-start < chunkBytes) {
+	for taken < len(events) && (taken == 0 || len(b)-start < size) {
 		b = appendRecord(b, &events[taken])
 		taken++
 	}

@@ -112,7 +112,7 @@ func (d *database) putEvents(log *bbolt.Bucket, events []engine.Event) (size int
 	for rest := events; len(rest) > 0; {
 		start := len(b)
 		var n int
-		b, n = appendChunk(b, rest)
+		b, n = appendChunk(b, rest, chunkSize(total))
 		// The bytes stay where they are until the transaction has ended, also when the
 		// buffer has to grow.
 		if err := log.Put(number(rest[n-1].Revision), b[start:len(b):len(b)]); err != nil {

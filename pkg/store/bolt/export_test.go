@@ -32,7 +32,7 @@ const SchemaVersion = schemaVersion
 // EncodeChunks returns the chunks of events, each with the number of its events.
 func EncodeChunks(events []engine.Event) (chunks [][]byte, counts []int) {
 	for len(events) > 0 {
-		b, n := appendChunk(nil, events)
+		b, n := appendChunk(nil, events, chunkBytes)
 		chunks, counts, events = append(chunks, b), append(counts, n), events[n:]
 	}
 	return chunks, counts

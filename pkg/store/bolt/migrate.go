@@ -216,7 +216,7 @@ func addChunks(db *bbolt.DB) error {
 				}
 			}
 			for len(events) > 0 {
-				chunk, n := appendChunk(nil, events)
+				chunk, n := appendChunk(nil, events, chunkBytes)
 				if err := log.Put(number(events[n-1].Revision), chunk); err != nil {
 					return err
 				}

@@ -22,6 +22,11 @@ func appendSealed(b, encoded []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(encoded, castagnoli))
 }
 
+// seal appends the checksum to encoded bytes.
+func seal(encoded []byte) []byte {
+	return binary.BigEndian.AppendUint32(encoded, crc32.Checksum(encoded, castagnoli))
+}
+
 // unseal returns the encoded object without copying it.
 func unseal(sealed []byte) ([]byte, error) {
 	n := len(sealed) - sealBytes
