@@ -14,6 +14,25 @@ type draft struct {
 	changed  map[string]*tree // by kind
 	revision uint64
 	scratch  *scratch
+	// last is what was looked for last, with a namespace and without one: writes look for
+	// their object more than once, and all for the same namespace.
+	last [2]lookup
+}
+
+// lookup is what there is under a key; the zero lookup is none.
+type lookup struct {
+	key     resource.Key
+	treeKey string
+	found   *version
+}
+
+// lookup is where the last look for such a key is.
+func (d *draft) lookup(key resource.Key) (last *lookup, same bool) {
+	last = &d.last[0]
+	if key.Namespace == "" {
+		last = &d.last[1]
+	}
+	return last, last.treeKey != "" && last.key == key
 }
 
 // scratch is room for what a transaction encodes and looks for, used again by the next one.
@@ -30,7 +49,7 @@ func newDraft(c *codec, base *view) *draft {
 // next is a draft on top of this one, which is no longer used.
 func (d *draft) next() *draft {
 	base := d.view()
-	return &draft{codec: d.codec, base: base, revision: base.revision, scratch: d.scratch}
+	return &draft{codec: d.codec, base: base, revision: base.revision, scratch: d.scratch, last: d.last}
 }
 
 // view is the draft as it is now; what is drafted later does not show in it.
@@ -55,14 +74,31 @@ func (d *draft) get(key resource.Key) *version {
 	if t == nil {
 		return nil
 	}
-	d.scratch.pivot.key = treeKey(key.Namespace, key.Name)
-	found, _ := t.Get(&d.scratch.pivot)
-	return found
+	last, same := d.lookup(key)
+	if !same {
+		d.scratch.pivot.key = treeKey(key.Namespace, key.Name)
+		found, _ := t.Get(&d.scratch.pivot)
+		*last = lookup{key, d.scratch.pivot.key, found}
+	}
+	return last.found
+}
+
+// treeKey is that of a key which was most likely looked for before.
+func (d *draft) treeKey(key resource.Key) string {
+	if last, same := d.lookup(key); same {
+		return last.treeKey
+	}
+	return treeKey(key.Namespace, key.Name)
 }
 
 // put stores a version, or removes what has the key when it is nil, and returns what was
 // there.
 func (d *draft) put(kind, key string, v *version) (was *version) {
+	for i := range d.last {
+		if last := &d.last[i]; last.key.Kind == kind && last.treeKey == key {
+			last.found = v
+		}
+	}
 	t := d.changed[kind]
 	if t == nil {
 		if d.changed == nil {

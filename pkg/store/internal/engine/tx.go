@@ -382,7 +382,7 @@ func (t *transaction) record(c change, encode func(version string) ([]byte, erro
 	}
 	t.draft.revision++
 	t.bytes += int64(size)
-	next := &version{layout: c.layout, key: treeKey(key.Namespace, key.Name), encoded: encoded, revision: t.draft.revision}
+	next := &version{layout: c.layout, key: t.draft.treeKey(key), encoded: encoded, revision: t.draft.revision}
 	after := next
 	if typ == store.Deleted {
 		after = nil

@@ -3,6 +3,7 @@ package engine
 import (
 	"maps"
 	"strings"
+	"sync"
 
 	"github.com/google/btree"
 
@@ -56,9 +57,16 @@ func (v *view) get(key resource.Key) *version {
 	if !ok {
 		return nil
 	}
-	found, _ := t.Get(&version{key: treeKey(key.Namespace, key.Name)})
+	pivot := pivots.Get().(*version)
+	pivot.key = treeKey(key.Namespace, key.Name)
+	found, _ := t.Get(pivot)
+	pivot.key = ""
+	pivots.Put(pivot)
 	return found
 }
+
+// pivots are versions to look for others with.
+var pivots = sync.Pool{New: func() any { return new(version) }}
 
 // walk calls visit for the versions of a tree from a key on, in order, as long as they are
 // in the namespace (empty: all) and visit returns true.
