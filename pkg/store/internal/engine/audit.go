@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"slices"
 	"sync"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -16,8 +18,23 @@ import (
 // log makes both durable in one commit. No caller can forget them. The committer makes them,
 // while the executor has the next batch at hand.
 
+// manyRecords is from how many events on their records are made by all processors.
+const manyRecords = 128
+
 // addRecords gives events their audit records.
 func addRecords(events []Event) {
+	if parts := runtime.GOMAXPROCS(0); parts > 1 && len(events) >= manyRecords {
+		var wg sync.WaitGroup
+		for part := range slices.Chunk(events, (len(events)+parts-1)/parts) {
+			wg.Go(func() { addRecordsTo(part) })
+		}
+		wg.Wait()
+		return
+	}
+	addRecordsTo(events)
+}
+
+func addRecordsTo(events []Event) {
 	for i := range events {
 		if ev := &events[i]; ev.origin != nil {
 			ev.Audit = recordOf(ev)

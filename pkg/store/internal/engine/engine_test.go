@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/audit"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/store"
 )
@@ -293,4 +294,32 @@ func TestLoneWriters(t *testing.T) {
 		synctest.Wait()
 		must(done)
 	})
+}
+
+// The records of a large transaction, which all processors make, are those of its changes.
+func TestRecordsOfManyChanges(t *testing.T) {
+	e := open(t, nil, Options{})
+	defer e.Close()
+	ctx := audit.WithOrigin(context.Background(), audit.Origin{Type: "user", Identity: "me"})
+	const n = 3*manyRecords + 1
+	_, err := e.Update(ctx, func(tx store.Tx) error {
+		for i := range n {
+			if err := createBridge(fmt.Sprint("b", i))(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := e.Audit(ctx, store.AuditOptions{Limit: store.MaxAuditPage})
+	if err != nil || len(records) != n {
+		t.Fatalf("%d records, %v", len(records), err)
+	}
+	for i, r := range records {
+		if r.Revision != InitialRevision+uint64(i)+1 || r.Key.Name != fmt.Sprint("b", i) || r.Identity != "me" || r.UID == "" {
+			t.Fatalf("record %d: %+v", i, r)
+		}
+	}
 }
