@@ -57,6 +57,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	boundMemory()
 	log := newLogger(cfg)
+	leaveNoCore(log)
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
