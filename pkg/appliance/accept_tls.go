@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -82,12 +83,19 @@ func (a *accepted) acceptACME(in Input) (err error) {
 		return fmt.Errorf("key name %s of the DNS challenge is not a DNS name", quoted(d.KeyName))
 	case !slices.Contains(tsigAlgorithms, d.Algorithm):
 		return fmt.Errorf("algorithm %s of the DNS challenge is not one of %s", quoted(d.Algorithm), strings.Join(tsigAlgorithms, ", "))
-	case !tsigKeyRE.MatchString(string(d.Key)):
+	case !isTSIGKey(string(d.Key)):
 		return errors.New("key of the DNS challenge is not base64")
 	}
 	d.Server, d.KeyName = server.String(), strings.ToLower(strings.TrimSuffix(d.KeyName, "."))
 	a.acmeDNS = &d
 	return nil
+}
+
+var tsigKeyRE = regexp.MustCompile(`\A[A-Za-z0-9+/]+={0,2}\z`)
+
+func isTSIGKey(key string) bool {
+	digits := len(strings.TrimRight(key, "="))
+	return digits >= 8 && digits <= 512 && tsigKeyRE.MatchString(key)
 }
 
 var tsigAlgorithms = []string{"hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512"}

@@ -12,6 +12,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/proximity-pve/proximity/pkg/internal/pattern"
 )
 
 // acceptedVhost is a Vhost after validation.
@@ -134,13 +136,20 @@ const (
 
 var (
 	headerNameRE  = regexp.MustCompile(`\A[A-Za-z][A-Za-z0-9-]{0,63}\z`)
-	headerValueRE = regexp.MustCompile(`\A[ -z|~]{0,999}\z`) // printable, without braces: Caddy's placeholders
-	redirectRE    = regexp.MustCompile(`\A(https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)?(/[A-Za-z0-9/._~+,:;=@&?%-]{0,999})?\z`)
+	headerValueRE = pattern.New(`\A[ -z|~]*\z`, 0, 999) // printable, without braces: Caddy's placeholders
+	redirectRE    = regexp.MustCompile(`\A(https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)?(/[A-Za-z0-9/._~+,:;=@&?%-]*)?\z`)
 	realmRE       = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}\z`)
 	userRE        = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}\z`)
 	bcryptRE      = regexp.MustCompile(`\A\$2[aby]\$(0[4-9]|1[0-4])\$[./A-Za-z0-9]{53}\z`)
-	tsigKeyRE     = regexp.MustCompile(`\A[A-Za-z0-9+/]{8,512}={0,2}\z`)
 )
+
+// maxRedirectPath bounds, in bytes, the path of a redirect with its query.
+const maxRedirectPath = 1000
+
+func isRedirect(to string) bool {
+	parts := redirectRE.FindStringSubmatch(to)
+	return parts != nil && len(parts[len(parts)-1]) <= maxRedirectPath
+}
 
 // hopByHop are headers that belong to a connection and not to a message (RFC 9110 7.6.1), and
 // those that the length of a body is told by.
@@ -378,7 +387,7 @@ func (a *accepted) acceptRule(path string, r Rule) (Rule, error) {
 	if d := r.Redirect; d != nil {
 		own := *d
 		own.Code = cmp.Or(d.Code, 302)
-		if d.To == "" || !redirectRE.MatchString(d.To) || !slices.Contains([]int{301, 302, 307, 308}, own.Code) {
+		if d.To == "" || !isRedirect(d.To) || !slices.Contains([]int{301, 302, 307, 308}, own.Code) {
 			return r, fmt.Errorf("redirect %d to %s is not one to an http or https URL or a path", own.Code, quoted(d.To))
 		}
 		rule.Redirect = &own

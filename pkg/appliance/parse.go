@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/proximity-pve/proximity/pkg/internal/pattern"
 )
 
 // MaxOutputBytes bounds what is read from the agent: 3 files for each of MaxHosts and
@@ -26,7 +28,7 @@ var (
 
 var (
 	hashRE = regexp.MustCompile(`\A[0-9a-f]{64}\z`)
-	wordRE = regexp.MustCompile(`\A[!-~]{1,255}\z`)
+	wordRE = pattern.New(`\A[!-~]+\z`, 1, 255)
 )
 
 // ParseObservation reads the output of the agent's observe verb. Lines that it does not

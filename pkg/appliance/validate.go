@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/proximity-pve/proximity/pkg/internal/pattern"
 )
 
 // The alphabets below are the whole defence against injection: a value that passes
@@ -17,13 +19,13 @@ import (
 var (
 	labelRE     = regexp.MustCompile(`\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\z`)
 	interfaceRE = regexp.MustCompile(`\A[a-z][a-z0-9]{0,14}\z`) // IFNAMSIZ-1
-	identRE     = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\z`)
+	identRE     = pattern.New(`\A[A-Za-z0-9][A-Za-z0-9._-]*\z`, 1, 128)
 	macRE       = regexp.MustCompile(`\A[0-9a-f]{2}(:[0-9a-f]{2}){5}\z`)
-	pathRE      = regexp.MustCompile(`\A/[A-Za-z0-9/._~+,:;=@&-]{0,999}\z`)
-	probePathRE = regexp.MustCompile(`\A/[A-Za-z0-9/._~+,:;=@&?-]{0,999}\z`)
-	probeKeyRE  = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9./_:-]{0,254}\z`)
+	pathRE      = pattern.New(`\A/[A-Za-z0-9/._~+,:;=@&-]*\z`, 1, 1000)
+	probePathRE = pattern.New(`\A/[A-Za-z0-9/._~+,:;=@&?-]*\z`, 1, 1000)
+	probeKeyRE  = pattern.New(`\A[A-Za-z0-9][A-Za-z0-9./_:-]*\z`, 1, 255)
 	emailRE     = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\z`) // local part
-	urlRE       = regexp.MustCompile(`\A[A-Za-z0-9/._~:-]{1,512}\z`)
+	urlRE       = pattern.New(`\A[A-Za-z0-9/._~:-]+\z`, 1, 512)
 )
 
 const (

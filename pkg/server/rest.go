@@ -22,7 +22,7 @@ type rest struct {
 	scrape  http.Handler
 	ready   func() error
 	version string
-	openapi []byte
+	openapi func() ([]byte, error) // made when somebody asks for it
 	fixed   map[string]*route
 	kinds   kindRoutes
 	// webhooks is nil when nobody takes calls of Git servers.

@@ -76,7 +76,11 @@ func (s *rest) coreVersions(w http.ResponseWriter, r *http.Request, _ call) erro
 // openAPIIndex is where kubectl finds the document of a group. The hash makes it ask again
 // when the document is another one.
 func (s *rest) openAPIIndex(w http.ResponseWriter, r *http.Request, _ call) error {
-	url := fmt.Sprintf("/openapi/v3%s?hash=%x", apiRoot, sha256.Sum256(s.openapi))
+	document, err := s.openapi()
+	if err != nil {
+		return err
+	}
+	url := fmt.Sprintf("/openapi/v3%s?hash=%x", apiRoot, sha256.Sum256(document))
 	return page(w, r, map[string]any{"paths": map[string]any{strings.TrimPrefix(apiRoot, "/"): map[string]string{"serverRelativeURL": url}}})
 }
 
@@ -122,7 +126,11 @@ func (s *rest) openAPI(w http.ResponseWriter, r *http.Request, _ call) error {
 	if err := allow(r, auth.Discovery); err != nil {
 		return err
 	}
-	writeJSON(w, r, http.StatusOK, s.openapi)
+	document, err := s.openapi()
+	if err != nil {
+		return err
+	}
+	writeJSON(w, r, http.StatusOK, document)
 	return nil
 }
 

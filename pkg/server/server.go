@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -136,12 +137,8 @@ func (s *Server) newREST(cfg Config) (*rest, error) {
 	if err != nil {
 		return nil, err
 	}
-	document, err := openapi.Document(cfg.Registry, cfg.Version)
-	if err != nil {
-		return nil, err
-	}
 	r := &rest{
-		core: s.core, gate: s.gate, auth: s.auth, admin: s.admin, gateway: gateway, openapi: document, ready: cfg.Ready, version: cfg.Version, webhooks: cfg.Webhooks,
+		core: s.core, gate: s.gate, auth: s.auth, admin: s.admin, gateway: gateway, openapi: sync.OnceValues(func() ([]byte, error) { return openapi.Document(cfg.Registry, cfg.Version) }), ready: cfg.Ready, version: cfg.Version, webhooks: cfg.Webhooks,
 		scrape: promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{
 			MaxRequestsInFlight: maxScrapes, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 		}),

@@ -4,10 +4,10 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/internal/pattern"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/resource/sealed"
 )
@@ -19,7 +19,7 @@ const (
 )
 
 // secretKey is Kubernetes' rule: what can be a file's name.
-var secretKey = regexp.MustCompile(`^[-._a-zA-Z0-9]{1,253}$`)
+var secretKey = pattern.New(`^[-._a-zA-Z0-9]+$`, 1, 253)
 
 const secretKeyRule = "1 to 253 letters, digits, -, _ and ."
 

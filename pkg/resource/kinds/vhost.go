@@ -3,12 +3,12 @@ package kinds
 import (
 	"net"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/internal/pattern"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
@@ -18,7 +18,7 @@ const (
 )
 
 // pathPrefix is what every part of the proxy's configuration takes as it stands.
-var pathPrefix = regexp.MustCompile(`^/[A-Za-z0-9/._~+,:;=@&-]{0,999}$`)
+var pathPrefix = pattern.New(`^/[A-Za-z0-9/._~+,:;=@&-]*$`, 1, 1000)
 
 func defaultVhost(v *v1alpha1.Vhost) {
 	spec := sub(&v.Spec)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/pkg/internal/pattern"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
@@ -23,9 +24,9 @@ const (
 
 var (
 	headerName  = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,63}$`)
-	headerValue = regexp.MustCompile(`^[ -z|~]{0,999}$`)
+	headerValue = pattern.New(`^[ -z|~]*$`, 0, 999)
 	mailLocal   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$`)
-	plainURL    = regexp.MustCompile(`^[A-Za-z0-9/._~:-]{1,512}$`)
+	plainURL    = pattern.New(`^[A-Za-z0-9/._~:-]+$`, 1, 512)
 )
 
 // fixedHeaders belong to a connection and not to a message (RFC 9110 7.6.1), or tell the
