@@ -8,8 +8,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -43,22 +46,30 @@ func (s *sources) addFlags(cmd *cobra.Command) {
 // read decodes all documents of all files, in the order of the command line, directories
 // sorted by name. Errors are collected over all files.
 func (s *sources) read(reg *resource.Registry, stdin io.Reader) ([]resource.Document, error) {
-	var docs []resource.Document
-	var wrong resource.FieldErrors
-	err := s.each(stdin, func(name string, data []byte) error {
+	type part struct {
+		docs  []resource.Document
+		wrong resource.FieldErrors
+	}
+	parts, err := decodeAll(s, stdin, func(name string, data []byte) (part, error) {
 		found, err := resource.DecodeDocuments(reg, name, data)
 		var fields resource.FieldErrors
 		if errors.As(err, &fields) {
-			wrong, err = append(wrong, fields...), nil
+			err = nil
 		}
-		docs = append(docs, found...)
-		return errors.Join(err, tooMany(len(docs)))
+		return part{found, fields}, err
 	})
-	if err == nil && len(wrong) > 0 {
-		err = wrong.Bounded()
+	var docs []resource.Document
+	var wrong resource.FieldErrors
+	for _, p := range parts {
+		docs, wrong = append(docs, p.docs...), append(wrong, p.wrong...)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case len(docs) > resource.MaxDocuments:
+		return nil, tooMany(len(docs))
+	case len(wrong) > 0:
+		return nil, wrong.Bounded()
 	}
 	return docs, nil
 }
@@ -67,15 +78,21 @@ func (s *sources) read(reg *resource.Registry, stdin io.Reader) ([]resource.Docu
 // wrong has what is wrong with each of those. A file that is no YAML at all is an error,
 // because nobody knows where its documents end.
 func (s *sources) readEach(reg *resource.Registry, stdin io.Reader) (docs []resource.Document, wrong []resource.FieldErrors, err error) {
-	err = s.each(stdin, func(name string, data []byte) error {
-		found, bad, _, err := resource.DecodeEach(reg, name, data)
-		docs = append(docs, found...)
-		for _, i := range slices.Sorted(maps.Keys(bad)) {
-			wrong = append(wrong, bad[i])
-		}
-		return errors.Join(err, tooMany(len(docs)+len(wrong)))
+	type part struct {
+		docs  []resource.Document
+		wrong map[int]resource.FieldErrors
+	}
+	parts, err := decodeAll(s, stdin, func(name string, data []byte) (p part, err error) {
+		p.docs, p.wrong, _, err = resource.DecodeEach(reg, name, data)
+		return p, err
 	})
-	return docs, wrong, err
+	for _, p := range parts {
+		docs = append(docs, p.docs...)
+		for _, i := range slices.Sorted(maps.Keys(p.wrong)) {
+			wrong = append(wrong, p.wrong[i])
+		}
+	}
+	return docs, wrong, errors.Join(err, tooMany(len(docs)+len(wrong)))
 }
 
 func tooMany(documents int) error {
@@ -85,26 +102,43 @@ func tooMany(documents int) error {
 	return fmt.Errorf("the files have more than %d documents together; apply them in several parts", resource.MaxDocuments)
 }
 
-// each reads the files one after the other.
-func (s *sources) each(stdin io.Reader, decode func(name string, data []byte) error) error {
+// decodeAll reads the files one after the other and decodes them on all processors. What
+// comes back is in the order of the files; an error is that of the first file that has one,
+// and what comes back is that of the files before it.
+func decodeAll[T any](s *sources, stdin io.Reader, decode func(name string, data []byte) (T, error)) ([]T, error) {
 	files, err := s.expand()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	parts, errs := make([]T, len(files)), make([]error, len(files))
+	var failed atomic.Bool // who reads need not go on
+	busy := make(chan struct{}, runtime.GOMAXPROCS(0))
+	var wg sync.WaitGroup
 	total := 0
-	for _, file := range files {
-		data, err := readFile(file, stdin)
-		if err != nil {
-			return err
+	for i, file := range files {
+		var data []byte
+		if data, errs[i] = readFile(file, stdin); errs[i] != nil || failed.Load() {
+			break
 		}
 		if total += len(data); total > maxSetBytes {
-			return fmt.Errorf("the files have more than %d bytes together; apply them in several parts", maxSetBytes)
+			errs[i] = fmt.Errorf("the files have more than %d bytes together; apply them in several parts", maxSetBytes)
+			break
 		}
-		if err := decode(sourceName(file), data); err != nil {
-			return err
+		busy <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-busy }()
+			if parts[i], errs[i] = decode(sourceName(file), data); errs[i] != nil {
+				failed.Store(true)
+			}
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			return parts[:i], err
 		}
 	}
-	return nil
+	return parts, nil
 }
 
 // sourceName is how errors call a file.
