@@ -25,7 +25,8 @@ fi
 case $mode in
   unit)
     export PROXIMITY_E2E=quick
-    set -- -race -timeout 25m ./...
+    # make lint vets, once for all; symbols of a debugger are not needed here either.
+    set -- -race -vet=off -ldflags=-w -timeout 25m ./...
     ;;
   e2e)
     export PROXIMITY_E2E=all
@@ -34,7 +35,7 @@ case $mode in
   *) echo "test.sh: $mode is neither unit nor e2e" >&2; exit 2 ;;
 esac
 # What is not run with the race detector, which needs cgo, is compiled as the binaries are.
-plain() { CGO_ENABLED=0 go test -json "$@"; }
+plain() { CGO_ENABLED=0 go test -json -vet=off "$@"; }
 
 # Whether it went well is testreport's to judge.
 {
