@@ -94,23 +94,6 @@ func (c *Certificates) SignClient(request *x509.CertificateRequest, commonName s
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
-// AddCertificate lets the server also serve a certificate of the owner's, to clients that
-// ask for one of its names; all others get the local one. The key file must be private.
-func (c *Certificates) AddCertificate(certFile, keyFile string) error {
-	own, err := pair{cert: certFile, key: keyFile}.load()
-	if err != nil {
-		return fmt.Errorf("certificate of the server: %w", err)
-	}
-	if time.Now().After(own.Leaf.NotAfter) {
-		return fmt.Errorf("certificate of the server: %s ended at %s", certFile, own.Leaf.NotAfter.Format(time.RFC3339))
-	}
-	if len(own.Leaf.DNSNames)+len(own.Leaf.IPAddresses) == 0 {
-		return fmt.Errorf("certificate of the server: %s names no host (subjectAltName)", certFile)
-	}
-	c.TLS.Certificates = append(c.TLS.Certificates, own)
-	return nil
-}
-
 // EnsureCA returns the certificates in dir. At first start it makes ca.crt and ca.key;
 // it makes server.crt and server.key whenever they are missing, do not belong together,
 // do not name exactly the loopback addresses and hosts (IP addresses or DNS names), or

@@ -107,7 +107,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return fmt.Errorf("read who may do what: %w", err)
 	}
 	applier := apply.New(st, registry).WithKeys(keys)
-	endpoint, certs, err := certificates(cfg)
+	endpoint, certs, err := certificates(cfg, log)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func (w identities) onChange(fn func()) {
 }
 
 // certificates makes or finds the CA and the server's certificate.
-func certificates(cfg Config) (Endpoint, *auth.Certificates, error) {
+func certificates(cfg Config, log *slog.Logger) (Endpoint, *auth.Certificates, error) {
 	e := Endpoint{TokenFile: filepath.Join(cfg.DataDir, tokenFile)}
 	certs, err := auth.EnsureCA(filepath.Join(cfg.DataDir, pkiDir), cfg.Hosts)
 	if err != nil {
@@ -46,7 +46,7 @@ func certificates(cfg Config) (Endpoint, *auth.Certificates, error) {
 	}
 	e.CA = certs.CAFile
 	if t := cfg.TLS; t.CertFile != "" || t.KeyFile != "" {
-		if err := certs.AddCertificate(t.CertFile, t.KeyFile); err != nil {
+		if err := certs.AddCertificate(t.CertFile, t.KeyFile, log); err != nil {
 			return e, nil, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -38,11 +39,11 @@ func TestOwnCertificate(t *testing.T) {
 		}
 	}
 	write(cfg.TLS.CertFile, "CERTIFICATE", der, 0o644)
-	if _, _, err := certificates(cfg); err == nil {
+	if _, _, err := certificates(cfg, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("without its key it is taken")
 	}
 	write(cfg.TLS.KeyFile, "PRIVATE KEY", raw, 0o600)
-	_, certs, err := certificates(cfg)
+	_, certs, err := certificates(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +75,7 @@ func TestOwnCertificate(t *testing.T) {
 	if err := os.Chmod(cfg.TLS.KeyFile, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := certificates(cfg); err == nil {
+	if _, _, err := certificates(cfg, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a key that others can read is taken")
 	}
 }
