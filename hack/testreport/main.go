@@ -29,7 +29,10 @@ const (
 	maxLine = 16 << 20
 	// maxKept bounds the output kept of one test; the end is what matters.
 	maxKept = 400
-	slowest = 10
+	// maxUnended bounds of how many tests that did not end the last maxLast lines are printed.
+	maxUnended = 10
+	maxLast    = 100
+	slowest    = 10
 )
 
 type report struct {
@@ -84,12 +87,37 @@ func (r *report) pkg(e event, id string) {
 	case "fail":
 		r.broken = true
 		fmt.Printf("FAIL  %-70s %6.1fs\n%s", e.Package, e.Elapsed, strings.Join(r.output[id], ""))
+		r.unended(e.Package)
 	}
 	delete(r.output, id)
 }
 
+// unended tells of the tests of a package that neither passed nor failed: it ran out of time,
+// or one of them took it down. What it said last is among the output of one of them.
+func (r *report) unended(pkg string) {
+	var ids []string
+	for id := range r.output {
+		if test, ok := strings.CutPrefix(id, pkg+" "); ok && test != "" {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	for i, id := range ids {
+		name := nameOf(pkg, strings.TrimPrefix(id, pkg+" "))
+		r.failed = append(r.failed, name+" (did not end)")
+		if i < maxUnended {
+			lines := r.output[id]
+			fmt.Printf("--- DID NOT END: %s\n%s", name, strings.Join(lines[max(0, len(lines)-maxLast):], ""))
+		}
+		delete(r.output, id)
+	}
+}
+
+// nameOf is how a test is called here.
+func nameOf(pkg, test string) string { return pkg[strings.LastIndex(pkg, "/")+1:] + "." + test }
+
 func (r *report) test(e event, id string) {
-	name := e.Package[strings.LastIndex(e.Package, "/")+1:] + "." + e.Test
+	name := nameOf(e.Package, e.Test)
 	switch e.Action {
 	case "pass":
 		r.passed = append(r.passed, result{name, e.Elapsed})
