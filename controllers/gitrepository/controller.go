@@ -173,7 +173,7 @@ func (r *reconciler) judged(o *v1alpha1.GitRepository) bool {
 }
 
 func (r *reconciler) read(id, url, commit string) (*git.Commit, error) {
-	snap, err := r.Cache.Open(id, url, commit)
+	snap, err := r.Cache.Open(id, url, commit, false)
 	if err != nil {
 		return nil, err
 	}

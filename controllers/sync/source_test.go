@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -198,4 +199,47 @@ func TestSignedCommits(t *testing.T) {
 	// Nor by going back to it.
 	w.sync("main", "revision: "+w.repo.Head())
 	w.refused("", "SignatureInvalid", "not signed")
+}
+
+// TestSubmodules: manifests of a submodule are applied where that is wanted, and refused by name
+// where it is not.
+func TestSubmodules(t *testing.T) {
+	w := newWorld(t)
+	lib := w.server.Repo(t, "lib")
+	lib.Write("b.yaml", project("team-b", "one"))
+	one := lib.Push("one")
+	lib.Write("b.yaml", project("team-b", "two"))
+	two := lib.Push("two")
+	pin := func(commit string) string {
+		w.repo.Git("update-index", "--add", "--cacheinfo", "160000,"+commit+",lib")
+		return w.push("pin " + commit)
+	}
+	source := func(submodules bool) {
+		w.must(fmt.Sprintf("apiVersion: proximity/v1alpha1\nkind: GitRepository\nmetadata: {name: main}\nspec: {url: %q, interval: 5s, submodules: %t}\n", w.url, submodules))
+	}
+	w.repo.Write(".gitmodules", "[submodule \"lib\"]\n\tpath = lib\n\turl = ../lib.git\n")
+	w.repo.Write("a.yaml", project("team-a", "one"))
+	if err := os.Mkdir(filepath.Join(w.repo.Work, "lib"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	first := pin(one)
+	w.follow()
+	w.start()
+	w.refused(first, "FileRefused", "lib is a submodule", "spec.submodules")
+	source(true)
+	w.poke()
+	w.applied(first)
+	if got := w.applies(syncKey); !slices.Equal(got, []string{"Namespace team-a a.yaml", "Namespace team-b lib/b.yaml"}) || w.description("team-b") != "one" {
+		t.Errorf("inventory %v, team-b is %q", got, w.description("team-b"))
+	}
+	second := pin(two)
+	w.applied(second)
+	if w.description("team-b") != "two" {
+		t.Errorf("team-b is %q", w.description("team-b"))
+	}
+	source(false)
+	w.refused(second, "FileRefused", "lib is a submodule")
+	if w.description("team-b") != "two" {
+		t.Errorf("team-b is %q", w.description("team-b"))
+	}
 }

@@ -68,6 +68,9 @@ func (r *reconciler) settings(ctx context.Context, c runtime.Client, s *v1alpha1
 	h := sha256.New()
 	note := func(parts ...string) { fmt.Fprintf(h, "%q\n", parts) }
 	note("paths", w.path, strings.Join(spec.GetExclude(), "\n"))
+	if w.repo.GetSpec().GetSubmodules() {
+		note("submodules")
+	}
 	note("namespaces", targetOf(s), strings.Join(spec.GetNamespaces(), ","))
 	values := map[string]string{}
 	var names []string

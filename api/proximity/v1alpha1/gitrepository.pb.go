@@ -128,7 +128,12 @@ type GitRepositorySpec struct {
 	Suspend *bool `protobuf:"varint,10,opt,name=suspend" json:"suspend,omitempty"`
 	// Size of the repository, as it is transferred, up to which it is fetched; default 256Mi, at
 	// most 4Gi.
-	MaxSize       *string `protobuf:"bytes,11,opt,name=max_size,json=maxSize" json:"max_size,omitempty"`
+	MaxSize *string `protobuf:"bytes,11,opt,name=max_size,json=maxSize" json:"max_size,omitempty"`
+	// True fetches submodules, too: those that .gitmodules names on the very server of the
+	// repository, by https, http or ssh, at most 32. What the credentials can read there a submodule
+	// can bring in. Others, and submodules of submodules, are not fetched, and refused where a Sync
+	// would read them. Default: false, and every submodule is refused so.
+	Submodules    *bool `protobuf:"varint,12,opt,name=submodules" json:"submodules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -238,6 +243,13 @@ func (x *GitRepositorySpec) GetMaxSize() string {
 		return *x.MaxSize
 	}
 	return ""
+}
+
+func (x *GitRepositorySpec) GetSubmodules() bool {
+	if x != nil && x.Submodules != nil {
+		return *x.Submodules
+	}
+	return false
 }
 
 // GitRef says which commit is wanted: one of a branch, a tag, a range of versions, a commit.
@@ -687,7 +699,7 @@ const file_proximity_v1alpha1_gitrepository_proto_rawDesc = "" +
 	"\x05READY\x12\x0fcondition:Ready\"$\n" +
 	"\bREVISION\x12\x18status.artifact.revision\"$\n" +
 	"\aSUBJECT\x12\x17status.artifact.subject\x18\x01\"\x0f\n" +
-	"\x03URL\x12\bspec.urlH<\"\x94\x04\n" +
+	"\x03URL\x12\bspec.urlH<\"\xb4\x04\n" +
 	"\x11GitRepositorySpec\x12h\n" +
 	"\x03url\x18\x01 \x01(\tBV\xbaH\b\xc8\x01\x01r\x03(\x80\x10\xea\xda\x18Ghttps://HOST/PATH, ssh://USER@HOST/PATH, USER@HOST:PATH or file:///PATHR\x03url\x12,\n" +
 	"\x03ref\x18\x02 \x01(\v2\x1a.proximity.v1alpha1.GitRefR\x03ref\x12\x1a\n" +
@@ -701,7 +713,10 @@ const file_proximity_v1alpha1_gitrepository_proto_rawDesc = "" +
 	"\awebhook\x18\t \x01(\v2\x1e.proximity.v1alpha1.GitWebhookR\awebhook\x12\x18\n" +
 	"\asuspend\x18\n" +
 	" \x01(\bR\asuspend\x12\x19\n" +
-	"\bmax_size\x18\v \x01(\tR\amaxSize\"\xcb\x01\n" +
+	"\bmax_size\x18\v \x01(\tR\amaxSize\x12\x1e\n" +
+	"\n" +
+	"submodules\x18\f \x01(\bR\n" +
+	"submodules\"\xcb\x01\n" +
 	"\x06GitRef\x12 \n" +
 	"\x06branch\x18\x01 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x06branch\x12\x1a\n" +
 	"\x03tag\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\xff\x01R\x03tag\x12 \n" +

@@ -27,7 +27,8 @@ const (
 	// maxHeads bounds the commits that are remembered as complete.
 	maxHeads = 256
 
-	headsFile = "complete" // the commits that were fetched whole, oldest first
+	headsFile = "complete"   // the commits that were fetched whole, oldest first
+	subsFile  = "submodules" // those of them whose submodules were fetched, too
 	urlFile   = "url"
 	gitDir    = "git"
 	nextDir   = "next" // a repository that is being fetched anew
@@ -129,17 +130,23 @@ func (c *Cache) Ensure(ctx context.Context, id string, r Remote, commit, branch 
 	if !gitspec.IsCommit(commit) {
 		return failf(ReasonInvalidSpec, "the commit %q: allowed are 40 hexadecimal digits", commit)
 	}
-	if c.Has(id, r.URL, commit) {
+	if c.Has(id, r.URL, commit, r.Submodules) {
 		return nil
 	}
 	_, err := c.fetch(ctx, id, r, func(*packp.AdvRefs) (Head, error) { return Head{Commit: commit}, nil }, branch)
 	return err
 }
 
-// Has tells whether a commit of a repository was fetched and is still there.
-func (c *Cache) Has(id, url, commit string) bool {
+// Has tells whether a commit of a repository was fetched, with its submodules if they are
+// wanted, and is still there.
+func (c *Cache) Has(id, url, commit string, submodules bool) bool {
 	defer c.lock(id).Unlock()
-	return c.ours(id, url) && slices.Contains(c.heads(id), commit)
+	return c.has(id, url, commit, submodules)
+}
+
+// has is Has of a repository that is locked.
+func (c *Cache) has(id, url, commit string, submodules bool) bool {
+	return c.ours(id, url) && slices.Contains(c.heads(id), commit) && (!submodules || slices.Contains(c.listed(id, subsFile), commit))
 }
 
 func (c *Cache) fetch(ctx context.Context, id string, r Remote, choose func(*packp.AdvRefs) (Head, error), branch string) (Fetched, error) {
@@ -158,25 +165,31 @@ func (c *Cache) fetch(ctx context.Context, id string, r Remote, choose func(*pac
 	if err != nil {
 		return Fetched{}, err
 	}
-	if c.Has(id, r.URL, head.Commit) {
+	if c.Has(id, r.URL, head.Commit, r.Submodules) {
 		return Fetched{Head: head}, nil
 	}
 	repo := c.lock(id)
 	defer repo.Unlock()
-	return Fetched{Head: head, Transferred: true}, c.add(ctx, s, adv, repo, id, r.URL, head, branch, limits)
+	if repo.suspect || !c.has(id, r.URL, head.Commit, false) {
+		if err := c.add(ctx, s, adv, repo, id, r.URL, head, branch, limits); err != nil {
+			return Fetched{}, err
+		}
+	}
+	if r.Submodules {
+		if err := c.addSubmodules(ctx, repo, id, r, head.Commit, limits); err != nil {
+			return Fetched{}, err
+		}
+	}
+	return Fetched{Head: head, Transferred: true}, nil
 }
 
 // add brings a commit into the repository, or into a new one that takes its place. The
 // repository is locked.
 func (c *Cache) add(ctx context.Context, s session, adv *packp.AdvRefs, repo *repository, id, url string, head Head, branch string, l Limits) error {
-	w := wish{commit: head.Commit}
 	heads := c.heads(id)
-	if !givesOut(adv, head.Commit) {
-		all := branches(adv, branch)
-		if len(all) == 0 {
-			return failf(ReasonRefNotFound, "the repository has no branches")
-		}
-		w.commit, w.history = all[0], true
+	w, err := wishFor(adv, head.Commit, branch)
+	if err != nil {
+		return err
 	}
 	anew := !c.ours(id, url) || len(heads) == 0 || w.history || repo.suspect || c.full(id, l)
 	if anew {
@@ -188,7 +201,7 @@ func (c *Cache) add(ctx context.Context, s session, adv *packp.AdvRefs, repo *re
 	}
 	w.have = heads[len(heads)-1]
 	st := repo.open(c.path(id, gitDir))
-	err := download(ctx, s, adv, w, st, c.path(id), l)
+	err = download(ctx, s, adv, w, st, c.path(id), l)
 	if err == nil {
 		err = present(st, head.Commit)
 	}
@@ -200,7 +213,7 @@ func (c *Cache) add(ctx context.Context, s session, adv *packp.AdvRefs, repo *re
 		repo.suspect = true
 		return err
 	}
-	return c.remember(c.path(id), append(heads, head.Commit))
+	return remember(c.path(id, headsFile), append(heads, head.Commit))
 }
 
 // begin fetches into a new repository and puts it in the place of the old one.
@@ -228,7 +241,7 @@ func (c *Cache) begin(ctx context.Context, s session, adv *packp.AdvRefs, repo *
 	if err := os.WriteFile(filepath.Join(next, urlFile), []byte(url), 0o600); err != nil {
 		return because(ReasonCacheUnavailable, err, "the cache of repositories")
 	}
-	if err := c.remember(next, []string{head.Commit}); err != nil {
+	if err := remember(filepath.Join(next, headsFile), []string{head.Commit}); err != nil {
 		return err
 	}
 	repo.close()
@@ -254,11 +267,10 @@ func present(st *filesystem.Storage, commit string) error {
 
 // remember writes which commits are complete, by rename: after a crash a commit that is
 // not in the file is fetched again.
-func (c *Cache) remember(dir string, heads []string) error {
+func remember(path string, heads []string) error {
 	if len(heads) > maxHeads {
 		heads = heads[len(heads)-maxHeads:]
 	}
-	path := filepath.Join(dir, headsFile)
 	err := os.WriteFile(path+".new", []byte(strings.Join(heads, "\n")+"\n"), 0o600)
 	if err == nil {
 		err = os.Rename(path+".new", path)
@@ -275,8 +287,11 @@ func (c *Cache) ours(id, url string) bool {
 	return err == nil && string(data) == url
 }
 
-func (c *Cache) heads(id string) []string {
-	data, err := os.ReadFile(c.path(id, headsFile))
+func (c *Cache) heads(id string) []string { return c.listed(id, headsFile) }
+
+// listed reads a list that remember has written.
+func (c *Cache) listed(id, file string) []string {
+	data, err := os.ReadFile(c.path(id, file))
 	if err != nil {
 		return nil
 	}
@@ -329,15 +344,15 @@ func (c *Cache) Keep(ids map[string]bool) error {
 	return errors.Join(errs...)
 }
 
-// Open gives a commit that was fetched to read. Close it soon: who else wants the
-// repository waits.
-func (c *Cache) Open(id, url, commit string) (*Snapshot, error) {
+// Open gives a commit that was fetched to read, with its submodules if they are wanted. Close
+// it soon: who else wants the repository waits.
+func (c *Cache) Open(id, url, commit string, submodules bool) (*Snapshot, error) {
 	repo := c.lock(id)
-	if !c.ours(id, url) || !slices.Contains(c.heads(id), commit) {
+	if !c.has(id, url, commit, submodules) {
 		repo.Unlock()
 		return nil, failf(ReasonCacheUnavailable, "the commit %s is not in the cache; it is fetched again", commit)
 	}
-	return &Snapshot{st: repo.open(c.path(id, gitDir)), commit: commit, end: sync.OnceValue(func() error {
+	return &Snapshot{st: repo.open(c.path(id, gitDir)), commit: commit, submodules: submodules, end: sync.OnceValue(func() error {
 		defer repo.Unlock()
 		return repo.rest()
 	})}, nil

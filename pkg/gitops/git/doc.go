@@ -16,8 +16,8 @@
 // http and https (smart protocol), ssh, and file (git-upload-pack on this machine). ssh
 // needs known_hosts: an unknown or changed host key is an error, never a question.
 // Redirects stay on the host that the URL names; credentials go nowhere else. Git's own
-// configuration, credential helpers and environment are not used. Submodules are not
-// fetched.
+// configuration, credential helpers and environment are not used. Submodules are fetched if
+// that is asked for, from the very server of the repository and from no other.
 //
 // # Cost
 //

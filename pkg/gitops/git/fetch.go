@@ -28,6 +28,18 @@ type wish struct {
 	history bool
 }
 
+// wishFor is how a commit can be had: by its name, or with the history of a branch.
+func wishFor(adv *packp.AdvRefs, commit, branch string) (wish, error) {
+	if givesOut(adv, commit) {
+		return wish{commit: commit}, nil
+	}
+	all := branches(adv, branch)
+	if len(all) == 0 {
+		return wish{}, failf(ReasonRefNotFound, "the repository has no branches")
+	}
+	return wish{commit: all[0], history: true}, nil
+}
+
 // download asks for a pack, examines it and unpacks it into a storage.
 func download(ctx context.Context, s session, adv *packp.AdvRefs, w wish, into *filesystem.Storage, dir string, l Limits) error {
 	req, err := w.request(adv.Capabilities)

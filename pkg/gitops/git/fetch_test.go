@@ -55,7 +55,7 @@ func isManifest(name string) bool {
 
 // files reads all manifests below a path of a commit, by path.
 func (w *world) files(commit, path string) (map[string]string, error) {
-	s, err := w.cache.Open("repo", w.remote.URL, commit)
+	s, err := w.cache.Open("repo", w.remote.URL, commit, w.remote.Submodules)
 	if err != nil {
 		return nil, err
 	}

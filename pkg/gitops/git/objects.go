@@ -19,7 +19,9 @@ import (
 type Snapshot struct {
 	st     *filesystem.Storage
 	commit string
-	end    func() error
+	// submodules: those that were fetched are read.
+	submodules bool
+	end        func() error
 }
 
 // Close ends reading.

@@ -25,6 +25,8 @@ type Remote struct {
 	URL    string
 	Auth   Auth
 	Limits Limits
+	// Submodules are fetched, too, those on the same server.
+	Submodules bool
 }
 
 // session is one conversation with git-upload-pack: the advertisement comes first, then at

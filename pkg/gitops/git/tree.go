@@ -48,6 +48,11 @@ func (s *Snapshot) TreeID(dir string) (string, error) {
 			return "", failf(ReasonPathNotFound, "the commit has no directory %s", dir)
 		case entries[i].mode == modeLink:
 			return "", failf(ReasonRefused, "%s goes through the symbolic link %s, which is not followed", dir, name)
+		case entries[i].mode == modeSubmodule:
+			if id, err = s.submodule(name, entries[i].hash); err != nil {
+				return "", err
+			}
+			continue
 		case entries[i].mode != modeDir:
 			return "", failf(ReasonPathNotFound, "%s: %s is no directory", dir, name)
 		}
@@ -59,7 +64,7 @@ func (s *Snapshot) TreeID(dir string) (string, error) {
 // Walk lists the manifests below a directory: files whose name wanted takes. Directories
 // whose name begins with a dot are left out, and what the patterns exclude.
 //
-// Refused, with the path: symbolic links and submodules (excluded ones are left out),
+// Refused, with the path: symbolic links and submodules that were not fetched (excluded ones are left out),
 // names that JoinPath refuses, names that are one file on some systems (case, normalisation of
 // Unicode), and more than the limits.
 func (s *Snapshot) Walk(ctx context.Context, dir string, exclude []string, wanted func(name string) bool, l Limits) (Tree, error) {
@@ -68,7 +73,7 @@ func (s *Snapshot) Walk(ctx context.Context, dir string, exclude []string, wante
 		return Tree{}, err
 	}
 	w := walker{s: s, ctx: ctx, exclude: exclude, wanted: wanted, limits: l.WithDefaults()}
-	if err := w.dir(dir, id, 0); err != nil {
+	if err := w.dir(dir, id, 0, false); err != nil {
 		return Tree{}, err
 	}
 	slices.SortFunc(w.files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
@@ -85,7 +90,7 @@ type walker struct {
 	files   []File
 }
 
-func (w *walker) dir(dir, id string, depth int) error {
+func (w *walker) dir(dir, id string, depth int, inside bool) error {
 	if err := w.ctx.Err(); err != nil {
 		return because(ReasonTimeout, err, "read the commit")
 	}
@@ -112,14 +117,15 @@ func (w *walker) dir(dir, id string, depth int) error {
 			return failf(ReasonRefused, "%s and %s %s: on some systems they are one file", at, other, gitspec.Clash(e.name, path.Base(other)))
 		}
 		names[gitspec.Folded(e.name)] = at
-		if err := w.entry(e, at, depth); err != nil {
+		if err := w.entry(e, at, depth, inside); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *walker) entry(e entry, at string, depth int) error {
+// entry looks at one name of a directory; inside is whether that is in a submodule.
+func (w *walker) entry(e entry, at string, depth int, inside bool) error {
 	hidden := strings.HasPrefix(e.name, ".")
 	switch e.mode {
 	case modeLink:
@@ -128,12 +134,19 @@ func (w *walker) entry(e entry, at string, depth int) error {
 		}
 		return failf(ReasonRefused, "%s is a symbolic link, which is not followed; put the file itself there, or name it in spec.exclude", at)
 	case modeSubmodule:
-		return failf(ReasonRefused, "%s is a submodule, which is not fetched; name it in spec.exclude, or follow its repository by a Sync of its own", at)
+		if inside {
+			return failf(ReasonRefused, "%s is a submodule of a submodule, which is not fetched; name it in spec.exclude", at)
+		}
+		id, err := w.s.submodule(at, e.hash)
+		if err != nil {
+			return err
+		}
+		return w.dir(at, id, depth+1, true)
 	case modeDir:
 		if hidden {
 			return nil
 		}
-		return w.dir(at, e.hash, depth+1)
+		return w.dir(at, e.hash, depth+1, inside)
 	case modeFile, modeGroupFile, modeExec:
 		if hidden || !w.wanted(e.name) {
 			return nil

@@ -75,7 +75,7 @@ func TestLeftOut(t *testing.T) {
 	got := w.mustFetch(Ref{})
 	_, err := w.files(got.Commit, "")
 	wantReason(t, err, ReasonRefused, "docs/link")
-	s, err := w.cache.Open("repo", w.remote.URL, got.Commit)
+	s, err := w.cache.Open("repo", w.remote.URL, got.Commit, w.remote.Submodules)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestTreeID(t *testing.T) {
 	w := newWorld(t)
 	id := func(path string) string {
 		got := w.mustFetch(Ref{})
-		s, err := w.cache.Open("repo", w.remote.URL, got.Commit)
+		s, err := w.cache.Open("repo", w.remote.URL, got.Commit, w.remote.Submodules)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,7 +16,7 @@ import (
 func (w *world) head() *Commit {
 	w.t.Helper()
 	got := w.mustFetch(Ref{})
-	s, err := w.cache.Open("repo", w.remote.URL, got.Commit)
+	s, err := w.cache.Open("repo", w.remote.URL, got.Commit, w.remote.Submodules)
 	if err != nil {
 		w.t.Fatal(err)
 	}

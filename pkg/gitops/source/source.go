@@ -33,7 +33,7 @@ func RefOf(r *v1alpha1.GitRepository) git.Ref {
 // Remote is how to reach a repository. Errors are those of package secretref.
 func (s Sources) Remote(ctx context.Context, c runtime.Client, r *v1alpha1.GitRepository) (git.Remote, error) {
 	spec := r.GetSpec()
-	remote := git.Remote{URL: spec.GetUrl(), Limits: LimitsOf(r), Auth: git.Auth{
+	remote := git.Remote{URL: spec.GetUrl(), Limits: LimitsOf(r), Submodules: spec.GetSubmodules(), Auth: git.Auth{
 		Username: spec.GetAuth().GetUsername(), KnownHosts: []byte(spec.GetKnownHosts()), CA: []byte(spec.GetCaBundle()),
 	}}
 	var password, token []byte
@@ -77,8 +77,8 @@ func LimitsOf(r *v1alpha1.GitRepository) git.Limits {
 
 // Open gives a commit to read that is in the cache, or is fetched into it.
 func (s Sources) Open(ctx context.Context, c runtime.Client, r *v1alpha1.GitRepository, commit string) (*git.Snapshot, error) {
-	id, url := CacheID(r), r.GetSpec().GetUrl()
-	snap, err := s.Cache.Open(id, url, commit)
+	id, url, submodules := CacheID(r), r.GetSpec().GetUrl(), r.GetSpec().GetSubmodules()
+	snap, err := s.Cache.Open(id, url, commit, submodules)
 	if err == nil || git.ReasonOf(err) != git.ReasonCacheUnavailable {
 		return snap, err
 	}
@@ -89,7 +89,7 @@ func (s Sources) Open(ctx context.Context, c runtime.Client, r *v1alpha1.GitRepo
 	if err := s.Cache.Ensure(ctx, id, remote, commit, r.GetSpec().GetRef().GetBranch()); err != nil {
 		return nil, err
 	}
-	return s.Cache.Open(id, url, commit)
+	return s.Cache.Open(id, url, commit, submodules)
 }
 
 // Drop throws a repository out of the cache when err says that it is damaged; it returns err.

@@ -43,6 +43,9 @@ func validateGitRepository(r *v1alpha1.GitRepository, p *problems) {
 			scheme = u.Scheme
 		}
 	}
+	if spec.GetSubmodules() && scheme == "file" {
+		p.invalid("spec.submodules", "true", "false with a file URL: submodules are fetched from a server, not from other directories of this machine")
+	}
 	p.gitRef(orEmpty(spec.Ref))
 	p.gitAuth(spec, scheme)
 	if spec.CaBundle != nil {

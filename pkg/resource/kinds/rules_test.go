@@ -138,6 +138,7 @@ func TestRules(t *testing.T) {
 		{"GitRepository", "https://git.example.org/ops/infra.git", "https://git:pw@example.org/x", `5: spec.url: found "https://***@example.org/x"; allowed is a URL without a password: put it into a Secret and name that in spec.auth`},
 		{"GitRepository", "https://git.example.org/ops/infra.git", "ftp://example.org/x", `5: spec.url: found "ftp://example.org/x"; allowed is a URL of https, http, ssh or file`},
 		{"GitRepository", "https://git.example.org/ops/infra.git", "ssh://git@example.org/x", `4: spec.knownHosts: missing; allowed is lines of a known_hosts file with the keys of the server, as ssh-keyscan prints them`},
+		{"GitRepository", "url: https://git.example.org/ops/infra.git", "url: file:///srv/infra.git\n  submodules: true", `6: spec.submodules: found "true"; allowed is false with a file URL: submodules are fetched from a server, not from other directories of this machine`},
 		{"GitRepository", "{branch: main}", "{branch: main, tag: v1}", `6: spec.ref: found "branch, tag"; only one of branch, tag, semver and commit says what is followed`},
 		{"GitRepository", "{branch: main}", "{semver: new}", `6: spec.ref.semver: found "new"; allowed is a range of semantic versions, e.g. 1.x or >=1.2.0 <2.0.0`},
 		{"GitRepository", "interval: 30s", "interval: 1s", `7: spec.interval: found "1s"; allowed is a duration in whole seconds from 5s to 24h, e.g. 90s, 30m, 12h`},
