@@ -22,7 +22,9 @@ const (
 
 // Verbs that are given beside those, because they do more than they seem to.
 const (
-	// VerbConsole opens a terminal in a guest, VerbExec runs a command in one.
+	// VerbConsole opens a terminal in a guest, VerbExec runs a command in one. They are
+	// reserved: the API has neither yet. A test keeps a method of that name from being served
+	// for another verb.
 	VerbConsole Verb = "console"
 	VerbExec    Verb = "exec"
 	// VerbPrune deletes what a repository no longer has.

@@ -387,6 +387,11 @@ func TestTableOfRPCs(t *testing.T) {
 			return
 		}
 		rows++
+		for word, verb := range map[string]auth.Verb{"Console": auth.VerbConsole, "Attach": auth.VerbConsole, "Exec": auth.VerbExec} {
+			if strings.Contains(string(md.Name()), word) && n.verb != string(verb) {
+				t.Errorf("%s needs %q, it must need %s", full, n.verb, verb)
+			}
+		}
 		if n.open != auth.IsOpen(auth.GRPC, full) {
 			t.Errorf("%s: open %t in the table of rights, %t in the table of open routes", full, n.open, !n.open)
 		}

@@ -41,7 +41,7 @@ func (g *Guard) Asks(kind string, is resource.Object) bool {
 		return is != nil
 	case "App":
 		a, _ := is.(*v1alpha1.App)
-		return a.GetSpec().GetAdopt()
+		return a.GetSpec().GetAdopt() || len(weaknesses(a)) > 0
 	}
 	return false
 }
@@ -64,9 +64,15 @@ func (g *Guard) Check(ctx context.Context, tx store.Tx, was, is resource.Object)
 		return checkSync(ctx, was, is)
 	case *v1alpha1.App:
 		old, _ := was.(*v1alpha1.App)
-		if is != nil && o.GetSpec().GetAdopt() && !old.GetSpec().GetAdopt() {
-			return auth.Authorize(ctx, auth.VerbAdopt, "App", o.GetMetadata().GetNamespace())
+		if is == nil {
+			return nil
 		}
+		if o.GetSpec().GetAdopt() && !old.GetSpec().GetAdopt() {
+			if err := auth.Authorize(ctx, auth.VerbAdopt, "App", o.GetMetadata().GetNamespace()); err != nil {
+				return err
+			}
+		}
+		return checkIsolation(ctx, old, o)
 	case *v1alpha1.Operation:
 		if was == nil {
 			return g.checkOperation(ctx, o)
