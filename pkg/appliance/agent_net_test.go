@@ -123,3 +123,37 @@ func testWildcard(t *testing.T, s *sandbox, b Bundle) {
 	}
 	s.mustBeLive(b)
 }
+
+// testSenders: a guest with a reservation reaches the outside from its own address and from no
+// other, and nobody else from that.
+func testSenders(t *testing.T, s *sandbox) {
+	reaches := func(from string) bool {
+		_, code := s.try(nil, "ip", "netns", "exec", "lan", "curl", "-sS", "-m", "2", "--interface", from, "-o", "/dev/null", "http://203.0.113.10:8080/")
+		return code == 0
+	}
+	mac := func(address string) {
+		s.must("ip", "-n", "lan", "link", "set", "eth0", "address", address)
+		s.must("ip", "-n", "lan", "route", "replace", "default", "via", "10.20.0.1")
+	}
+	const own, another, strangers = "10.20.0.50", "10.20.0.60", "bc:24:11:00:00:99"
+	s.must("ip", "-n", "lan", "address", "add", another+"/24", "dev", "eth0")
+	for _, tt := range []struct {
+		name, mac, from string
+		want            bool
+	}{
+		{"the guest from its address", "bc:24:11:00:00:01", own, true},
+		{"the guest from another", "bc:24:11:00:00:01", another, false},
+		{"a stranger from the guest's", strangers, own, false},
+		{"a stranger from another", strangers, another, true},
+	} {
+		mac(tt.mac)
+		if got := reaches(tt.from); got != tt.want {
+			t.Errorf("%s: reached the outside: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+	mac("bc:24:11:00:00:01")
+	s.must("ip", "-n", "lan", "address", "del", another+"/24", "dev", "eth0")
+	if err := s.serves(); err != nil {
+		t.Error(err)
+	}
+}

@@ -168,6 +168,7 @@ func TestAgent(t *testing.T) {
 	t.Run("traffic", func(t *testing.T) { testTraffic(t, s.in(t)) })
 	t.Run("verbs", func(t *testing.T) { testVerbs(t, s.in(t)) })
 	t.Run("live data", func(t *testing.T) { testLiveData(t, s.in(t)) })
+	t.Run("senders", func(t *testing.T) { testSenders(t, s.in(t)) })
 	t.Run("packets", func(t *testing.T) { testNet(t, s.in(t), b) })
 	t.Run("wildcard", func(t *testing.T) { testWildcard(t, s.in(t), b) })
 	t.Run("drift", func(t *testing.T) { testDrift(t, s.in(t), b) })

@@ -197,7 +197,7 @@ var grammars = map[string]map[string]int{
 	},
 	NATPath: {
 		`# wan=` + gIf: 1, `table inet proximity`: 1, `delete table inet proximity`: 1, `table inet proximity {`: 1, `}`: 1, `\t}`: 0,
-		`\tset (forbidden|allowed|closed|wan|conns) {`: 5, `\t\ttype ipv4_addr`: 5, `\t\tflags interval`: 4, `\t\tauto-merge`: 4,
+		`\tset (forbidden|allowed|closed|wan|conns) {`: 5, `\t\ttype ipv4_addr`: 6, `\t\tflags interval`: 4, `\t\tauto-merge`: 4,
 		`\t\telements = { ` + gNets + ` }`: 3, `\tchain (input|forward|egress|open|prerouting|postrouting|guest(_[0-9]+){4}) {`: 8,
 		`\t\ttype filter hook (input|forward) priority filter; policy drop;`: 2, `\t\ttype nat hook (postrouting priority srcnat|prerouting priority dstnat); policy accept;`: 2,
 		`\t\tct state established,related accept`: 2, `\t\tct state invalid drop`: 2, `\t\tiifname "lo" accept`: 1,
@@ -211,6 +211,11 @@ var grammars = map[string]map[string]int{
 		`\t\tip daddr @allowed jump open`:                                                              1, `\t\tjump open`: 1, `\t\taccept`: 1, `\t\toifname "` + gIf + `" ip saddr ` + gNet + ` masquerade`: 1,
 		`\t\tsize [0-9]+`: 1, `\t\tflags dynamic`: 1,
 		`\t\tct state new add @conns { ip saddr ct count over [0-9]+ } reject with icmpx admin-prohibited`: 1,
+		`\tset (guests|guest_macs|guest_addresses) {`:                                                      3, `\t\ttype ether_addr . ipv4_addr`: 1, `\t\ttype ether_addr`: 1, `\tchain sender {`: 1,
+		`\t\telements = { ` + gMAC + ` . ` + gIP + `(, ` + gMAC + ` . ` + gIP + `)* }`: 1, `\t\telements = { ` + gMAC + `(, ` + gMAC + `)* }`: 1,
+		`\t\telements = { ` + gIP + `(, ` + gIP + `)* }`: 1, `\t\ttype filter hook prerouting priority raw; policy accept;`: 1,
+		`\t\tiifname != "` + gIf + `" accept`: 1, `\t\tudp sport 68 udp dport 67 accept`: 1, `\t\tether saddr \. ip saddr @guests accept`: 1,
+		`\t\tether saddr @guest_macs meta protocol ip drop`: 1, `\t\tip saddr @guest_addresses drop`: 1, `\t\tip saddr ` + gIP + ` drop`: 1,
 		// What only some appliances have.
 		`\t\tiifname "` + gIf + `" ip daddr ` + gIP + ` tcp dport 9090 accept`:                                     1,
 		`\t\tiifname "` + gIf + `" ip saddr (@wan|{ ` + gNets + ` }) meta l4proto { tcp, udp } th dport 53 accept`: 1,

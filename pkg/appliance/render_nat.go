@@ -29,6 +29,7 @@ func renderNAT(a *accepted) []byte {
 	writeSet(&w, "allowed", a.allowed)
 	writeSet(&w, "closed", parsePrefixes(closedByDefault))
 	writeSet(&w, "wan", nil)
+	writeSenders(&w, a)
 	fmt.Fprintf(&w, inputChain, a.lanIf, a.wanIf, a.lan.Masked(), dnsWANRule(a), cockpitRule(a))
 	if !a.nat {
 		w.WriteString(isolatedChain + "}\n")
@@ -67,6 +68,40 @@ const inputChain = `
 %[4]s%[5]s		iifname { "%[1]s", "%[2]s" } tcp dport { 80, 443 } accept
 	}
 `
+
+// senderChain is what a guest may say of itself. It comes before connections are tracked, so that
+// nothing of what it drops becomes one. What DHCP sends it lets through: a guest whose
+// reservation has changed could not ask for its address otherwise.
+const senderChain = `
+	chain sender {
+		type filter hook prerouting priority raw; policy accept;
+		iifname != "%[1]s" accept
+		udp sport 68 udp dport 67 accept
+		ether saddr . ip saddr @guests accept
+		ether saddr @guest_macs meta protocol ip drop
+		ip saddr @guest_addresses drop
+		ip saddr %[2]s drop
+	}
+`
+
+// writeSenders binds each guest with a reservation to its address: it may send from no other, and
+// nobody else from that. Who has no reservation may have any other address.
+func writeSenders(w *bytes.Buffer, a *accepted) {
+	if len(a.hosts) == 0 {
+		return
+	}
+	pairs, macs, addresses := make([]string, len(a.hosts)), make([]string, len(a.hosts)), make([]string, len(a.hosts))
+	for i, h := range a.hosts {
+		pairs[i], macs[i], addresses[i] = h.mac+" . "+h.address.String(), h.mac, h.address.String()
+	}
+	for _, s := range []struct {
+		name, of string
+		elements []string
+	}{{"guests", "ether_addr . ipv4_addr", pairs}, {"guest_macs", "ether_addr", macs}, {"guest_addresses", "ipv4_addr", addresses}} {
+		fmt.Fprintf(w, "\tset %s {\n\t\ttype %s\n\t\telements = { %s }\n\t}\n", s.name, s.of, strings.Join(s.elements, ", "))
+	}
+	fmt.Fprintf(w, senderChain, a.lanIf, a.lan.Addr())
+}
 
 // connsSet counts the connections of each guest. What it holds is no part of the ruleset that
 // the agent compares.
