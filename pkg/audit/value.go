@@ -113,7 +113,7 @@ func (d *differ) text(fd protoreflect.FieldDescriptor, m protoreflect.Message) *
 			s = sealed.MarkOf(s)
 		}
 	default:
-		s = string(appendField(nil, fd, v))
+		s = string(appendField(make([]byte, 0, MaxValueBytes), fd, v))
 	}
 	return &s
 }

@@ -15,6 +15,7 @@ type rules struct {
 	allowed   []string // values of a text; nil: any
 	listKeys  []string
 	multiline bool
+	sensitive bool
 }
 
 // rulesByField has the rules of fields that were asked for, by descriptor: as many as the
@@ -28,7 +29,8 @@ func rulesOf(fd protoreflect.FieldDescriptor) *rules {
 	allowed, _ := proto.GetExtension(fd.Options(), v1alpha1.E_Allowed).(string)
 	listKeys, _ := proto.GetExtension(fd.Options(), v1alpha1.E_ListKeys).(string)
 	multiline, _ := proto.GetExtension(fd.Options(), v1alpha1.E_Multiline).(bool)
-	r := &rules{allowed: words(allowed), listKeys: words(listKeys), multiline: multiline}
+	sensitive, _ := proto.GetExtension(fd.Options(), v1alpha1.E_Sensitive).(bool)
+	r := &rules{allowed: words(allowed), listKeys: words(listKeys), multiline: multiline, sensitive: sensitive}
 	rulesByField.Store(fd, r)
 	return r
 }

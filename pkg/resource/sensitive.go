@@ -5,10 +5,8 @@ import (
 	"strconv"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/resource/sealed"
 )
 
@@ -31,10 +29,7 @@ type SensitiveValue struct {
 func (v SensitiveValue) Set(text string) { v.set(text) }
 
 // IsSensitive tells whether the field has the (sensitive) option.
-func IsSensitive(fd protoreflect.FieldDescriptor) bool {
-	is, _ := proto.GetExtension(fd.Options(), v1alpha1.E_Sensitive).(bool)
-	return is
-}
+func IsSensitive(fd protoreflect.FieldDescriptor) bool { return rulesOf(fd).sensitive }
 
 // HasSensitive tells whether the kind has sensitive fields.
 func (k *Kind) HasSensitive() bool { return len(k.sensitive) > 0 }
