@@ -40,7 +40,9 @@ type Deps struct {
 	// Dial and Configured are how connections are made; see the controller of kind Cluster.
 	Dial       func(name string, s cluster.Settings) (*cluster.Connection, error)
 	Configured func(name string) (cluster.Settings, bool)
-	Log        *slog.Logger
+	// Kept is where copies of appliances' state are; nil: there are none.
+	Kept appliance.Keeper
+	Log  *slog.Logger
 	// Probe is the period after which the outside is looked at again; 0: each kind's own.
 	Probe time.Duration
 }
@@ -74,7 +76,7 @@ func WithUsage(d Deps) ([]*runtime.Controller, *Usage) {
 		namespace.New(),
 		clustercontroller.New(clustercontroller.Deps{Clusters: d.Clusters, Dial: d.Dial, Configured: d.Configured, Secrets: d.Secrets}),
 		bridge.New(bridge.Deps{Clusters: d.Clusters, Log: d.Log, Probe: d.Probe}),
-		appliance.New(appliance.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Credentials: opened, Log: d.Log, Probe: d.Probe}),
+		appliance.New(appliance.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Credentials: opened, Keeper: d.Kept, Log: d.Log, Probe: d.Probe}),
 		app.New(app.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Secrets: d.Secrets, Log: d.Log, Probe: d.Probe}),
 		vhost.New(vhost.Deps{Clusters: d.Clusters, Board: board, Credentials: opened, Log: d.Log, Probe: d.Probe}),
 		operation.New(operation.Deps{Clusters: d.Clusters, Board: board, Syncs: previewer, Log: d.Log}),

@@ -23,6 +23,7 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/controllers"
+	"github.com/proximity-pve/proximity/controllers/appliance"
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/guest"
@@ -71,6 +72,8 @@ type world struct {
 	registry *resource.Registry
 	applier  *apply.Applier
 	keys     *seal.Keyring
+	// kept are copies of appliances' state, which outlive a daemon, too (nil: there are none).
+	kept appliance.Keeper
 	// peers are the other nodes of a cluster (cluster_test.go), on one fabric with the first.
 	fabric *mem.Fabric
 	peers  []*peer
@@ -261,7 +264,7 @@ func (w *world) start() *daemon {
 	if w.hostAccess {
 		conn.Host = way
 	}
-	d.controllers, d.usage = controllers.WithUsage(controllers.Deps{Clusters: cluster.NewSet(conn), Secrets: secretref.New(w.keys), Log: log})
+	d.controllers, d.usage = controllers.WithUsage(controllers.Deps{Clusters: cluster.NewSet(conn), Secrets: secretref.New(w.keys), Kept: w.kept, Log: log})
 	manager := runtime.NewManager(mortalStore{w.store, d}, log, nil, d.controllers...)
 	ctx, cancel := context.WithCancel(w.Context())
 	d.cancel, d.manager = cancel, manager

@@ -60,8 +60,10 @@ type Deps struct {
 	Guests   *bulk.Observer
 	// Credentials opens the Secrets of Appliances and Vhosts.
 	Credentials *credentials.Reader
-	Log         *slog.Logger
-	Probe       time.Duration // 0: DefaultProbe
+	// Keeper keeps what a guest that is made anew needs of the one before; nil: none is.
+	Keeper Keeper
+	Log    *slog.Logger
+	Probe  time.Duration // 0: DefaultProbe
 }
 
 type session = runtime.Session[*v1alpha1.Appliance]
@@ -72,6 +74,7 @@ type reconciler struct {
 
 	mu           sync.Mutex
 	certificates map[string]certificates // by appliance
+	kept         map[string]kept
 }
 
 // New makes the controller.
@@ -79,7 +82,7 @@ func New(d Deps) *runtime.Controller {
 	if d.Probe == 0 {
 		d.Probe = DefaultProbe
 	}
-	r := &reconciler{Deps: d, certificates: map[string]certificates{}}
+	r := &reconciler{Deps: d, certificates: map[string]certificates{}, kept: map[string]kept{}}
 	return runtime.New(runtime.Options[*v1alpha1.Appliance]{
 		Kind: kind, Finalizer: finalizer, Reconciler: r, Ready: readyTable, Resync: d.Probe, Plan: r.Plan,
 		Watches: []runtime.Watch{
@@ -134,10 +137,19 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err := r.reserve(ctx, s, conn, cl, network); err != nil {
 		return runtime.Result{}, err
 	}
+	if s.Object.GetStatus().GetRepair().GetPhase() == phaseDestroying {
+		r.Board.Publish(s.Object.GetMetadata().GetName(), nil)
+		if err := r.destroy(ctx, s, conn); err != nil {
+			return runtime.Result{}, err
+		}
+	}
 	d, o, err := r.converge(ctx, s, conn, cl, network)
 	r.reportGuest(s, o, err)
 	if err != nil {
 		r.Board.Publish(s.Object.GetMetadata().GetName(), nil)
+		if guestDoesNotStart(err) {
+			err = r.escalate(ctx, s, conn, d, s.Object.GetStatus().GetNode(), err)
+		}
 		return runtime.Result{}, err
 	}
 	if err := s.SaveStatus(ctx); err != nil {
@@ -158,6 +170,11 @@ func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, 
 		return runtime.Result{}, inUse(user)
 	}
 	r.Board.Publish(s.Object.GetMetadata().GetName(), nil)
+	if r.Keeper != nil {
+		if err := r.Keeper.Drop(s.Object); err != nil {
+			return runtime.Result{}, err
+		}
+	}
 	if s.Object.GetSpec().GetDeletionPolicy() == "Orphan" || s.Object.GetStatus().GetVmid() == 0 {
 		return runtime.Result{}, nil
 	}

@@ -14,7 +14,8 @@
 // DNSReady (DHCP and DNS), ProxyReady, NATReady.
 //
 // Beside them, and no part of Ready: InSync (settings that were changed by hand, with
-// driftPolicy warn or ignore), UpstreamReachable (names that are not ours), DiskSpace.
+// driftPolicy warn or ignore), UpstreamReachable (names that are not ours), DiskSpace, StateKept (with
+// repair Rebuild).
 //
 // Reasons: Drifted, InSync, BridgeNotFound, BridgeNotReady, AddressOutsideSubnet, RangeOutsideSubnet, VMIDTaken,
 // VMIDIsCopy, UIDElsewhere, UIDUnknown, NotReserved, GuestsNotVisible, DiskCannotShrink, TemplateMissing, NoTemplateStorage, Fetching, TemplateFetching,
@@ -23,10 +24,13 @@
 // NotRunning, Installed, Installing, InstallFailed, Addressed, NoUplinkAddress, NoLANAddress,
 // Applied, ApplyFailed, RenderFailed, Serving, NotServing, Disabled, InUse, GuestUnreachable,
 // GuestRestarted, MulticastDNS, Refused, Open,
-// Answering, NoAnswer, NotAsked, Enough, AlmostFull.
+// Answering, NoAnswer, NotAsked, Enough, AlmostFull,
+// Rebuilding, Kept, NotKept.
 //
 // Services that are down for long, although the service manager starts them and their
-// configuration is repaired, have the guest booted (repair.go), with growing pauses.
+// configuration is repaired, have the guest booted (repair.go), with growing pauses. Where
+// spec.repair allows it, a guest that three boots did not help is made anew (rebuild.go), with
+// its leases and certificates from a copy that is taken while it works; without one it is not.
 //
 // Steps (plan.go): those of the guest (package lxc), InstallPackages and Configure.
 //

@@ -11,6 +11,7 @@ import (
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
 	"github.com/proximity-pve/proximity/pkg/appliance"
 	"github.com/proximity-pve/proximity/pkg/cluster"
+	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/resource"
 	"github.com/proximity-pve/proximity/pkg/runtime"
 )
@@ -27,14 +28,21 @@ const (
 	// a guest that works for a minute after each boot is not booted for ever.
 	settledFor = 10 * time.Minute
 
-	levelGuest = "Guest"
+	// bootsBefore is how many boots must have failed before the guest is made anew, and
+	// maxRebuilds how often it is, until its services have worked again.
+	bootsBefore = 3
+	maxRebuilds = 3
+
+	levelGuest   = "Guest"
+	levelRebuild = "Rebuild"
 )
 
 // escalate looks at what serve came to, and takes the next step when services are down for
-// long: it boots the guest. It returns the error to report.
+// long: it boots the guest, or begins to make it anew. It returns the error to report.
 func (r *reconciler) escalate(ctx context.Context, s *session, conn *cluster.Connection, d *desired, node string, err error) error {
 	now := time.Now().UTC().Truncate(time.Second)
 	st := status(s)
+	clockWentBack(st, now)
 	if works(s, err) {
 		if st.GetDownSince() != "" || st.GetUpSince() == "" {
 			st.DownSince, st.UpSince = nil, proto.String(now.Format(time.RFC3339))
@@ -50,21 +58,39 @@ func (r *reconciler) escalate(ctx context.Context, s *session, conn *cluster.Con
 	if st.GetDownSince() == "" {
 		st.DownSince, st.UpSince = proto.String(now.Format(time.RFC3339)), nil
 	}
-	if s.Object.GetSpec().GetRepair() == "Services" || !bootHelps(err) ||
-		now.Sub(at(st.GetDownSince())) < downBefore || now.Before(at(st.GetRepair().GetNextTime())) {
+	level := nextLevel(s.Object.GetSpec().GetRepair(), st, now)
+	if level == "" || !bootHelps(err) && !guestDoesNotStart(err) {
 		return err
 	}
-	attempts := st.GetRepair().GetAttempts() + 1
-	pause := min(repairPause<<min(attempts-1, 10), maxRepairPause)
-	st.Repair = &v1alpha1.RepairStatus{
-		Level: proto.String(levelGuest), Attempts: proto.Int32(attempts),
-		LastTime: proto.String(now.Format(time.RFC3339)), NextTime: proto.String(now.Add(pause).Format(time.RFC3339)),
+	if level == levelRebuild && !r.hasKept(ctx, s) {
+		level = levelGuest
 	}
-	if err := s.SaveStatus(ctx); err != nil { // a crash must not make it two boots
+	if level == levelGuest && guestDoesNotStart(err) && !rebuilds(s.Object.GetSpec()) {
+		return err // it is tried anyway
+	}
+	next := &v1alpha1.RepairStatus{
+		Level: proto.String(level), Attempts: proto.Int32(st.GetRepair().GetAttempts() + 1),
+		LastTime: proto.String(now.Format(time.RFC3339)), Rebuilds: proto.Int32(st.GetRepair().GetRebuilds()),
+	}
+	pause := min(repairPause<<min(next.GetAttempts()-1, 10), maxRepairPause)
+	next.NextTime = proto.String(now.Add(pause).Format(time.RFC3339))
+	if level == levelRebuild {
+		next.Rebuilds, next.Phase = proto.Int32(next.GetRebuilds()+1), proto.String(phaseDestroying)
+	}
+	st.Repair = next
+	if err := s.SaveStatus(ctx); err != nil { // a crash must not make it two
 		return err
+	}
+	if level == levelRebuild {
+		s.Warning(ctx, "GuestRebuilt", "services are down since %s and %d boots did not help: the guest is destroyed and made anew, its state comes back from the copy (%d of %d): %v",
+			st.GetDownSince(), bootsBefore, next.GetRebuilds(), maxRebuilds, err)
+		return runtime.Waiting(bootRecheck, "Rebuilding", "the guest is made anew, because booting it did not help")
 	}
 	s.Warning(ctx, "GuestRestarted", "services are down since %s and are not brought back by restarting them: the guest is booted (attempt %d, the next not before %s): %v",
-		st.GetDownSince(), attempts, st.GetRepair().GetNextTime(), err)
+		st.GetDownSince(), next.GetAttempts(), next.GetNextTime(), err)
+	if guestDoesNotStart(err) {
+		return err // the next look starts it, as each does
+	}
 	stopped := *d.guest
 	stopped.Running = false
 	if _, _, err := r.driver(s, conn).Converge(ctx, &stopped, d.guest.Mark, node, func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
@@ -75,8 +101,44 @@ func (r *reconciler) escalate(ctx context.Context, s *session, conn *cluster.Con
 	return runtime.Waiting(bootRecheck, "GuestRestarted", "the guest is booted, because its services were down")
 }
 
+// nextLevel is what is to be done now about services that are down; "" is nothing yet.
+func nextLevel(allowed string, st *v1alpha1.ApplianceStatus, now time.Time) string {
+	done := st.GetRepair()
+	switch {
+	case allowed == "Services", now.Sub(at(st.GetDownSince())) < downBefore, now.Before(at(done.GetNextTime())):
+		return ""
+	case allowed == levelRebuild && done.GetRebuilds() < maxRebuilds && done.GetAttempts()%(bootsBefore+1) == bootsBefore:
+		return levelRebuild
+	}
+	return levelGuest
+}
+
+// clockWentBack puts times right that lie ahead: a clock that was wrong when they were written
+// must not hold up repairs until it is as late again.
+func clockWentBack(st *v1alpha1.ApplianceStatus, now time.Time) {
+	text := now.Format(time.RFC3339)
+	if at(st.GetDownSince()).After(now) {
+		st.DownSince = proto.String(text)
+	}
+	if at(st.GetUpSince()).After(now) {
+		st.UpSince = proto.String(text)
+	}
+	if at(st.GetRepair().GetNextTime()).After(now.Add(maxRepairPause)) {
+		st.Repair.NextTime = proto.String(now.Add(maxRepairPause).Format(time.RFC3339))
+	}
+}
+
+// guestDoesNotStart: Proxmox tried to, and its task failed.
+func guestDoesNotStart(err error) bool {
+	var task *proxmox.TaskError
+	return errors.As(err, &task) && task.UPID.Type == "vzstart"
+}
+
 // works tells whether guests are served.
 func works(s *session, err error) bool {
+	if guestDoesNotStart(err) { // the conditions are of before
+		return false
+	}
 	for _, cond := range []string{CondDNS, CondProxy, CondNAT} {
 		if resource.FindCondition(s.Object, cond).GetStatus() != "True" {
 			return false

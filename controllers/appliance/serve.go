@@ -58,6 +58,7 @@ func (r *reconciler) serve(ctx context.Context, s *session, conn *cluster.Connec
 	if err == nil {
 		r.lookAtCertificates(ctx, s, box, *seen)
 		r.publish(name, liveState(d.input, d.bundle, *seen, box.target))
+		r.keep(ctx, s, box, *seen)
 	}
 	reportForwards(s, d.bundle)
 	if seen != nil {
@@ -120,6 +121,9 @@ func (r *reconciler) install(ctx context.Context, s *session, box inside, b appl
 			s.Warning(ctx, "InstallFailed", "packages could not be installed: %s", tail)
 			return nil, runtime.Waiting(applyRetry, "InstallFailed", "packages could not be installed in the guest: %s", tail)
 		}
+	}
+	if err := r.restore(ctx, s, box, b); err != nil {
+		return nil, err
 	}
 	take(s, steps, ActionConfigure)
 	res, err := box.staged(ctx, b, "apply", appliance.StageDir(b))

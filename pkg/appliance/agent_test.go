@@ -274,6 +274,7 @@ func testVerbs(t *testing.T, s *sandbox) {
 	if got := s.must("/bin/sh", AgentPath, "logs", "dnsmasq", "50"); !strings.Contains(got, "DHCP, IP range 10.20.0.100 -- 10.20.0.250") {
 		t.Errorf("logs: %q", got)
 	}
+	testState(t, s)
 	before := s.observe("").Services[UnitDNSMasq].MainPID
 	s.must("/bin/sh", AgentPath, "restart", "dnsmasq")
 	if after := s.observe("").Services[UnitDNSMasq].MainPID; after == before {
@@ -283,5 +284,31 @@ func testVerbs(t *testing.T, s *sandbox) {
 		if out, code := s.try(nil, append([]string{"/bin/sh", AgentPath}, argv...)...); code != ExitUsage {
 			t.Errorf("%q: exit %d, %q", argv, code, out)
 		}
+	}
+}
+
+// testState takes the state of the guest away, and brings it back from what the agent told.
+func testState(t *testing.T, s *sandbox) {
+	t.Helper()
+	out, code := s.try(nil, StateSaveArgv()...)
+	state, err := ParseState(out)
+	if err != nil || code != 0 {
+		t.Fatalf("state-save: exit %d, %v\n%.500s", code, err, out)
+	}
+	list := "cd " + StateDir + " && find caddy/pki -printf '%p %u %m\n' -type f -exec sha256sum {} + | sort"
+	before := s.must("sh", "-c", list)
+	if !strings.Contains(before, "root.key caddy 600") {
+		t.Fatalf("before:\n%s", before)
+	}
+	s.must("mv", StateDir+"/caddy", "/run/was")
+	if out, code := s.try(bytes.NewReader(state[:len(state)/2]), "/bin/sh", AgentPath, "state-load"); code != ExitSystem {
+		t.Errorf("half of it: exit %d\n%s", code, out)
+	}
+	s.must("rm", "-rf", StateDir+"/caddy")
+	if out, code := s.try(bytes.NewReader(state), "/bin/sh", AgentPath, "state-load"); code != 0 {
+		t.Fatalf("state-load: exit %d\n%s", code, out)
+	}
+	if after := s.must("sh", "-c", list); after != before {
+		t.Errorf("after:\n%s\nbefore:\n%s", after, before)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -129,6 +130,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	all, usage := controllers.WithUsage(controllers.Deps{
 		Clusters: clusters, Dial: dialer.Dial, Configured: configured, Secrets: secrets, GitOps: repositories.GitOps, Log: log,
+		Kept: keptState{dir: filepath.Join(cfg.DataDir, "appliances"), keys: keys},
 	})
 	manager := runtime.NewManager(st, log, metrics, all...)
 

@@ -145,7 +145,10 @@ type ApplianceSpec struct {
 	// Certificates by ACME for Vhosts that say nothing else.
 	Acme *ApplianceACME `protobuf:"bytes,19,opt,name=acme" json:"acme,omitempty"`
 	// How far the guest is repaired when its services do not come back by themselves: Services
-	// (they are started again) or Guest (it is booted again too). Default: Guest.
+	// (they are started again), Guest (it is booted again too) or Rebuild (when booting it does not
+	// help, it is destroyed and made anew; leases, the proxy's own CA and certificates by ACME come
+	// back from a copy that the daemon keeps, anything else that was put into the guest by hand is
+	// lost). Default: Guest.
 	Repair *string `protobuf:"bytes,20,opt,name=repair" json:"repair,omitempty"`
 	// Room for the guest's logs as an IEC quantity, 16Mi to 16Gi; the oldest go first. Default: 200Mi.
 	LogSize *string `protobuf:"bytes,22,opt,name=log_size,json=logSize" json:"log_size,omitempty"`
@@ -1383,14 +1386,18 @@ func (x *LeaseStatus) GetApp() string {
 // RepairStatus is how far a repair has come.
 type RepairStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was done last: Guest.
+	// What was done last: Guest or Rebuild.
 	Level *string `protobuf:"bytes,1,opt,name=level" json:"level,omitempty"`
 	// How often since the services worked last.
 	Attempts *int32 `protobuf:"varint,2,opt,name=attempts" json:"attempts,omitempty"`
 	// When, RFC 3339, UTC.
 	LastTime *string `protobuf:"bytes,3,opt,name=last_time,json=lastTime" json:"last_time,omitempty"`
 	// Before then nothing more is done.
-	NextTime      *string `protobuf:"bytes,4,opt,name=next_time,json=nextTime" json:"next_time,omitempty"`
+	NextTime *string `protobuf:"bytes,4,opt,name=next_time,json=nextTime" json:"next_time,omitempty"`
+	// What a rebuild has to do next: Destroying, Restoring, or nothing.
+	Phase *string `protobuf:"bytes,5,opt,name=phase" json:"phase,omitempty"`
+	// How often the guest was made anew since the services worked last.
+	Rebuilds      *int32 `protobuf:"varint,6,opt,name=rebuilds" json:"rebuilds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1451,6 +1458,20 @@ func (x *RepairStatus) GetNextTime() string {
 		return *x.NextTime
 	}
 	return ""
+}
+
+func (x *RepairStatus) GetPhase() string {
+	if x != nil && x.Phase != nil {
+		return *x.Phase
+	}
+	return ""
+}
+
+func (x *RepairStatus) GetRebuilds() int32 {
+	if x != nil && x.Rebuilds != nil {
+		return *x.Rebuilds
+	}
+	return 0
 }
 
 // ServiceStatus is one service inside a guest.
@@ -1538,7 +1559,7 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x03WAN\x12\x11status.wanAddress\"\x15\n" +
 	"\x04ZONE\x12\rspec.dns.zone\"\x1d\n" +
 	"\x06LEASES\x12\x11status.leaseCount\x18\x01\"\x1d\n" +
-	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\x88\n" +
+	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\x90\n" +
 	"\n" +
 	"\rApplianceSpec\x12C\n" +
 	"\vcluster_ref\x18\x01 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\n" +
@@ -1563,8 +1584,8 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x0fdeletion_policy\x18\x10 \x01(\tB\x11\xda\xda\x18\rDelete,OrphanR\x0edeletionPolicy\x12\x18\n" +
 	"\asuspend\x18\x11 \x01(\bR\asuspend\x12:\n" +
 	"\fdrift_policy\x18\x12 \x01(\tB\x17\xda\xda\x18\x13correct,warn,ignoreR\vdriftPolicy\x125\n" +
-	"\x04acme\x18\x13 \x01(\v2!.proximity.v1alpha1.ApplianceACMER\x04acme\x12*\n" +
-	"\x06repair\x18\x14 \x01(\tB\x12\xda\xda\x18\x0eServices,GuestR\x06repair\x12\x19\n" +
+	"\x04acme\x18\x13 \x01(\v2!.proximity.v1alpha1.ApplianceACMER\x04acme\x122\n" +
+	"\x06repair\x18\x14 \x01(\tB\x1a\xda\xda\x18\x16Services,Guest,RebuildR\x06repair\x12\x19\n" +
 	"\blog_size\x18\x16 \x01(\tR\alogSize\x12%\n" +
 	"\x0efallback_after\x18\x17 \x01(\tR\rfallbackAfter\"\xb5\x01\n" +
 	"\rApplianceACME\x12\x1c\n" +
@@ -1658,12 +1679,14 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x1a\n" +
 	"\bhostname\x18\x03 \x01(\tR\bhostname\x12\x18\n" +
 	"\aexpires\x18\x04 \x01(\tR\aexpires\x12\x10\n" +
-	"\x03app\x18\x05 \x01(\tR\x03app\"z\n" +
+	"\x03app\x18\x05 \x01(\tR\x03app\"\xac\x01\n" +
 	"\fRepairStatus\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\tR\x05level\x12\x1a\n" +
 	"\battempts\x18\x02 \x01(\x05R\battempts\x12\x1b\n" +
 	"\tlast_time\x18\x03 \x01(\tR\blastTime\x12\x1b\n" +
-	"\tnext_time\x18\x04 \x01(\tR\bnextTime\"U\n" +
+	"\tnext_time\x18\x04 \x01(\tR\bnextTime\x12\x14\n" +
+	"\x05phase\x18\x05 \x01(\tR\x05phase\x12\x1a\n" +
+	"\brebuilds\x18\x06 \x01(\x05R\brebuilds\"U\n" +
 	"\rServiceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1a\n" +

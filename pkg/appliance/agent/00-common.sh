@@ -13,6 +13,8 @@
 #   certificates <epoch>   what the proxy got since then, at most 200: lines "certificate <epoch>"
 #                          each followed by its PEM, then "root" and that of its own CA
 #   ca-root                the root certificate of the proxy's own CA
+#   state-save             what a new guest needs of this one's state, as text
+#   state-load             such text on stdin
 #   nat-start              (proximity-nat.service) load the rules, then forward
 #   drop-leases            (proximity-dnsmasq.service) forget the leases that apply wants gone
 #   dns-wan-start          (proximity-dnsmasq-wan.service) become dnsmasq for the WAN interface

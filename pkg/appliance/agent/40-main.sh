@@ -162,6 +162,26 @@ certificates() { # <epoch>
 	cat $STATE/caddy/pki/authorities/local/root.crt 2>/dev/null || :
 }
 
+# What of the guest's state a new guest needs. Certificates of the proxy's own CA are left out:
+# it makes them anew.
+KEPT='dnsmasq.leases caddy/pki caddy/acme caddy/certificates'
+
+# state_save: an archive of it, as text.
+state_save() {
+	cd $STATE || die 76 state 'there is none'
+	there=$(for name in $KEPT; do if [ -e "$name" ]; then echo "$name"; fi; done)
+	[ -n "$there" ] || die 76 state 'there is none'
+	# shellcheck disable=SC2086 # a list
+	tar -c --exclude=caddy/certificates/local -f - $there 2>/dev/null | gzip -n | base64
+}
+
+# state_load: such an archive on standard input comes into a new guest.
+state_load() {
+	mkdir -p $STATE && prepare || return 76
+	out=$({ base64 -d | gzip -d | tar -x -o -C $STATE -f -; } 2>&1) || { printf '%s\n' "$out" | problem state; return 76; }
+	chown -R caddy:caddy $STATE/caddy
+}
+
 main() {
 	case ${1:-}/$# in
 	observe/[12]) observe "${2:-}" ;;
@@ -172,6 +192,8 @@ main() {
 	packages/1) missing_commands && missing_ui && echo end ;;
 	install/1) install_packages && echo end ;;
 	certificates/2) certificates "$2" && echo end ;;
+	state-save/1) state_save && echo end ;;
+	state-load/1) state_load && echo end ;;
 	ca-root/1) cat $STATE/caddy/pki/authorities/local/root.crt ;;
 	nat-start/1) nat_start ;;
 	drop-leases/1) drop_leases ;;

@@ -67,6 +67,10 @@ func (s *Sim) runAgent(ctx context.Context, p *mem.Process, self string, args []
 		return 0
 	case verb == "ca-root" && len(args) == 1:
 		return c.exec(ctx, "cat", appliance.CARootPath)
+	case verb == "state-save" && len(args) == 1:
+		return c.stateSave()
+	case verb == "state-load" && len(args) == 1:
+		return c.stateLoad()
 	case verb == "nat-start" && len(args) == 1:
 		return c.natStart()
 	case verb == "caddy-start" && len(args) == 1:

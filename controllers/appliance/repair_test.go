@@ -1,0 +1,62 @@
+package appliance
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+)
+
+var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+
+func ago(d time.Duration) *string { return proto.String(noon.Add(-d).Format(time.RFC3339)) }
+
+func TestNextLevel(t *testing.T) {
+	long := ago(time.Hour)
+	for name, tc := range map[string]struct {
+		allowed string
+		down    *string
+		done    *v1alpha1.RepairStatus
+		want    string
+	}{
+		"down for a moment":            {"Guest", ago(time.Minute), nil, ""},
+		"down for long":                {"Guest", long, nil, levelGuest},
+		"services only":                {"Services", long, nil, ""},
+		"pause":                        {"Guest", long, &v1alpha1.RepairStatus{Attempts: proto.Int32(1), NextTime: ago(-time.Second)}, ""},
+		"pause is over":                {"Guest", long, &v1alpha1.RepairStatus{Attempts: proto.Int32(1), NextTime: ago(time.Second)}, levelGuest},
+		"not yet made anew":            {levelRebuild, long, &v1alpha1.RepairStatus{Attempts: proto.Int32(2)}, levelGuest},
+		"made anew after three boots":  {levelRebuild, long, &v1alpha1.RepairStatus{Attempts: proto.Int32(3)}, levelRebuild},
+		"not allowed to be":            {levelGuest, long, &v1alpha1.RepairStatus{Attempts: proto.Int32(3)}, levelGuest},
+		"booted first when it is anew": {levelRebuild, long, &v1alpha1.RepairStatus{Attempts: proto.Int32(4), Rebuilds: proto.Int32(1)}, levelGuest},
+		"a second time":                {levelRebuild, long, &v1alpha1.RepairStatus{Attempts: proto.Int32(7), Rebuilds: proto.Int32(1)}, levelRebuild},
+		"no fourth time":               {levelRebuild, long, &v1alpha1.RepairStatus{Attempts: proto.Int32(15), Rebuilds: proto.Int32(3)}, levelGuest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := &v1alpha1.ApplianceStatus{DownSince: tc.down, Repair: tc.done}
+			if got := nextLevel(tc.allowed, st, noon); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// A clock that was a year ahead when times were written: repairs do not wait for that year.
+func TestClockWentBack(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	st := &v1alpha1.ApplianceStatus{DownSince: ago(-year), Repair: &v1alpha1.RepairStatus{Attempts: proto.Int32(1), NextTime: ago(-year)}}
+	clockWentBack(st, noon)
+	if level := nextLevel("Guest", st, noon.Add(maxRepairPause)); level != levelGuest {
+		t.Errorf("an hour later: %q, status %v", level, st)
+	}
+	st = &v1alpha1.ApplianceStatus{UpSince: ago(-year)}
+	if clockWentBack(st, noon); st.GetUpSince() != *ago(0) {
+		t.Errorf("up since %s", st.GetUpSince())
+	}
+	st = &v1alpha1.ApplianceStatus{DownSince: ago(time.Hour), Repair: &v1alpha1.RepairStatus{NextTime: ago(-time.Minute)}}
+	before := proto.Clone(st)
+	if clockWentBack(st, noon); !proto.Equal(st, before) {
+		t.Errorf("times that are right are changed: %v", st)
+	}
+}
