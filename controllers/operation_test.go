@@ -52,6 +52,35 @@ func (w *world) ended(key resource.Key, phase, reason string) func() bool {
 	}
 }
 
+// TestLogsGoOn: what was read is not read again, and a filter is one.
+func TestLogsGoOn(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deployed()
+		read := func(name string, arguments map[string]string) *v1alpha1.OperationStatus {
+			key := w.ask(name, "CollectLogs", "Appliance", "", arguments)
+			w.until(name, w.ended(key, "Succeeded", "Succeeded"))
+			return w.operation(key)
+		}
+		all := read("first", map[string]string{"service": "dnsmasq"})
+		cursor := all.GetResult()["cursor"]
+		if len(all.GetLog()) == 0 || cursor == "" || strings.Contains(all.GetLog()[len(all.GetLog())-1], "cursor") {
+			t.Fatalf("log %q, result %v", all.GetLog(), all.GetResult())
+		}
+		if again := read("second", map[string]string{"service": "dnsmasq", "after": cursor}); len(again.GetLog()) != 0 || again.GetResult()["cursor"] != cursor {
+			t.Errorf("again: %q, %v", again.GetLog(), again.GetResult())
+		}
+		key := w.ask("restart", "RestartAppliance", "Appliance", "", map[string]string{"service": "dnsmasq"})
+		w.until("restart", w.ended(key, "Succeeded", "Succeeded"))
+		more := read("third", map[string]string{"service": "dnsmasq", "after": cursor})
+		if n := len(more.GetLog()); n == 0 || more.GetResult()["cursor"] == cursor {
+			t.Errorf("after a restart: %q, %v", more.GetLog(), more.GetResult())
+		}
+		if some := read("fourth", map[string]string{"service": "dnsmasq", "contains": "no such words"}); len(some.GetLog()) != 0 {
+			t.Errorf("filtered: %q", some.GetLog())
+		}
+	})
+}
+
 // restarts counts how often the agent was told to restart something.
 func (w *world) restarts() (n int) {
 	for _, c := range w.ledger.all() {

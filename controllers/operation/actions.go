@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -126,19 +125,7 @@ func (t *target) do(ctx context.Context, spec *v1alpha1.OperationSpec) (outcome,
 		service := cmp.Or(args["service"], "all")
 		return t.agent(ctx, "restarted "+service, "restart", service)
 	case "CollectLogs":
-		lines, err := strconv.Atoi(cmp.Or(args["lines"], strconv.Itoa(defaultLines)))
-		if err != nil || lines < 1 || lines > maxLog {
-			return outcome{}, fmt.Errorf("argument lines %q is not a number from 1 to %d", args["lines"], maxLog)
-		}
-		message := fmt.Sprintf("at most the newest %d lines", lines)
-		if t.app {
-			argv := []string{"journalctl", "--no-pager", "-q", "-n", strconv.Itoa(lines)}
-			if unit := args["service"]; unit != "" {
-				argv = append(argv, "--unit="+unit)
-			}
-			return t.run(ctx, message, argv...)
-		}
-		return t.agent(ctx, message, "logs", cmp.Or(args["service"], "system"), strconv.Itoa(lines))
+		return t.collectLogs(ctx, args)
 	case "TestNAT":
 		return t.testNAT(ctx, args)
 	}

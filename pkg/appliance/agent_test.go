@@ -274,13 +274,16 @@ func testVerbs(t *testing.T, s *sandbox) {
 	if got := s.must("/bin/sh", AgentPath, "logs", "dnsmasq", "50"); !strings.Contains(got, "DHCP, IP range 10.20.0.100 -- 10.20.0.250") {
 		t.Errorf("logs: %q", got)
 	}
+	if got := s.must("/bin/sh", AgentPath, "logs", "dnsmasq", "50", "-", "-", "IP range"); strings.Contains(got, "started") || !strings.Contains(got, "IP range") {
+		t.Errorf("logs with a text: %q", got)
+	}
 	testState(t, s)
 	before := s.observe("").Services[UnitDNSMasq].MainPID
 	s.must("/bin/sh", AgentPath, "restart", "dnsmasq")
 	if after := s.observe("").Services[UnitDNSMasq].MainPID; after == before {
 		t.Error("restart left the same process")
 	}
-	for _, argv := range [][]string{{}, {"reboot"}, {"logs", "dnsmasq", "1;id"}, {"logs", "../x", "5"}, {"restart", "ssh"}, {"nat-test", "$(id)", "80", "1.1.1.1"}} {
+	for _, argv := range [][]string{{}, {"reboot"}, {"logs", "dnsmasq", "1;id"}, {"logs", "../x", "5"}, {"logs", "dnsmasq", "5", "loud"}, {"logs", "dnsmasq", "5", "-", "$(id)"}, {"restart", "ssh"}, {"nat-test", "$(id)", "80", "1.1.1.1"}} {
 		if out, code := s.try(nil, append([]string{"/bin/sh", AgentPath}, argv...)...); code != ExitUsage {
 			t.Errorf("%q: exit %d, %q", argv, code, out)
 		}

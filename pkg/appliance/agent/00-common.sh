@@ -6,7 +6,7 @@
 #                          when the live set has that hash. Ends with the line "end".
 #   apply <stage>|-        make the files of a stage live; - = a tar of it on stdin
 #   restart <service|all>  dnsmasq, caddy, nat
-#   logs <service> <n>     last n lines of the journal; service may also be "system"
+#   logs <service> <n> [<priority>|-] [<cursor>|-] [<text>]   lines of the journal
 #   nat-test <host> <port> <forbidden ip>
 #   packages               which needed commands are missing
 #   install                install them with apt

@@ -102,15 +102,36 @@ restart() { # <service>|all
 	return $result
 }
 
-logs() { # <service> <lines>
+# logs: the newest lines of the journal, and with a cursor to go on from as the last of them.
+#   <service>   dnsmasq, dnsmasq-wan, caddy, nat; access or errors of the proxy; kernel; manager,
+#               the service manager; system, everything
+#   <lines>     at most so many
+#   <priority>  that important or more, - for all
+#   <cursor>    what comes after it, - for the newest
+#   <text>      only lines that contain it
+logs() {
 	case $2 in '' | *[!0-9]* | ?????*) die 64 usage 'lines from 1 to 9999' ;; esac
-	if [ "$1" = system ]; then
-		timeout 10 journalctl --no-pager -o short-iso -n "$2"
-	else
-		unit=$(unit_of "$1") || { echo "$unit"; exit 64; }
-		timeout 10 journalctl --no-pager -o short-iso -n "$2" -u "$unit"
-	fi
+	case $3 in - | emerg | alert | crit | err | warning | notice | info | debug) ;; *) die 64 usage 'a priority as journalctl has them' ;; esac
+	case $4 in *[!A-Za-z0-9=\;,:._-]*) die 64 usage 'a cursor' ;; esac
+	lines=$2 priority=$3 cursor=$4 text=$5 sift=cat
+	case $1 in
+	system) set -- ;;
+	kernel) set -- -k ;;
+	manager) set -- _PID=1 ;;
+	access | errors) sift="sift_$1"; set -- -u proximity-caddy.service ;;
+	*) unit=$(unit_of "$1") || { echo "$unit"; exit 64; }; set -- -u "$unit" ;;
+	esac
+	[ "$priority" = - ] || set -- "$@" -p "$priority"
+	[ "$cursor" = - ] || set -- "$@" "--after-cursor=$cursor"
+	read=$lines # of what is sifted there must be more
+	[ "$sift$text" = cat ] || read=20000
+	timeout 10 journalctl -q --no-pager -o short-iso -n "$read" --show-cursor "$@" | $sift |
+		grep -F -e "$text" -e '-- cursor: ' | tail -n $((lines + 1))
 }
+
+# Caddy writes a line of JSON for each request of a Vhost with an access log, under a name of its own.
+sift_access() { grep -F -e '"logger":"http.log.access' -e '-- cursor: '; }
+sift_errors() { grep -E -e '"level":"(warn|error|panic|fatal)"' -e '^-- cursor: ' -e ' caddy\[[0-9]*\]: [^{]'; }
 
 in_set() { nft get element inet proximity "$1" "{ $2 }" >/dev/null 2>&1; }
 
@@ -187,7 +208,7 @@ main() {
 	observe/[12]) observe "${2:-}" ;;
 	apply/2) apply "$2" ;;
 	restart/2) restart "$2" ;;
-	logs/3) logs "$2" "$3" ;;
+	logs/[3456]) logs "$2" "$3" "${4:--}" "${5:--}" "${6:-}" ;;
 	nat-test/4) nat_test "$2" "$3" "$4" && echo end ;;
 	packages/1) missing_commands && missing_ui && echo end ;;
 	install/1) install_packages && echo end ;;

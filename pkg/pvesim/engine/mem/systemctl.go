@@ -234,10 +234,13 @@ func systemctlShow(_ context.Context, p *Process, name string, _ bool) int {
 	return 0
 }
 
-// journalctl prints what units wrote: -u UNIT (repeatable) and -n LINES are honoured.
+// journalctl prints what units wrote: -u UNIT (repeatable), -n LINES, --show-cursor,
+// --after-cursor and --grep, of a plain text, are honoured. A cursor counts each unit's lines.
 func journalctl(_ context.Context, p *Process) int {
-	var units []string
-	n := 0
+	var units, cursor []string
+	var show bool
+	var text string
+	n, seen := 0, map[string]int{}
 	args := p.Argv[1:]
 	for i := 0; i < len(args); i++ {
 		switch a := args[i]; {
@@ -251,6 +254,15 @@ func journalctl(_ context.Context, p *Process) int {
 			n, _ = strconv.Atoi(args[i])
 		case strings.HasPrefix(a, "--lines="):
 			n, _ = strconv.Atoi(strings.TrimPrefix(a, "--lines="))
+		case a == "--show-cursor":
+			show = true
+		case strings.HasPrefix(a, "--grep="):
+			text = strings.ReplaceAll(strings.TrimPrefix(a, "--grep="), `\`, "")
+		case strings.HasPrefix(a, "--after-cursor="):
+			for pair := range strings.SplitSeq(strings.TrimPrefix(a, "--after-cursor="), ";") {
+				name, count, _ := strings.Cut(pair, "=")
+				seen[name], _ = strconv.Atoi(count)
+			}
 		}
 	}
 	g := p.Guest
@@ -266,9 +278,16 @@ func journalctl(_ context.Context, p *Process) int {
 	g.mu.Unlock()
 	slices.SortFunc(found, func(a, b *unit) int { return strings.Compare(a.name, b.name) })
 	for _, u := range found {
-		for _, line := range u.log.tail(n) {
-			fmt.Fprintln(p.Stdout, line)
+		lines, written := u.log.since(seen[u.name], n)
+		for _, line := range lines {
+			if strings.Contains(line, text) {
+				fmt.Fprintln(p.Stdout, line)
+			}
 		}
+		cursor = append(cursor, fmt.Sprintf("%s=%d", u.name, written))
+	}
+	if show && len(cursor) > 0 {
+		fmt.Fprintf(p.Stdout, "-- cursor: %s\n", strings.Join(cursor, ";"))
 	}
 	return 0
 }

@@ -64,6 +64,7 @@ type logBuffer struct {
 	mu      sync.Mutex
 	lines   []string
 	partial []byte
+	written int // lines, also those that are not kept any more
 }
 
 func (l *logBuffer) Write(b []byte) (int, error) {
@@ -77,6 +78,7 @@ func (l *logBuffer) Write(b []byte) (int, error) {
 		}
 		l.lines = append(l.lines, string(l.partial[:i]))
 		l.partial = l.partial[i+1:]
+		l.written++
 		if len(l.lines) > maxUnitLogLines {
 			l.lines = slices.Clone(l.lines[len(l.lines)-maxUnitLogLines:])
 		}
@@ -90,6 +92,21 @@ func (l *logBuffer) tail(n int) []string {
 		n = len(l.lines)
 	}
 	return slices.Clone(l.lines[len(l.lines)-n:])
+}
+
+// since returns the lines after the first so many, at most n, and how many there are by now.
+func (l *logBuffer) since(seen, n int) ([]string, int) {
+	l.mu.Lock()
+	written := l.written
+	l.mu.Unlock()
+	fresh := written - seen
+	if fresh <= 0 {
+		return nil, written
+	}
+	if n > 0 {
+		fresh = min(fresh, n)
+	}
+	return l.tail(fresh), written
 }
 
 func unitName(name string) string {

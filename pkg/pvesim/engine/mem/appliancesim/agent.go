@@ -46,8 +46,8 @@ func (s *Sim) runAgent(ctx context.Context, p *mem.Process, self string, args []
 		return c.apply(ctx, args[1])
 	case verb == "restart" && len(args) == 2:
 		return c.restart(ctx, args[1])
-	case verb == "logs" && len(args) == 3:
-		return c.logs(ctx, args[1], args[2])
+	case verb == "logs" && len(args) >= 3 && len(args) <= 6:
+		return c.logs(ctx, args[1], args[2], args[3:])
 	case verb == "nat-test" && len(args) == 4:
 		return c.natTest(ctx, args[1], args[2], args[3])
 	case verb == "packages" && len(args) == 1:
@@ -166,12 +166,23 @@ func (c *call) service(ctx context.Context, verb, unit string) int {
 	return 0
 }
 
-func (c *call) logs(ctx context.Context, service, lines string) int {
+// logs knows units and everything; priorities are not told apart here, and there is no kernel.
+func (c *call) logs(ctx context.Context, service, lines string, rest []string) int {
 	if n, err := strconv.Atoi(lines); err != nil || n < 0 || n > 9999 {
 		return c.fail(appliance.ExitUsage, "usage", "lines from 1 to 9999")
 	}
-	argv := []string{"journalctl", "-n", lines}
-	if service != "system" {
+	argv := []string{"journalctl", "-n", lines, "--show-cursor"}
+	if len(rest) > 1 && rest[1] != "-" {
+		argv = append(argv, "--after-cursor="+rest[1])
+	}
+	if len(rest) > 2 && rest[2] != "" {
+		argv = append(argv, "--grep="+rest[2])
+	}
+	switch service {
+	case "system", "kernel", "manager":
+	case "access", "errors":
+		argv = append(argv, "-u", appliance.UnitCaddy)
+	default:
 		unit, ok := unitOf(service)
 		if !ok {
 			return c.fail(appliance.ExitUsage, "usage", "service is dnsmasq, caddy or nat")
