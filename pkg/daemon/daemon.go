@@ -80,7 +80,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), storeCollector{st})
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), storeCollector{st}, applianceCollector{st})
 
 	var node *embedded.Handle
 	if cfg.Embedded {
