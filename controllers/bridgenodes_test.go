@@ -208,3 +208,22 @@ func TestDriftOfABridge(t *testing.T) {
 		w.until("corrected", func() bool { return strings.TrimSpace(comments()) == was })
 	})
 }
+
+// A Bridge that the API writes lets Proxmox write the whole file anew, with the block of
+// another Bridge in it. What a crash leaves staged then is still known as ours, and applied.
+func TestStagedBesideABlock(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deployed()
+		key := resource.Key{Kind: "Bridge", Name: "second"}
+		w.daemon.stop()
+		w.die(point{"api POST /nodes/pve/network", 1}, true, func() { w.apply(bridgeYAML("second", "second")) })
+		if !strings.Contains(w.staged(), "proximity:begin") {
+			t.Fatalf("the block is not among what is staged:\n%s", w.staged())
+		}
+		w.start()
+		w.until("ready", w.ready(append(quickstartKeys, key)...))
+		if n := strings.Count(w.interfaces(), "iface second "); n != 1 {
+			t.Errorf("it is defined %d times:\n%s", n, w.interfaces())
+		}
+	})
+}

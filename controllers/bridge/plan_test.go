@@ -197,6 +197,16 @@ func TestForeignChanges(t *testing.T) {
 		"ours without its name":    {"@@ -20,3 +20,4 @@\n \tbridge-stp off\n \tbridge-fd 0\n+\tmtu 1400\n #proximity: uid: u-1\n \n", false},
 		"another without its name": {"@@ -20,3 +20,4 @@\n \tbridge-stp off\n \tbridge-fd 0\n+\tmtu 1400\n #somebody's\n \n", true},
 		"beside ours":              {"@@ -20,3 +20,4 @@\n \tbridge-fd 0\n #proximity: uid: u-1\n \n+auto vmbr7\n", true},
+		// What Proxmox does to all of the file when ours is written into it.
+		"ours, and what names files moved": {"@@ -8,8 +8,12 @@\n #somebody's\n \n-source /etc/network/interfaces.d/*\n-\n-# proximity:begin installation-1/u-2\n auto proximity-lan\n iface proximity-lan inet manual\n \tbridge-fd 0\n # proximity:end installation-1/u-2\n \n" +
+			ours[strings.Index(ours, "+auto lan"):] + "+source /etc/network/interfaces.d/*\n", false},
+		"ours, and a first comment is gone":     {"@@ -1,4 +1,3 @@\n-# written by hand\n auto lo\n iface lo inet loopback\n \n" + ours, false},
+		"ours, and another moved":               {"@@ -3,6 +3,2 @@\n \n-auto vmbr7\n-iface vmbr7 inet manual\n-\tbridge-ports none\n-\n" + ours + foreign, false},
+		"ours, and another moved and changed":   {"@@ -3,6 +3,2 @@\n \n-auto vmbr7\n-iface vmbr7 inet manual\n-\tbridge-ports eno1\n-\n" + ours + foreign, true},
+		"ours, and a file is named no more":     {"@@ -3,6 +3,2 @@\n \n-source /etc/network/interfaces.d/*\n-\n" + ours, true},
+		"ours, and the comment of another":      {"@@ -3,5 +3,4 @@\n \tbridge-stp off\n \tbridge-fd 0\n-#somebody's\n \n" + ours, true},
+		"ours, and the comment of another, too": {"@@ -3,5 +3,4 @@\n \n iface vmbr7 inet manual\n \tbridge-fd 0\n-#somebody's\n \n" + ours, true},
+		"options moved from one to another":     {ours + "\n auto a\n iface a inet manual\n-\taddress 10.0.0.1/8\n \n auto b\n iface b inet manual\n+\taddress 10.0.0.1/8\n", true},
 	} {
 		if got := foreignChanges(tc.diff, "lan", "u-1") != ""; got != tc.foreign {
 			t.Errorf("%s: foreign %v, want %v", name, got, tc.foreign)
@@ -211,8 +221,10 @@ func FuzzForeignChanges(f *testing.F) {
 		if got != "" && got != diff {
 			t.Error("a part of the diff is lost")
 		}
-		touches := slices.ContainsFunc(strings.Split(diff, "\n"), func(l string) bool { return strings.HasPrefix(l, "+auto other") })
-		if touches && got == "" {
+		has := func(line string) bool {
+			return slices.ContainsFunc(strings.Split(diff, "\n"), func(l string) bool { return strings.HasPrefix(l, line) })
+		}
+		if has("+auto other") && !has("-auto other") && got == "" { // it was not there, so it did not move
 			t.Errorf("a foreign interface is overlooked in %q", diff)
 		}
 	})
