@@ -212,7 +212,7 @@ func shellCall(argv []string) string {
 		verb = argv[2]
 	}
 	switch {
-	case slices.Contains([]string{"cat", "sha256sum", "curl", "sync", "journalctl", "true"}, program):
+	case slices.Contains([]string{"cat", "sha256sum", "curl", "sync", "journalctl", "true", "ip"}, program):
 		return ""
 	case slices.Contains([]string{"observe", "packages", "logs", "nat-test", "certificates"}, verb):
 		return ""

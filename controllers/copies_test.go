@@ -120,3 +120,21 @@ func TestCloneAndRestore(t *testing.T) {
 		restored()
 	})
 }
+
+// An App that waits for its address because its appliance is stalled says so, with what the
+// appliance waits for.
+func TestAppNamesItsStalledAppliance(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deployed()
+		w.done(w.admin.CreateSnapshot(w.Context(), nodeName, applianceID, "before", ""))
+		w.done(w.admin.CloneLXC(w.Context(), nodeName, applianceID, proxmox.LXCClone{NewID: 702, Snapshot: "before", Full: true}))
+		w.done(w.admin.DeleteLXC(w.Context(), nodeName, applianceID, proxmox.LXCDelete{Purge: true, Force: true}))
+		w.until("the appliance says so", w.stalled(applianceKey, "UIDElsewhere"))
+		w.done(w.admin.StopLXC(w.Context(), nodeName, firstVMID))
+		w.done(w.admin.StartLXC(w.Context(), nodeName, firstVMID))
+		w.until("the App says so", w.has(appKey, "NetworkReady", "False", "NoAddress"))
+		if got := w.message(appKey, "NetworkReady"); !strings.Contains(got, "guest 702 carries the tag") {
+			t.Errorf("it does not say why the appliance is not ready: %s", got)
+		}
+	})
+}

@@ -262,6 +262,28 @@ func TestAddressOfAnOrphan(t *testing.T) {
 	})
 }
 
+// A guest that was left behind and lost its marks, too, is found by nobody who looks for them:
+// where an App gets its address, the App says whose it is.
+func TestAddressThatAnotherMachineHas(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deployed()
+		w.edit(appKey, func(s *v1alpha1.AppSpec) { s.DeletionPolicy = proto.String("Orphan") })
+		had, mac := w.app("nginx-01").GetStatus().GetAddress(), w.app("nginx-01").GetStatus().GetMac()
+		w.remove(appKey)
+		w.until("gone", w.gone(appKey))
+		w.update(firstVMID, "tags", "mine", "description", "mine")
+		w.guest(firstVMID).KillUnit("nginx")
+		w.apply("apiVersion: proximity/v1alpha1\nkind: App\nmetadata: {name: another}\nspec: {packages: [nginx], ports: [{name: http, port: 80}]}\n")
+		another := appKeyOf("another")
+		w.until("told", w.has(another, "Healthy", "False", "AddressConflict"))
+		if got := w.message(another, "Healthy"); !strings.Contains(got, mac) || !strings.Contains(got, had) {
+			t.Errorf("it names neither %s nor %s: %s", mac, had, got)
+		}
+		w.done(w.admin.StopLXC(w.Context(), nodeName, firstVMID))
+		w.until("ready", w.ready(another))
+	})
+}
+
 // A Bridge that is new to the database, with interfaces of its name on some of the nodes
 // only, is begun on none: a rebuild takes them back.
 func TestBridgeOfALostDatabaseOnSomeNodes(t *testing.T) {

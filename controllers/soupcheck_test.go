@@ -106,6 +106,10 @@ func (s *soup) excused(o resource.Object) string {
 			if c := resource.FindCondition(o, "NetworkReady"); s.lost && c.GetReason() == "WrongAddress" {
 				return reason
 			}
+		case "AddressConflict":
+			if s.addressOfAnother(o) {
+				return reason
+			}
 		case "ApplianceOnOtherNode":
 			if appliance.GetStatus().GetNode() != o.GetStatus().GetNode() {
 				return reason
@@ -150,6 +154,21 @@ func (s *soup) excused(o resource.Object) string {
 		}
 	}
 	return ""
+}
+
+// addressOfAnother tells whether a guest that is not ours any more has an App's address. One
+// that still carries our tags keeps its address; of one that lost them nothing is known.
+func (s *soup) addressOfAnother(a *v1alpha1.App) bool {
+	for _, g := range s.guests() {
+		for _, e := range s.engines() {
+			other, ok := e.Guest(g.vmid)
+			if ok && g.vmid != int(a.GetStatus().GetVmid()) && !slices.Contains(g.config.Tags(), ownership.Tag) &&
+				strings.HasPrefix(other.Address("eth0"), a.GetStatus().GetAddress()+"/") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // because accepts a reason when one of the objects that it refers to is not well either.

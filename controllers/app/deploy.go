@@ -91,18 +91,22 @@ func (r *reconciler) deploy(ctx context.Context, s *session, conn *cluster.Conne
 	if !o.looked {
 		return runtime.Hold(boardRecheck, "ApplianceNotObserved", "appliance %s has not been looked at yet", name)
 	}
+	unserved := ""
 	status(s).DnsName = proto.String(s.Object.GetSpec().GetHostname() + ".lan." + n.appliance.GetSpec().GetDns().GetZone())
 	if lxc.Has(rest, ActionServe) {
 		// The appliance's step: it has been told by the reservation.
-		why := cmp.Or(o.unserved, fmt.Sprintf("appliance %s does not serve address %s yet", name, status(s).GetAddress()))
-		s.False(CondDNS, "NotServed", "%s", why)
+		unserved = cmp.Or(o.unserved, fmt.Sprintf("appliance %s does not serve address %s yet", name, status(s).GetAddress()))
+		if c := resource.FindCondition(n.appliance, "Stalled"); c.GetStatus() == "True" {
+			unserved += ": " + c.GetMessage()
+		}
+		s.False(CondDNS, "NotServed", "%s", unserved)
 		if !o.guest.Running {
-			return runtime.Waiting(boardRecheck, "ApplianceNotReady", "the guest is started when the appliance serves it: %s", why)
+			return runtime.Waiting(boardRecheck, "ApplianceNotReady", "the guest is started when the appliance serves it: %s", unserved)
 		}
 	} else {
 		s.True(CondDNS, "Served", "%s resolves to %s", status(s).GetDnsName(), status(s).GetAddress())
 	}
-	if err := r.addressed(ctx, s, conn, o.guest, n); err != nil {
+	if err := r.addressed(ctx, s, conn, o.guest, n, unserved); err != nil {
 		return err
 	}
 	arrived(status(s))
@@ -169,8 +173,9 @@ func (r *reconciler) provisioned(ctx context.Context, s *session, conn *cluster.
 	return nil
 }
 
-// addressed waits until the guest has the address that is reserved for it.
-func (r *reconciler) addressed(ctx context.Context, s *session, conn *cluster.Connection, o lxc.Observed, n network) error {
+// addressed waits until the guest has the address that is reserved for it; unserved says why
+// the appliance gives it none at the moment, "" when it does.
+func (r *reconciler) addressed(ctx context.Context, s *session, conn *cluster.Connection, o lxc.Observed, n network, unserved string) error {
 	want, memory := status(s).GetAddress(), r.memory(s, conn)
 	ifs, known := memory.Addresses()
 	begin := time.Now()
@@ -201,6 +206,10 @@ func (r *reconciler) addressed(ctx context.Context, s *session, conn *cluster.Co
 		if err := n.reachable(o.Node); errors.As(err, &cut) {
 			s.False(CondNetwork, cut.Reason, "%s", cut.Text)
 			return err
+		}
+		if unserved != "" {
+			s.False(CondNetwork, "NoAddress", "the guest gets its address when the appliance serves it: %s", unserved)
+			return runtime.Waiting(boardRecheck, "ApplianceNotReady", "the guest gets its address %s when the appliance serves it: %s", want, unserved)
 		}
 		s.False(CondNetwork, "NoAddress", "the guest has not got its address yet")
 	default:
@@ -271,9 +280,25 @@ func (r *reconciler) healthy(ctx context.Context, s *session, conn *cluster.Conn
 			s.False(CondHealthy, cut.Reason, "%s", cut.Text)
 			return err
 		}
+		if why := r.contested(ctx, s, conn, from); why != "" {
+			s.False(CondHealthy, "AddressConflict", "%s", why)
+			return runtime.Waiting(boardRecheck, "AddressConflict", "%s", why)
+		}
 		s.False(CondHealthy, "Unhealthy", "%s: %s", what, v.Why)
 		return runtime.Waiting(time.Second, "Unhealthy", "%s does not answer as it should: %s", what, v.Why)
 	}
 	s.True(CondHealthy, "Healthy", "%s answers", what)
 	return nil
+}
+
+// contested says that another machine of the network answers at the App's address, "" when
+// nothing tells of one: a guest that was left behind without its mark, or one that gave itself
+// a fixed address.
+func (r *reconciler) contested(ctx context.Context, s *session, conn *cluster.Connection, from guest.Target) string {
+	st := status(s)
+	mac, err := probe.Neighbour(ctx, conn.Guests, from, st.GetAddress())
+	if err != nil || mac == "" || strings.EqualFold(mac, st.GetMac()) {
+		return "" // what is known is that the application does not answer
+	}
+	return fmt.Sprintf("another machine, with the MAC address %s, answers at %s: find the guest with it (Proxmox shows it at Hardware or Network), and give it another address or stop it", strings.ToUpper(mac), st.GetAddress())
 }

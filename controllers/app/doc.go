@@ -29,7 +29,7 @@
 // Protected, NodeOffline, Placed, Moved, and when no node fits NoNodeFits or, where all lack the same, NodeNotFound,
 // NodeInMaintenance, NodeNotAsked, NodeExcluded, StorageMissing, StorageInactive, StorageFull, MemoryShort, ApplianceNotPlaced, BridgeNotOnNode, ApplianceOnOtherNode, Addressed,
 // NoAddress, WrongAddress, Served, NotServed, Provisioned, Installing, ProvisionFailed,
-// NotRequested, NotReady, Healthy, NoCheck, Unhealthy, GuestUnreachable, Queued.
+// NotRequested, NotReady, Healthy, NoCheck, Unhealthy, AddressConflict, GuestUnreachable, Queued.
 //
 // What looking costs: nothing of its own for an App that is as it should be (package bulk).
 // Applications are asked by the one call that the appliance's probe makes; only those that

@@ -1,5 +1,5 @@
 // Package probe asks a port or a page from inside the appliance's guest, where the users'
-// requests come from, and says in steady words what came back: an answer that is as bad as
+// requests come from (and who it is that answers), and says in steady words what came back: an answer that is as bad as
 // the one before must read the same, or every look would be a change.
 package probe
 
@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -60,6 +61,23 @@ func Through(ctx context.Context, r guest.Runner, proxy guest.Target, host strin
 		return HTTP(ctx, r, proxy, "https://"+host+"/", "-k", "--resolve", net.JoinHostPort(host, "443")+":127.0.0.1")
 	}
 	return HTTP(ctx, r, proxy, "http://127.0.0.1:80/", "-H", "Host: "+host)
+}
+
+// Neighbour is the MAC address of the machine that lately answered at an address of the
+// appliance's networks, "" when none is known to. What the kernel only remembers from before
+// does not count: it may be of a guest that has gone since.
+func Neighbour(ctx context.Context, r guest.Runner, from guest.Target, address string) (string, error) {
+	res, err := r.Run(ctx, from, guest.Command{Argv: []string{"ip", "neigh", "show", "to", address}})
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(res.Stdout)) {
+		words := strings.Fields(line)
+		if i := slices.Index(words, "lladdr"); i > 0 && i+1 < len(words) && words[0] == address && words[len(words)-1] == "REACHABLE" {
+			return words[i+1], nil
+		}
+	}
+	return "", nil
 }
 
 func curl(ctx context.Context, r guest.Runner, from guest.Target, args ...string) (guest.Result, error) {

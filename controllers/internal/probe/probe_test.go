@@ -69,3 +69,21 @@ func TestThroughAsksTheProxyItself(t *testing.T) {
 		}
 	}
 }
+
+func TestNeighbour(t *testing.T) {
+	for name, tc := range map[string]struct{ out, want string }{
+		"answered":      {"10.20.0.9 dev eth1 lladdr bc:24:11:00:00:01 REACHABLE\n", "bc:24:11:00:00:01"},
+		"from before":   {"10.20.0.9 dev eth1 lladdr bc:24:11:00:00:01 STALE\n", ""},
+		"being asked":   {"10.20.0.9 dev eth1 lladdr bc:24:11:00:00:01 PROBE\n", ""},
+		"does not":      {"10.20.0.9 dev eth1 FAILED\n", ""},
+		"never asked":   {"", ""},
+		"another":       {"10.20.0.99 dev eth1 lladdr bc:24:11:00:00:01 REACHABLE\n", ""},
+		"on the uplink": {"10.20.0.9 dev eth0 FAILED\n10.20.0.9 dev eth1 lladdr bc:24:11:00:00:01 REACHABLE\n", "bc:24:11:00:00:01"},
+		"half a line":   {"10.20.0.9 dev eth1 lladdr", ""},
+	} {
+		f := &fixed{res: guest.Result{Stdout: []byte(tc.out)}}
+		if got, err := Neighbour(t.Context(), f, guest.Target{}, "10.20.0.9"); err != nil || got != tc.want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}

@@ -342,6 +342,16 @@ func (g *Guest) has(address string, bridges map[place]bool) bool {
 	return false
 }
 
+// hwAddrOf is the MAC address of the guest's interface that has the address.
+func (g *Guest) hwAddrOf(address string) string {
+	for _, nic := range g.Spec().NICs {
+		if ip, _, _ := strings.Cut(g.address(nic).cidr, "/"); ip == address {
+			return strings.ToLower(nic.HWAddr)
+		}
+	}
+	return ""
+}
+
 func (e *Engine) dial(ctx context.Context, network, address string, from netip.Addr, reach map[place]bool) (net.Conn, error) {
 	fail := func(err error) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}

@@ -158,6 +158,9 @@ func printID(p *Process) int {
 // silently on everything that would change the kernel.
 func ipProgram(_ context.Context, p *Process) int {
 	_, args := operands(p.Argv[1:])
+	if len(args) > 0 && strings.HasPrefix("neighbour", args[0]) {
+		return ipNeighbour(p, args[1:])
+	}
 	if len(args) == 0 || !strings.HasPrefix("address", args[0]) {
 		if len(args) > 0 && strings.HasPrefix("route", args[0]) {
 			if gw := p.Guest.Gateway(); gw != "" {
@@ -180,6 +183,25 @@ func ipProgram(_ context.Context, p *Process) int {
 			if !strings.Contains(a, ":") {
 				fmt.Fprintf(p.Stdout, "%d: %s    inet %s scope global %s\n", n+1, i.Name, a, i.Name)
 			}
+		}
+	}
+	return 0
+}
+
+// ipNeighbour prints the machine that has an address on one of the guest's networks, as ip
+// neighbour show to ADDRESS does after it was spoken to.
+func ipNeighbour(p *Process, args []string) int {
+	if len(args) == 0 {
+		return 0
+	}
+	address := args[len(args)-1]
+	for _, nic := range p.Guest.Spec().NICs {
+		segment := map[place]bool{}
+		for _, at := range p.Guest.eng.segment(nic.Bridge) {
+			segment[at] = true
+		}
+		if g := p.Guest.eng.find(address, segment); g != nil && g != p.Guest {
+			fmt.Fprintf(p.Stdout, "%s dev %s lladdr %s REACHABLE\n", address, nic.Name, g.hwAddrOf(address))
 		}
 	}
 	return 0
