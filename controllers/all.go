@@ -43,6 +43,9 @@ type Deps struct {
 	// Kept is where copies of appliances' state are; nil: there are none.
 	Kept appliance.Keeper
 	Log  *slog.Logger
+	// AppWorkers is how many Apps are reconciled at the same time at most; 0: the default. One
+	// that waits for a task of its guest has a worker.
+	AppWorkers int
 	// Probe is the period after which the outside is looked at again; 0: each kind's own.
 	Probe time.Duration
 }
@@ -55,6 +58,9 @@ type GitOps struct {
 	// Pokes are repositories to look at now; nil: none.
 	Pokes <-chan resource.Key
 }
+
+// DefaultAppWorkers is what Deps.AppWorkers is when it is not set.
+const DefaultAppWorkers = app.DefaultWorkers
 
 // Usage answers what is used, from what the controllers and it have seen.
 type Usage = usage.Desk
@@ -77,7 +83,7 @@ func WithUsage(d Deps) ([]*runtime.Controller, *Usage) {
 		clustercontroller.New(clustercontroller.Deps{Clusters: d.Clusters, Dial: d.Dial, Configured: d.Configured, Secrets: d.Secrets}),
 		bridge.New(bridge.Deps{Clusters: d.Clusters, Log: d.Log, Probe: d.Probe}),
 		appliance.New(appliance.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Credentials: opened, Keeper: d.Kept, Log: d.Log, Probe: d.Probe}),
-		app.New(app.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Secrets: d.Secrets, Log: d.Log, Probe: d.Probe}),
+		app.New(app.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Secrets: d.Secrets, Log: d.Log, Probe: d.Probe, Workers: d.AppWorkers}),
 		vhost.New(vhost.Deps{Clusters: d.Clusters, Board: board, Credentials: opened, Log: d.Log, Probe: d.Probe}),
 		operation.New(operation.Deps{Clusters: d.Clusters, Board: board, Syncs: previewer, Log: d.Log}),
 	}

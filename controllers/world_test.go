@@ -91,6 +91,7 @@ type world struct {
 	// wired worlds have TLS and ssh between the daemon and the node (wire_test.go); others
 	// call the node's own handlers (direct_test.go).
 	wired  bool
+	limits cluster.Limits
 	daemon *daemon
 }
 
@@ -126,6 +127,8 @@ type worldLike struct {
 	peers int                             // nodes beside the first
 	wrap  func(*mem.Engine) engine.Engine // around the guests of the first node
 	node  func(c *pvesim.Config)          // changes the node
+	// limits are those of the daemon's connection.
+	limits cluster.Limits
 }
 
 func inWorldLike(t *testing.T, like worldLike, story func(w *world)) {
@@ -139,7 +142,7 @@ func inWorldLike(t *testing.T, like worldLike, story func(w *world)) {
 }
 
 func newWorld(t *testing.T, dir string, like worldLike) *world {
-	w := &world{T: t, dir: dir, wired: like.wired, ledger: newLedger(), hostAccess: true, registry: kinds.Registry(), fabric: &mem.Fabric{}}
+	w := &world{T: t, dir: dir, wired: like.wired, limits: like.limits, ledger: newLedger(), hostAccess: true, registry: kinds.Registry(), fabric: &mem.Fabric{}}
 	templateDir := filepath.Join(dir, "templates")
 	w.must(os.MkdirAll(templateDir, 0o700))
 	for _, name := range templates {
@@ -255,16 +258,17 @@ func (w *world) start() *daemon {
 	var err error
 	d.api, err = proxmox.New(proxmox.Config{
 		Endpoints: []string{"https://node"}, TokenID: creds.TokenID, TokenSecret: creds.TokenSecret,
-		Transport: &mortalTransport{daemon: d, http: w.transport()},
+		Transport:   &mortalTransport{daemon: d, http: w.transport()},
+		Concurrency: w.limits.Requests, NodeConcurrency: w.limits.NodeRequests, StorageTasks: w.limits.StorageTasks,
 	})
 	w.must(err)
 	way, err := guest.NewOnNode(&mortalShell{d}, guest.ModeAttach)
 	w.must(err)
-	conn := &cluster.Connection{Name: cluster.DefaultName, API: d.api, Guests: way, Installation: installation, Endpoint: "https://node", Identity: creds.TokenID, Mode: cluster.AccessSSH}
+	conn := &cluster.Connection{Name: cluster.DefaultName, API: d.api, Guests: way, Installation: installation, Endpoint: "https://node", Identity: creds.TokenID, Mode: cluster.AccessSSH, Limits: w.limits}
 	if w.hostAccess {
 		conn.Host = way
 	}
-	d.controllers, d.usage = controllers.WithUsage(controllers.Deps{Clusters: cluster.NewSet(conn), Secrets: secretref.New(w.keys), Kept: w.kept, Log: log})
+	d.controllers, d.usage = controllers.WithUsage(controllers.Deps{Clusters: cluster.NewSet(conn), Secrets: secretref.New(w.keys), Kept: w.kept, Log: log, AppWorkers: controllers.DefaultAppWorkers + w.limits.NodeTasks + w.limits.NodeWork})
 	manager := runtime.NewManager(mortalStore{w.store, d}, log, nil, d.controllers...)
 	ctx, cancel := context.WithCancel(w.Context())
 	d.cancel, d.manager = cancel, manager

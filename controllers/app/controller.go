@@ -1,7 +1,9 @@
 package app
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -28,9 +30,9 @@ const (
 
 	// DefaultProbe is the period after which a guest is looked at again.
 	DefaultProbe = 5 * time.Second
-	// workers are those that wait for tasks and guests, at most; how many are at work on one
-	// node at a time is bounded by turns (see package bulk).
-	workers = 32
+	// DefaultWorkers are those that wait for tasks and guests, at most; how many are at work on
+	// one node at a time is bounded by turns (see package bulk).
+	DefaultWorkers = 32
 	// probes bounds the applications that are asked one by one at the same time, each for at
 	// most some seconds and each by one command in its appliance.
 	probes = 8
@@ -82,6 +84,7 @@ type Deps struct {
 	Secrets  *secretref.Resolver
 	Log      *slog.Logger
 	Probe    time.Duration // 0: DefaultProbe
+	Workers  int           // 0: DefaultWorkers
 }
 
 type session = runtime.Session[*v1alpha1.App]
@@ -100,18 +103,36 @@ func New(d Deps) *runtime.Controller {
 	}
 	r := &reconciler{Deps: d, probing: make(chan struct{}, probes)}
 	return runtime.New(runtime.Options[*v1alpha1.App]{
-		Kind: kind, Finalizer: finalizer, Reconciler: r, ReadyFor: readyFor, Resync: d.Probe, Workers: workers, Plan: r.Plan,
+		Kind: kind, Finalizer: finalizer, Reconciler: r, ReadyFor: readyFor, Resync: d.Probe, Workers: cmp.Or(d.Workers, DefaultWorkers), Plan: r.Plan,
 		Watches: []runtime.Watch{
-			{Kind: "Appliance", Map: appsOfAppliance},
+			{Kind: "Appliance", Map: appsOfAppliance, Reads: readOfAppliance},
 			{Kind: "Vhost", Map: appsOfVhost},
 			secretref.Watch(kind),
 		},
-		Sources: []runtime.Source{d.Board.Source(appsServedBy), d.Guests.Source},
+		Sources: []runtime.Source{d.Board.Source(appsChanged), d.Guests.Source},
 	})
 }
 
 func appsOfAppliance(ctx context.Context, c runtime.Client, o resource.Object) []resource.Key {
 	return appsServedBy(ctx, c, o.GetMetadata().GetName())
+}
+
+// readOfAppliance is what Apps read of an Appliance. Its status tells of each App that it
+// serves: if each change of that triggered all of them, their number would count twice.
+func readOfAppliance(o resource.Object) string {
+	a := o.(*v1alpha1.Appliance)
+	m, st, stalled := a.GetMetadata(), a.GetStatus(), resource.FindCondition(a, "Stalled")
+	return fmt.Sprint(m.GetUid(), m.GetGeneration(), m.GetDeletionTimestamp(), st.GetNode(), "/", st.GetPlacement().GetNode(), "/", stalled.GetStatus(), stalled.GetMessage())
+}
+
+// appsChanged lists the Apps that a change of what an appliance serves is about.
+func appsChanged(ctx context.Context, c runtime.Client, change live.Change) []resource.Key {
+	all := appsServedBy(ctx, c, change.Appliance)
+	if change.Whole() {
+		return all
+	}
+	about := change.Apps()
+	return slices.DeleteFunc(all, func(k resource.Key) bool { return !about[k.Namespace+"/"+k.Name] })
 }
 
 // appsServedBy lists the Apps that an appliance serves, or may serve.

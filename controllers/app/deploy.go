@@ -54,7 +54,10 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 	var seen observed
 	g, rest, err := driver.Converge(ctx, d.guest, m, last, func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
 		seen = r.see(s.Object, d.appliance, guest)
-		seen.pending, seen.pendingOf = before.pending, before.pendingOf
+		if seen.pending, seen.pendingOf, seen.stoppedOf = before.pending, before.pendingOf, before.stoppedOf; guest.Present && !guest.Running {
+			seen.stoppedOf = guest.Config.Digest
+		}
+		before = seen
 		s.Remember(seen)
 		steps, blocked := plan(d, m, seen)
 		if blocked == nil && s.Object.GetSpec().GetReadOnly() {

@@ -57,6 +57,8 @@ type observed struct {
 	// configuration with the digest pendingOf.
 	pending   []string
 	pendingOf string
+	// stoppedOf is the digest of the configuration when the guest was seen stopped last.
+	stoppedOf string
 	// unplaced identifies why no node fits, and unplacedText says it.
 	unplaced, unplacedText string
 }

@@ -13,10 +13,10 @@ import (
 
 // reportPending says which settings count from the guest's next start on. Proxmox is asked
 // only when the configuration is another one than the last time: its digest counts
-// pending changes too.
+// pending changes too. What the configuration was before the start counts since the start.
 func (r *reconciler) reportPending(ctx context.Context, s *session, conn *cluster.Connection, seen *observed) error {
 	digest := seen.guest.Config.Digest
-	if seen.guest.Running && (digest == "" || digest != seen.pendingOf) {
+	if seen.guest.Running && (digest == "" || digest != seen.pendingOf && digest != seen.stoppedOf) {
 		changes, err := conn.API.LXCPending(ctx, seen.guest.Node, int(status(s).GetVmid()))
 		if err != nil {
 			return lxc.Classify(fmt.Errorf("read pending changes of guest %d: %w", status(s).GetVmid(), err))
@@ -28,6 +28,10 @@ func (r *reconciler) reportPending(ctx context.Context, s *session, conn *cluste
 			}
 		}
 		slices.Sort(seen.pending)
+		s.Remember(*seen)
+	}
+	if seen.guest.Running && digest != "" && digest == seen.stoppedOf && digest != seen.pendingOf {
+		seen.pending, seen.pendingOf = nil, digest
 		s.Remember(*seen)
 	}
 	switch {

@@ -87,11 +87,27 @@ func New(d Deps) *runtime.Controller {
 		Kind: kind, Finalizer: finalizer, Reconciler: r, Ready: readyTable, Resync: d.Probe, Plan: r.Plan,
 		Watches: []runtime.Watch{
 			{Kind: "Bridge", Map: everyAppliance, MetadataOnly: true},
-			{Kind: "App", Map: everyAppliance, MetadataOnly: true},
-			{Kind: "Vhost", Map: everyAppliance, MetadataOnly: true},
+			{Kind: "App", Map: everyAppliance, Reads: readOfApp},
+			{Kind: "Vhost", Map: everyAppliance, Reads: readOfVhost},
 			{Kind: "Secret", Map: appliancesOfSecret},
 		},
 	})
+}
+
+// readOfApp is what appliances read of an App. Its status tells of much more, and each look at
+// an appliance that serves many costs something.
+func readOfApp(o resource.Object) string {
+	st := o.(*v1alpha1.App).GetStatus()
+	return fmt.Sprint(ofMeta(o.GetMetadata()), st.GetAppliance(), "/", st.GetAddress(), "/", st.GetMac())
+}
+
+// readOfVhost likewise.
+func readOfVhost(o resource.Object) string {
+	return fmt.Sprint(ofMeta(o.GetMetadata()), o.(*v1alpha1.Vhost).GetStatus().GetAppliance())
+}
+
+func ofMeta(m *v1alpha1.ObjectMeta) string {
+	return fmt.Sprint(m.GetUid(), m.GetGeneration(), m.GetDeletionTimestamp(), m.GetLabels(), m.GetAnnotations())
 }
 
 // everyAppliance triggers all appliances: there are few, and which one an App or Vhost

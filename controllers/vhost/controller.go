@@ -86,7 +86,7 @@ func New(d Deps) *runtime.Controller {
 			{Kind: kind, Map: vhostsInDispute},
 			secretref.Watch(kind),
 		},
-		Sources: []runtime.Source{d.Board.Source(func(ctx context.Context, c runtime.Client, _ string) []resource.Key {
+		Sources: []runtime.Source{d.Board.Source(func(ctx context.Context, c runtime.Client, _ live.Change) []resource.Key {
 			return allVhosts(ctx, c, nil)
 		})},
 	})

@@ -273,3 +273,18 @@ func TestDaemonThatDoesNotStart(t *testing.T) {
 		})
 	}
 }
+
+func TestMetricsOfABenchmark(t *testing.T) {
+	const output = "BenchmarkCheck/500-2 \t 5\t 7 ns/op\nBenchmarkCheckOverTLS/500-2         \t       5\t  60596290 ns/op\t         1.500 cpu-s/op\t 3.000 requests/op\nPASS\n"
+	for unit, want := range map[string]float64{"ns/op": 60596290, "requests/op": 3, "cpu-s/op": 1.5} {
+		if got, err := benchmarked(output, "BenchmarkCheckOverTLS/500", unit); err != nil || got != want {
+			t.Errorf("%s: %v, %v", unit, got, err)
+		}
+	}
+	if _, err := benchmarked(output, "BenchmarkCheckOverTLS/500", "MiB"); err == nil {
+		t.Error("a metric that is not there")
+	}
+	if _, err := benchmarked(output, "BenchmarkCheckOverTLS/50", "ns/op"); err == nil {
+		t.Error("another benchmark's metric is taken")
+	}
+}

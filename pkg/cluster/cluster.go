@@ -56,6 +56,8 @@ type Connection struct {
 	Endpoint, Identity, Mode string
 	// NodeHost is what is dialled to get onto a node; nil where nothing is.
 	NodeHost func(node string) string
+	// Limits bounds what is done at the same time; the API keeps those that are about requests.
+	Limits Limits
 
 	closers []func() error
 }

@@ -35,6 +35,7 @@ func (d Dialer) Dial(name string, s Settings) (*Connection, error) {
 		Endpoints: s.Endpoints, Fingerprints: s.Fingerprints, CAPEM: s.CABundle,
 		TokenID: s.TokenID, TokenSecret: s.TokenSecret, Username: s.Username, Password: s.Password,
 		UserAgent: d.UserAgent, Log: d.Log,
+		Concurrency: s.Limits.Requests, NodeConcurrency: s.Limits.NodeRequests, StorageTasks: s.Limits.StorageTasks,
 	}
 	if d.Observe != nil {
 		client.Observe = func(method, path string, status int, took time.Duration) {
@@ -47,7 +48,7 @@ func (d Dialer) Dial(name string, s Settings) (*Connection, error) {
 	}
 	c := &Connection{
 		Name: name, API: api, Installation: d.Installation,
-		Endpoint: s.Endpoints[0], Identity: s.Identity(), Mode: s.Access.Mode, closers: []func() error{func() error { api.Close(); return nil }},
+		Limits: s.Limits, Endpoint: s.Endpoints[0], Identity: s.Identity(), Mode: s.Access.Mode, closers: []func() error{func() error { api.Close(); return nil }},
 	}
 	if s.Access.Mode == AccessConsole {
 		err = c.throughConsoles(s.Access, client, api)

@@ -20,6 +20,7 @@ type Settings struct {
 	TokenID, TokenSecret, Username, Password string
 
 	Access Access
+	Limits Limits
 }
 
 // Ways into guests.

@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 )
 
@@ -110,6 +111,8 @@ type ProxmoxConfig struct {
 	WANBridge         string `yaml:"wanBridge"`
 
 	GuestAccess GuestAccess `yaml:"guestAccess"`
+	// Limits is how much is done at the same time.
+	Limits cluster.Limits `yaml:"limits"`
 
 	tokenSecret string
 }
@@ -199,6 +202,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.DataDir = dir
 	if c.Audit.MaxAgeDays < 0 || c.Audit.MaxMiB < 0 || c.Audit.MaxAgeDays > 36500 || c.Audit.MaxMiB > 1<<20 {
 		return c, fmt.Errorf("audit: maxAgeDays %d, maxMiB %d: allowed are 1 to 36500 and 1 to 1048576", c.Audit.MaxAgeDays, c.Audit.MaxMiB)
+	}
+	if err := c.Proxmox.Limits.Check(); err != nil {
+		return c, fmt.Errorf("proxmox.limits: %w", err)
 	}
 	c.Proxmox.setDefaults()
 	if c.Embedded {

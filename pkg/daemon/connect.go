@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers"
 	"github.com/proximity-pve/proximity/pkg/apply"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/resource"
@@ -63,7 +64,7 @@ func newDialer(installation string, reg prometheus.Registerer, log *slog.Logger)
 // secret, and what is of this machine.
 func configuredConnection(p ProxmoxConfig) (cluster.Settings, error) {
 	s := cluster.Settings{
-		Endpoints: p.Endpoints, TokenID: p.TokenID, TokenSecret: p.tokenSecret,
+		Endpoints: p.Endpoints, TokenID: p.TokenID, TokenSecret: p.tokenSecret, Limits: p.Limits,
 		Access: cluster.Access{
 			Mode: p.GuestAccess.Mode, Command: p.GuestAccess.Command, User: p.GuestAccess.User,
 			HostKeys: p.GuestAccess.HostKeys, KnownHostsFile: p.GuestAccess.KnownHostsFile, Addresses: p.GuestAccess.Addresses,
@@ -100,6 +101,12 @@ func configuredConnection(p ProxmoxConfig) (cluster.Settings, error) {
 		s.Access.Password = strings.TrimRight(string(password), "\r\n")
 	}
 	return s, nil
+}
+
+// appWorkers are enough for as many tasks and as much work in guests as one node may have, and
+// some more that look.
+func appWorkers(l cluster.Limits) int {
+	return controllers.DefaultAppWorkers + l.NodeTasks + l.NodeWork
 }
 
 // readSecret reads a file that nobody else may read.

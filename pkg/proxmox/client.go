@@ -50,12 +50,12 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	concurrency, err := cfg.concurrency()
+	most, err := cfg.bounds()
 	if err != nil {
 		return nil, err
 	}
 	c := &Client{
-		endpoints: endpoints, auth: auth, gate: newGate(concurrency), storages: newStorageGate(),
+		endpoints: endpoints, auth: auth, gate: newGate(most), storages: newStorageGate(most.storageTasks),
 		timeout: cfg.RequestTimeout, agent: cfg.UserAgent, log: cfg.Log, observe: cfg.Observe,
 	}
 	if c.timeout <= 0 {
@@ -69,7 +69,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	transport, streams := cfg.Transport, cfg.Transport
 	if transport == nil {
-		own, err := newTransport(cfg, concurrency)
+		own, err := newTransport(cfg, most.calls)
 		if err != nil {
 			return nil, err
 		}

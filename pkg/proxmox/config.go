@@ -19,6 +19,8 @@ const (
 	DefaultConcurrency = 8
 	// MaxConcurrency is what Config.Concurrency may be at most.
 	MaxConcurrency = 64
+	// MaxStorageTasks is what Config.StorageTasks may be at most.
+	MaxStorageTasks = 1024
 	// DefaultRequestTimeout bounds one request with all its attempts. The proxy itself
 	// gives up after 30 s; calls that it handles alone have no limit.
 	DefaultRequestTimeout = 60 * time.Second
@@ -64,8 +66,11 @@ type Config struct {
 	// CAPEM is such authorities in PEM form, instead of a file.
 	CAPEM []byte
 
-	// Concurrency bounds requests under way; 0 means DefaultConcurrency.
-	Concurrency int
+	// Concurrency bounds requests under way; 0 means DefaultConcurrency. NodeConcurrency bounds
+	// those for one node (0: perNode), of which two thirds may be writes.
+	Concurrency, NodeConcurrency int
+	// StorageTasks bounds the tasks under way that allocate on one storage; 0 means perStorage.
+	StorageTasks int
 	// RequestTimeout bounds a request; 0 means DefaultRequestTimeout.
 	RequestTimeout time.Duration
 	UserAgent      string
@@ -118,10 +123,21 @@ func (c Config) authenticator() (authenticator, error) {
 	return nil, errors.New("proxmox: neither a token nor a user is given")
 }
 
-func (c Config) concurrency() (int, error) {
-	n := cmp.Or(c.Concurrency, DefaultConcurrency)
-	if n < 1 || n > MaxConcurrency {
-		return 0, fmt.Errorf("proxmox: concurrency %d is not within 1 to %d", n, MaxConcurrency)
+// bounds are what is done at the same time at most.
+type bounds struct{ calls, nodeCalls, nodeWrites, storageTasks int }
+
+func (c Config) bounds() (bounds, error) {
+	b := bounds{calls: cmp.Or(c.Concurrency, DefaultConcurrency), nodeCalls: cmp.Or(c.NodeConcurrency, perNode), storageTasks: cmp.Or(c.StorageTasks, perStorage)}
+	b.nodeWrites = max(1, b.nodeCalls*perNodeWrites/perNode)
+	for _, n := range []struct {
+		what      string
+		n, atMost int
+	}{
+		{"concurrency", b.calls, MaxConcurrency}, {"node concurrency", b.nodeCalls, MaxConcurrency}, {"storage tasks", b.storageTasks, MaxStorageTasks},
+	} {
+		if n.n < 1 || n.n > n.atMost {
+			return b, fmt.Errorf("proxmox: %s %d is not within 1 to %d", n.what, n.n, n.atMost)
+		}
 	}
-	return n, nil
+	return b, nil
 }

@@ -35,7 +35,8 @@ func (s semaphore) release() { <-s }
 // node. Places are always taken in the order write, node, all, so no two requests wait
 // for each other.
 type gate struct {
-	all semaphore
+	all  semaphore
+	most bounds
 
 	mu    sync.Mutex
 	nodes map[string]*nodeGate
@@ -43,8 +44,8 @@ type gate struct {
 
 type nodeGate struct{ writes, calls semaphore }
 
-func newGate(concurrency int) *gate {
-	return &gate{all: make(semaphore, concurrency), nodes: map[string]*nodeGate{}}
+func newGate(most bounds) *gate {
+	return &gate{all: make(semaphore, most.calls), most: most, nodes: map[string]*nodeGate{}}
 }
 
 // enter waits for a place and returns how to leave it.
@@ -80,7 +81,7 @@ func (g *gate) node(name string) *nodeGate {
 	}
 	n, ok := g.nodes[name]
 	if !ok {
-		n = &nodeGate{writes: make(semaphore, perNodeWrites), calls: make(semaphore, perNode)}
+		n = &nodeGate{writes: make(semaphore, g.most.nodeWrites), calls: make(semaphore, g.most.nodeCalls)}
 		g.nodes[name] = n
 	}
 	return n

@@ -129,7 +129,7 @@ func TestReadsGetPastSlowWrites(t *testing.T) {
 
 // The table of nodes does not grow without end.
 func TestGatesAreBounded(t *testing.T) {
-	g := newGate(1)
+	g := newGate(bounds{calls: 1, nodeCalls: perNode, nodeWrites: perNodeWrites})
 	for i := range 2 * maxGates {
 		leave, err := g.enter(t.Context(), fmt.Sprint("node", i), true)
 		if err != nil {

@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	// perStorage is how many tasks that allocate on one storage a client lets run at once.
+	// perStorage is how many tasks that allocate on one storage a client lets run at once by
+	// default.
 	// Allocations wait ten seconds for the storage's lock and then fail; four creations at
 	// once take about as long as four in a row.
 	perStorage = 4
@@ -23,6 +24,8 @@ const (
 // storageGate bounds the tasks under way that allocate on a storage. A task counts from its
 // request until somebody sees that it ended: whoever needs its place looks.
 type storageGate struct {
+	most int
+
 	mu sync.Mutex
 	// tasks are those that count, by node and storage. A shared storage has several nodes;
 	// its lock is waited for longer, so counting by node is strict enough.
@@ -36,7 +39,9 @@ type allocation struct {
 	at   time.Time
 }
 
-func newStorageGate() *storageGate { return &storageGate{tasks: map[string][]*allocation{}} }
+func newStorageGate(most int) *storageGate {
+	return &storageGate{most: most, tasks: map[string][]*allocation{}}
+}
 
 // enter waits for a place and returns what to call with the started task, or with none.
 func (g *storageGate) enter(ctx context.Context, c *Client, r request) (began func(UPID), err error) {
@@ -56,7 +61,7 @@ func (g *storageGate) enter(ctx context.Context, c *Client, r request) (began fu
 			continue
 		}
 		if err := sleep(wait, pause); err != nil {
-			return nil, fmt.Errorf("%d tasks allocate on storage %s of node %s already: %w", perStorage, r.storage, r.node, err)
+			return nil, fmt.Errorf("%d tasks allocate on storage %s of node %s already: %w", g.most, r.storage, r.node, err)
 		}
 	}
 }
@@ -72,7 +77,7 @@ func (g *storageGate) claim(key string, mine *allocation) (oldest *allocation, e
 			live = append(live, a)
 		}
 	}
-	if len(live) < perStorage {
+	if len(live) < g.most {
 		mine.at = now
 		if len(live) > 0 || len(g.tasks) < maxStorages {
 			g.tasks[key] = append(live, mine)

@@ -32,6 +32,9 @@ type TaskStatus struct {
 	TokenID string `json:"tokenid"`
 }
 
+// TaskOK is the exit status of a task that ended well and without warnings.
+const TaskOK = "OK"
+
 var warningsExit = regexp.MustCompile(`^WARNINGS: (\d+)$`)
 
 // Running reports whether the task's worker is alive.
@@ -39,7 +42,7 @@ func (t TaskStatus) Running() bool { return t.Status == "running" }
 
 // Succeeded reports whether the task ended well, with warnings or without.
 func (t TaskStatus) Succeeded() bool {
-	return !t.Running() && (t.Exit == "OK" || warningsExit.MatchString(t.Exit))
+	return !t.Running() && (t.Exit == TaskOK || warningsExit.MatchString(t.Exit))
 }
 
 // Warnings is how many warnings a successful task ended with; they are in its log.
@@ -230,7 +233,13 @@ func (c *Client) Tasks(ctx context.Context, node string, f TaskFilter) ([]TaskLi
 	}
 	r := route(http.MethodGet, "/nodes/{node}/tasks", node).with("source", source).
 		withInt("vmid", f.VMID).with("typefilter", f.Type).withInt("limit", f.Limit)
-	return taskRows(ctx, c, r)
+	rows, err := taskRows(ctx, c, r)
+	for _, row := range rows {
+		if row.End != 0 && !row.UPID.IsZero() {
+			c.storages.finished(row.UPID)
+		}
+	}
+	return rows, err
 }
 
 // ClusterTasks lists the recent tasks of all nodes: those that run and up to 25 ended ones

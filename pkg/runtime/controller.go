@@ -57,6 +57,9 @@ type Source func(ctx context.Context, c Client, enqueue func(resource.Key))
 type Watch struct {
 	Kind string
 	Map  func(ctx context.Context, c Client, obj resource.Object) []resource.Key
+	// Reads is what those who depend on an object read of it, in any form of their own (nil: all).
+	// A change that leaves it as it was triggers nobody.
+	Reads func(obj resource.Object) string
 	// MetadataOnly: Map looks at nothing else of the object, and may get nothing else.
 	MetadataOnly bool
 }

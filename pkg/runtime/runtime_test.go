@@ -322,6 +322,55 @@ func TestWatchesTriggerByMapping(t *testing.T) {
 	})
 }
 
+// A change of what nobody reads of a watched object triggers nobody; one that comes and goes does.
+func TestWatchesOfWhatIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{reconcile: healthy, finalize: done}
+		w := run(t, f, runtime.Watch{
+			Kind:  "Namespace",
+			Map:   func(context.Context, runtime.Client, resource.Object) []resource.Key { return []resource.Key{key} },
+			Reads: func(o resource.Object) string { return o.GetMetadata().GetLabels()["read"] },
+		})
+		defer w.stop()
+		w.create()
+		label := func(value, other string) func(tx store.Tx) error {
+			return func(tx store.Tx) error {
+				o, err := tx.Get(resource.Key{Kind: "Namespace", Name: "n"})
+				if err != nil {
+					return err
+				}
+				n := resource.Clone(o)
+				n.GetMetadata().Labels = map[string]string{"read": value, "other": other}
+				_, err = tx.Update(n)
+				return err
+			}
+		}
+		for _, step := range []struct {
+			what   string
+			do     func(tx store.Tx) error
+			awakes int64
+		}{
+			{"it is made", func(tx store.Tx) error {
+				_, err := tx.Create(&v1alpha1.Namespace{ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Namespace"), Metadata: &v1alpha1.ObjectMeta{Name: "n"}})
+				return err
+			}, 1},
+			{"something else changes", label("", "x"), 0},
+			{"what is read changes", label("1", "x"), 1},
+			{"something else changes again", label("1", "y"), 0},
+			{"it goes", func(tx store.Tx) error {
+				_, err := tx.Delete(resource.Key{Kind: "Namespace", Name: "n"}, store.Preconditions{})
+				return err
+			}, 1},
+		} {
+			calls := int64(f.calls.Load())
+			w.update(step.do)
+			if n := int64(f.calls.Load()) - calls; n != step.awakes {
+				t.Errorf("%s: %d reconciles, want %d", step.what, n, step.awakes)
+			}
+		}
+	})
+}
+
 func TestEventsAreCountedAndBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := memory.New(kinds.Registry())

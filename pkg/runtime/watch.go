@@ -49,14 +49,30 @@ func triggerMeta(m *v1alpha1.ObjectMeta) *v1alpha1.ObjectMeta {
 }
 
 func (c *Controller) watchOther(ctx context.Context, m *Manager, w Watch) {
+	last := map[resource.Key]string{} // what was read, of the objects that there are
 	m.follow(ctx, store.WatchOptions{Kind: w.Kind, MetadataOnly: w.MetadataOnly}, func(ev store.Event) {
-		if ev.Type == store.Bookmark {
+		if ev.Type == store.Bookmark || w.unread(last, ev) {
 			return
 		}
 		for _, key := range w.Map(ctx, m.client, ev.Object) {
 			c.queue.Add(key)
 		}
 	})
+}
+
+// unread tells whether an event is a change of what nobody reads; last is what was read before.
+func (w Watch) unread(last map[resource.Key]string, ev store.Event) bool {
+	if w.Reads == nil {
+		return false
+	}
+	key := resource.KeyOf(ev.Object)
+	if ev.Type == store.Deleted {
+		delete(last, key)
+		return false
+	}
+	was, known := last[key]
+	last[key] = w.Reads(ev.Object)
+	return known && last[key] == was
 }
 
 // follow calls fn for every event of a watch, bookmarks included, until ctx ends. A watch that fails (cut off as

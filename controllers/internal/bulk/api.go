@@ -2,8 +2,6 @@ package bulk
 
 import (
 	"context"
-	"sync"
-	"time"
 
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 )
@@ -20,13 +18,16 @@ func (v *View) ClusterResources(ctx context.Context, kind proxmox.ResourceKind) 
 // WaitTask waits as the connection does, together with others for tasks of the node, and
 // notes tasks that ended: what they did is looked at by who waited.
 func (v *View) WaitTask(ctx context.Context, node string, upid proxmox.UPID) (proxmox.TaskStatus, error) {
-	leave := v.waits.until(ctx, node, upid, func(ctx context.Context) ([]proxmox.TaskListEntry, error) {
-		return v.API.Tasks(ctx, node, proxmox.TaskFilter{Source: "active", Limit: taskRows})
+	done, leave := v.waits.until(ctx, node, upid, func(ctx context.Context) ([]proxmox.TaskListEntry, error) {
+		return v.API.Tasks(ctx, node, proxmox.TaskFilter{Source: "all", Limit: taskRows})
 	})
 	defer leave()
-	s, err := v.API.WaitTask(ctx, node, upid)
+	s, err := proxmox.TaskStatus{UPID: upid, Status: "stopped", Exit: proxmox.TaskOK}, error(nil)
+	if !done {
+		s, err = v.API.WaitTask(ctx, node, upid)
+	}
 	if vmid, ok := upid.VMID(); ok {
-		v.touch(vmid)
+		v.settle(vmid, err != nil)
 	}
 	if upid.Type == proxmox.TaskDownload {
 		v.fetched(upid.Node)
@@ -48,109 +49,69 @@ const maxAwaited = 4096
 // The changes. What they do is not relied upon before it has been looked at.
 
 // CreateLXC implements proxmox.GuestWriter.
-func (v *View) CreateLXC(ctx context.Context, node string, c proxmox.LXCCreate) (proxmox.UPID, error) {
-	v.touch(c.VMID)
-	defer v.touch(c.VMID)
-	return v.API.CreateLXC(ctx, node, c)
+func (v *View) CreateLXC(ctx context.Context, node string, c proxmox.LXCCreate) (upid proxmox.UPID, err error) {
+	err = v.changing(c.VMID, func() (err error) {
+		upid, err = v.API.CreateLXC(ctx, node, c)
+		return err
+	})
+	return upid, err
 }
 
 // UpdateLXC implements proxmox.GuestWriter.
 func (v *View) UpdateLXC(ctx context.Context, node string, vmid int, u proxmox.LXCUpdate) error {
-	v.touch(vmid)
-	defer v.touch(vmid)
-	return v.API.UpdateLXC(ctx, node, vmid, u)
+	return v.changing(vmid, func() error { return v.API.UpdateLXC(ctx, node, vmid, u) })
 }
 
 // ResizeLXC implements proxmox.GuestWriter.
-func (v *View) ResizeLXC(ctx context.Context, node string, vmid int, disk, size string) (proxmox.UPID, error) {
-	v.touch(vmid)
-	defer v.touch(vmid)
-	return v.API.ResizeLXC(ctx, node, vmid, disk, size)
+func (v *View) ResizeLXC(ctx context.Context, node string, vmid int, disk, size string) (upid proxmox.UPID, err error) {
+	err = v.changing(vmid, func() (err error) {
+		upid, err = v.API.ResizeLXC(ctx, node, vmid, disk, size)
+		return err
+	})
+	return upid, err
 }
 
 // DeleteLXC implements proxmox.GuestWriter.
-func (v *View) DeleteLXC(ctx context.Context, node string, vmid int, d proxmox.LXCDelete) (proxmox.UPID, error) {
-	v.touch(vmid)
-	defer v.touch(vmid)
-	return v.API.DeleteLXC(ctx, node, vmid, d)
+func (v *View) DeleteLXC(ctx context.Context, node string, vmid int, d proxmox.LXCDelete) (upid proxmox.UPID, err error) {
+	err = v.changing(vmid, func() (err error) {
+		upid, err = v.API.DeleteLXC(ctx, node, vmid, d)
+		return err
+	})
+	return upid, err
 }
 
 // StartLXC implements proxmox.PowerController.
-func (v *View) StartLXC(ctx context.Context, node string, vmid int) (proxmox.UPID, error) {
-	v.touch(vmid)
-	defer v.touch(vmid)
-	return v.API.StartLXC(ctx, node, vmid)
+func (v *View) StartLXC(ctx context.Context, node string, vmid int) (upid proxmox.UPID, err error) {
+	err = v.changing(vmid, func() (err error) {
+		upid, err = v.API.StartLXC(ctx, node, vmid)
+		return err
+	})
+	return upid, err
 }
 
 // StopLXC implements proxmox.PowerController.
-func (v *View) StopLXC(ctx context.Context, node string, vmid int) (proxmox.UPID, error) {
-	v.touch(vmid)
-	defer v.touch(vmid)
-	return v.API.StopLXC(ctx, node, vmid)
+func (v *View) StopLXC(ctx context.Context, node string, vmid int) (upid proxmox.UPID, err error) {
+	err = v.changing(vmid, func() (err error) {
+		upid, err = v.API.StopLXC(ctx, node, vmid)
+		return err
+	})
+	return upid, err
 }
 
 // ShutdownLXC implements proxmox.PowerController.
-func (v *View) ShutdownLXC(ctx context.Context, node string, vmid int, s proxmox.Shutdown) (proxmox.UPID, error) {
-	v.touch(vmid)
-	defer v.touch(vmid)
-	return v.API.ShutdownLXC(ctx, node, vmid, s)
+func (v *View) ShutdownLXC(ctx context.Context, node string, vmid int, s proxmox.Shutdown) (upid proxmox.UPID, err error) {
+	err = v.changing(vmid, func() (err error) {
+		upid, err = v.API.ShutdownLXC(ctx, node, vmid, s)
+		return err
+	})
+	return upid, err
 }
 
 // RebootLXC implements proxmox.PowerController.
-func (v *View) RebootLXC(ctx context.Context, node string, vmid int, s proxmox.Shutdown) (proxmox.UPID, error) {
-	v.touch(vmid)
-	defer v.touch(vmid)
-	return v.API.RebootLXC(ctx, node, vmid, s)
-}
-
-// sharedPatience bounds a list that is fetched for several: a large cluster takes seconds.
-const sharedPatience = 30 * time.Second
-
-// shared fetches a list once for all who ask for it at the same time. Nobody gets one whose
-// request went out before they asked.
-type shared struct {
-	mu            sync.Mutex
-	running, next *flight
-}
-
-// flight is a request and its answer, which is there when done is closed.
-type flight struct {
-	done chan struct{}
-	rows []proxmox.Resource
-	err  error
-}
-
-// get returns the rows, which others have too and which must not be changed.
-func (s *shared) get(ctx context.Context, fetch func(context.Context) ([]proxmox.Resource, error)) ([]proxmox.Resource, error) {
-	s.mu.Lock()
-	if s.next == nil {
-		s.next = &flight{done: make(chan struct{})}
-	}
-	f := s.next
-	if s.running == nil {
-		s.running, s.next = f, nil
-		go s.run(context.WithoutCancel(ctx), f, fetch)
-	}
-	s.mu.Unlock()
-	select {
-	case <-f.done:
-		return f.rows, f.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// run fetches, then once more for those who asked meanwhile, until nobody did. It does not
-// end with who asked first: others wait for the same answer.
-func (s *shared) run(ctx context.Context, f *flight, fetch func(context.Context) ([]proxmox.Resource, error)) {
-	for f != nil {
-		rctx, cancel := context.WithTimeout(ctx, sharedPatience)
-		f.rows, f.err = fetch(rctx)
-		cancel()
-		close(f.done)
-		s.mu.Lock()
-		f, s.next = s.next, nil
-		s.running = f
-		s.mu.Unlock()
-	}
+func (v *View) RebootLXC(ctx context.Context, node string, vmid int, s proxmox.Shutdown) (upid proxmox.UPID, err error) {
+	err = v.changing(vmid, func() (err error) {
+		upid, err = v.API.RebootLXC(ctx, node, vmid, s)
+		return err
+	})
+	return upid, err
 }

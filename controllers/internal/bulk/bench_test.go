@@ -28,7 +28,7 @@ func BenchmarkCheck(b *testing.B) {
 			look()
 			time.Sleep(time.Millisecond)
 			for i := range guests {
-				v.Guest(keyOf(i), i).Saw(time.Now(), "d1", true, i)
+				v.Guest(keyOf(i), i).Saw(time.Now(), f.guests[i].node, "d1", f.guests[i].row, i)
 			}
 			clear(f.asked)
 			b.ResetTimer()

@@ -78,11 +78,11 @@ func TestLookBeforeTheList(t *testing.T) {
 		o.change(func(f *fakeNodes) { f.guests[100].row.MaxMem = 1 })
 		began := time.Now()
 		time.Sleep(period)
-		o.guest(100).Saw(began, "d1", true, 100)
+		o.guest(100).Saw(began, "a", "d1", proxmox.LXCStatus{Status: "running"}, 100)
 		if o.relied(100) {
 			t.Error("it is relied upon")
 		}
-		o.guest(100).Saw(time.Now().Add(time.Millisecond), "d1", false, 100)
+		o.guest(100).Saw(time.Now().Add(time.Millisecond), "a", "d1", proxmox.LXCStatus{Status: "stopped"}, 100)
 		if o.relied(100) {
 			t.Error("relied upon though the list says that it runs")
 		}
@@ -267,6 +267,63 @@ func TestListsAreShared(t *testing.T) {
 		asking.Wait()
 		if got := o.nodes.count()["resources"] - before; got > 3 {
 			t.Errorf("%d requests for 51 questions", got)
+		}
+	})
+}
+
+// started is what becomes of a guest that we start.
+func (o *observed) started(vmid int, err error) {
+	_ = o.view().changing(vmid, func() error {
+		o.change(func(f *fakeNodes) { f.guests[vmid].row.PID = 77 })
+		return err
+	})
+	time.Sleep(time.Millisecond)
+	o.directLook(vmid)
+}
+
+// A direct look after a change of ours holds at once, and goes on when the next list bears it
+// out, which wakes nobody.
+func TestDirectLookHolds(t *testing.T) {
+	watch(t, 2, func(o *observed) {
+		o.started(100, nil)
+		if _, ok := o.guest(100).Addresses(); !o.relied(100) || !ok {
+			t.Error("not relied upon before a list")
+		}
+		time.Sleep(10 * period)
+		if !o.relied(100) || len(o.wokenUp()) != 0 {
+			t.Errorf("relied upon: %v, woken %v", o.relied(100), o.wokenUp())
+		}
+	})
+}
+
+// It does not when a list says something else, when there is none, or when it is not known what
+// came of the change: that may come later.
+func TestDirectLookDoesNotHold(t *testing.T) {
+	watch(t, 2, func(o *observed) {
+		o.started(100, nil)
+		o.change(func(f *fakeNodes) { f.guests[100].row.PID = 78 })
+		time.Sleep(period)
+		if o.relied(100) || len(o.wokenUp()) != 1 {
+			t.Errorf("another process: relied upon %v, woken %v", o.relied(100), o.wokenUp())
+		}
+	})
+	watch(t, 2, func(o *observed) {
+		o.change(func(f *fakeNodes) { f.fail["list a"] = true })
+		o.started(100, nil)
+		time.Sleep(freshFor*period + time.Second)
+		if o.relied(100) {
+			t.Error("relied upon without a list")
+		}
+	})
+	watch(t, 2, func(o *observed) {
+		o.started(100, errAway)
+		if o.relied(100) {
+			t.Error("relied upon though the change may still come")
+		}
+		time.Sleep(period)
+		o.directLook(100)
+		if !o.relied(100) {
+			t.Error("not relied upon after a list and a look")
 		}
 	})
 }

@@ -35,6 +35,9 @@
 // Whoever would act looks directly before. Absence is not inferred: a guest that a list
 // lacks is a reason to look. Recall answers only when all of this holds:
 //
+// For two periods a direct look holds by itself, when it came after our last own change and what
+// came of that is known. Then a list has to bear it out. So:
+//
 //   - a list that was begun after our last own change showed the guest, within three periods;
 //   - the direct look began after the list that first showed the guest as it is now, so it
 //     cannot have missed what changed with it;
@@ -53,8 +56,10 @@
 //
 // # Tasks
 //
-// Who waits for a task waits together with others on its node (wait.go): one list of what
-// runs, twice a second, says when it is time to ask for a task itself.
+// Who waits for a task waits together with others on its node (wait.go): one list of tasks, at
+// most twice a second and never before the last tasks of the type would have ended, says which
+// ended well, and when it is time to ask for another one itself. Likewise many who ask for the
+// status of a guest at the same time get it from one list (shared.go).
 //
 // # Bounds
 //

@@ -206,7 +206,7 @@ func (o *observed) directLook(vmid int) {
 	o.nodes.mu.Lock()
 	g := *o.nodes.guests[vmid]
 	o.nodes.mu.Unlock()
-	o.guest(vmid).Saw(time.Now(), g.digest, g.row.Running(), vmid)
+	o.guest(vmid).Saw(time.Now(), g.node, g.digest, g.row, vmid)
 	o.guest(vmid).SawAddresses(time.Now(), []proxmox.GuestInterface{{Name: "eth0", Inet: g.address}})
 }
 

@@ -169,12 +169,21 @@ func (v *View) compare(node string, begin time.Time, rows []proxmox.LXCStatus, w
 		if g == nil {
 			continue
 		}
+		if g.seenAt = begin; g.touched.After(begin) {
+			continue // it may be from before our change, or from after it
+		}
 		f := faceOf(node, r)
 		if !g.shown || g.face != f {
-			g.face, g.shown, g.since = f, true, end
-			g.tell(wake)
+			// What a direct look saw after our last change need not be looked at again when the
+			// list bears it out: a guest that was started anew has another process.
+			borneOut := g.seen != nil && g.looked == f && !g.unsure && !g.from.Before(g.touched)
+			g.face, g.shown, g.since = f, true, time.Time{}
+			if !borneOut {
+				g.since = end
+				g.tell(wake)
+			}
 		}
-		g.seenAt = begin
+		g.unsure = false
 	}
 	for _, g := range v.guests {
 		if g.shown && g.face.node == node && g.seenAt.Before(begin) {

@@ -9,6 +9,7 @@ import (
 
 // How much is done at the same time on one node. Proxmox answers with three workers and
 // makes tasks wait ten seconds for locks, then fail; more at once is slower, not faster.
+// These are the defaults of cluster.Limits.
 const (
 	// nodeTasks bounds the guests of one node that tasks of ours work on: creations, starts,
 	// shutdowns, removals.
@@ -32,6 +33,8 @@ const (
 // for, but not counted.
 type turns struct {
 	wake func(resource.Key)
+	// most bounds those of one node, perStorage those of them that allocate on one storage.
+	most, perStorage int
 
 	mu     sync.Mutex
 	queues map[string]*queue
@@ -40,7 +43,6 @@ type turns struct {
 }
 
 type queue struct {
-	most    int
 	held    map[int]*turn
 	waiting []*turn
 }
@@ -53,14 +55,14 @@ type turn struct {
 	at      time.Time
 }
 
-func newTurns(wake func(resource.Key)) *turns {
-	return &turns{wake: wake, queues: map[string]*queue{}, waits: map[int]*turn{}}
+func newTurns(most, perStorage int, wake func(resource.Key)) *turns {
+	return &turns{wake: wake, most: most, perStorage: perStorage, queues: map[string]*queue{}, waits: map[int]*turn{}}
 }
 
 // TakeTask takes the guest's turn for tasks on a node that allocate on storage ("": none), if
 // it is its turn. Whoever has it keeps it until Release; whoever has not is woken.
 func (p Guest) TakeTask(node, storage string) bool {
-	return p.view.turns.take(node, nodeTasks, turn{key: p.key, vmid: p.vmid, storage: storage})
+	return p.view.turns.take(node, turn{key: p.key, vmid: p.vmid, storage: storage})
 }
 
 // Queued tells whether the guest waits for that turn. Asking keeps its place.
@@ -71,7 +73,7 @@ func (p Guest) Release() { p.view.turns.release(p) }
 
 // TakeInside takes the guest's turn for work inside of it, likewise, until ReleaseInside.
 func (p Guest) TakeInside(node string) bool {
-	return p.view.inside.take(node, insideWork, turn{key: p.key, vmid: p.vmid})
+	return p.view.inside.take(node, turn{key: p.key, vmid: p.vmid})
 }
 
 // ReleaseInside ends that turn.
@@ -113,18 +115,31 @@ func (t *turns) release(p Guest) {
 	}
 }
 
-func (t *turns) take(name string, most int, want turn) bool {
+func (t *turns) take(name string, want turn) bool {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	ok, next := t.takeLocked(name, want)
+	t.mu.Unlock()
+	for _, n := range next {
+		t.wake(n.key)
+	}
+	return ok
+}
+
+// takeLocked also returns whose turn it is now that a storage is free again.
+func (t *turns) takeLocked(name string, want turn) (ok bool, next []*turn) {
 	q := t.queues[name]
 	if q == nil {
-		q = &queue{most: most, held: map[int]*turn{}}
+		q = &queue{held: map[int]*turn{}}
 		t.queues[name] = q
 	}
 	now := time.Now()
 	if held := q.held[want.vmid]; held != nil && held.key == want.key {
-		held.at, held.storage = now, want.storage // the next step of the same work
-		return true
+		// The next step of the same work.
+		freed := held.storage != want.storage && held.storage != ""
+		if held.at, held.storage = now, want.storage; freed {
+			next = t.next(q)
+		}
+		return true, next
 	}
 	mine := t.waits[want.vmid]
 	if mine == nil || mine.queue != q || mine.key != want.key {
@@ -135,11 +150,11 @@ func (t *turns) take(name string, most int, want turn) bool {
 	}
 	mine.storage, mine.at = want.storage, now
 	if !t.isNext(mine) {
-		return false
+		return false, nil
 	}
 	t.leave(want.vmid)
 	q.held[want.vmid] = mine
-	return true
+	return true, nil
 }
 
 // leave gives up the place in a queue.
@@ -179,7 +194,7 @@ func (t *turns) next(q *queue) []*turn {
 	}
 	var next []*turn
 	kept := q.waiting[:0]
-	free := q.most - len(q.held)
+	free := t.most - len(q.held)
 	for i, w := range q.waiting {
 		if free <= 0 {
 			kept = append(kept, q.waiting[i:]...)
@@ -190,7 +205,7 @@ func (t *turns) next(q *queue) []*turn {
 			continue
 		}
 		kept = append(kept, w)
-		if w.storage != "" && busy[w.storage] >= storageTasks {
+		if w.storage != "" && busy[w.storage] >= t.perStorage {
 			continue
 		}
 		busy[w.storage]++

@@ -2,6 +2,8 @@ package bulk
 
 import (
 	"fmt"
+	"github.com/proximity-pve/proximity/pkg/cluster"
+	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -16,7 +18,7 @@ import (
 func lineUp() (*View, *[]string) {
 	var woken []string
 	wake := func(key resource.Key) { woken = append(woken, key.Name) }
-	return &View{turns: newTurns(wake), inside: newTurns(wake)}, &woken
+	return &View{turns: newTurns(nodeTasks, storageTasks, wake), inside: newTurns(insideWork, storageTasks, wake)}, &woken
 }
 
 func (v *View) at(vmid int) Guest { return Guest{view: v, key: keyOf(vmid), vmid: vmid} }
@@ -72,6 +74,44 @@ func TestBusyStorage(t *testing.T) {
 	v.at(1).Release()
 	if !v.at(storageTasks).TakeTask("a", "slow") {
 		t.Error("passed over for ever")
+	}
+}
+
+// Whoever needs a storage no more, and goes on, lets the next one to it at once.
+func TestStorageIsPassedOn(t *testing.T) {
+	v, woken := lineUp()
+	for i := range storageTasks + 1 {
+		v.at(i).TakeTask("a", "slow")
+	}
+	if !v.at(0).TakeTask("a", "") || !v.at(0).TakeTask("a", "") {
+		t.Error("a turn is not kept for the next step")
+	}
+	if want := []string{fmt.Sprint(storageTasks)}; !slices.Equal(*woken, want) {
+		t.Errorf("woken %v, want %v", *woken, want)
+	}
+	if v.at(storageTasks).Queued() || !v.at(storageTasks).TakeTask("a", "slow") {
+		t.Error("the storage stays taken")
+	}
+}
+
+// A connection may have limits of its own.
+func TestTurnsHaveLimits(t *testing.T) {
+	conn := &cluster.Connection{Limits: cluster.Limits{NodeTasks: 2, StorageTasks: 1, NodeWork: 3}}
+	v := newView(conn, slog.New(slog.DiscardHandler), period, func(resource.Key) {})
+	var tasks, allocations, work int
+	for i := range 10 {
+		if v.at(i).TakeTask("a", "") {
+			tasks++
+		}
+		if v.at(i).TakeTask("b", "slow") {
+			allocations++
+		}
+		if v.at(i).TakeInside("a") {
+			work++
+		}
+	}
+	if tasks != 2 || allocations != 1 || work != 3 {
+		t.Errorf("%d tasks, %d of them on a storage, %d at work inside", tasks, allocations, work)
 	}
 }
 

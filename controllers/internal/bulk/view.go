@@ -1,6 +1,7 @@
 package bulk
 
 import (
+	"cmp"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,9 @@ const (
 	keepFor = 10 * time.Minute
 	// staleAfter is how many periods old what is relied upon may be: one look may fail.
 	staleAfter = 3
+	// freshFor is how many periods what was looked at directly holds without a list: the next
+	// one may fail.
+	freshFor = 2
 )
 
 // View is what is known of one connection's guests. It is the connection's API too (see
@@ -30,7 +34,8 @@ type View struct {
 	inner, outer *cluster.Connection
 	log          *slog.Logger
 	period       time.Duration
-	lists        shared
+	lists        shared[proxmox.Resource]
+	statuses     statuses
 	turns        *turns // for tasks on guests
 	inside       *turns // for work in guests
 	waits        waits
@@ -53,8 +58,10 @@ type View struct {
 // guest is what is known of one guest.
 type guest struct {
 	asked time.Time // when somebody last asked
-	// touched is when it was last changed through the view.
+	// touched is when it was last changed through the view; with unsure, what came of that is
+	// not known, and may still come.
 	touched time.Time
+	unsure  bool
 	face    face
 	shown   bool      // face is set
 	seenAt  time.Time // begin of the last look that showed it
@@ -64,9 +71,9 @@ type guest struct {
 	key  resource.Key // whom a change wakes
 	seen any          // what a direct look saw, nil when that may not hold any more
 	// from is when that look, or the last audit that confirmed it, began.
-	from    time.Time
-	digest  string
-	running bool
+	from   time.Time
+	digest string
+	looked face // as that look saw it
 
 	addresses     []proxmox.GuestInterface // nil: not known
 	addressesFrom time.Time
@@ -82,7 +89,9 @@ type face struct {
 
 func newView(conn *cluster.Connection, log *slog.Logger, period time.Duration, wake func(resource.Key)) *View {
 	v := &View{
-		API: conn.API, inner: conn, log: log, period: period, turns: newTurns(wake), inside: newTurns(wake),
+		API: conn.API, inner: conn, log: log, period: period,
+		turns:   newTurns(cmp.Or(conn.Limits.NodeTasks, nodeTasks), cmp.Or(conn.Limits.StorageTasks, storageTasks), wake),
+		inside:  newTurns(cmp.Or(conn.Limits.NodeWork, insideWork), storageTasks, wake),
 		fetches: fetches{wake: wake},
 		guests:  map[int]*guest{}, ended: map[string]map[proxmox.UPID]bool{}, awaited: map[proxmox.UPID]bool{},
 	}
@@ -116,13 +125,13 @@ func (v *View) Guest(key resource.Key, vmid int) Guest {
 }
 
 // Saw leaves what a direct look saw that began at from, with the digest of the configuration
-// that it read. It must not be changed any more.
-func (p Guest) Saw(from time.Time, digest string, running bool, seen any) {
+// that it read and the status that node told. It must not be changed any more.
+func (p Guest) Saw(from time.Time, node, digest string, status proxmox.LXCStatus, seen any) {
 	v := p.view
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if g := v.guests[p.vmid]; g != nil && from.After(g.touched) {
-		g.key, g.seen, g.from, g.digest, g.running = p.key, seen, from, digest, running
+	if g := v.guests[p.vmid]; g != nil && !from.Before(g.touched) {
+		g.key, g.seen, g.from, g.digest, g.looked = p.key, seen, from, digest, faceOf(node, status)
 	}
 }
 
@@ -133,7 +142,7 @@ func (p Guest) Recall() (seen any, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	g := v.guests[p.vmid]
-	if g == nil || g.key != p.key || g.seen == nil || !v.holds(g, g.from) || g.running != g.face.running() {
+	if g == nil || g.key != p.key || g.seen == nil || !v.fresh(g, g.from) && (!v.holds(g, g.from) || g.looked.running() != g.face.running()) {
 		return nil, false
 	}
 	return g.seen, true
@@ -144,7 +153,7 @@ func (p Guest) SawAddresses(from time.Time, list []proxmox.GuestInterface) {
 	v := p.view
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if g := v.guests[p.vmid]; g != nil && from.After(g.touched) {
+	if g := v.guests[p.vmid]; g != nil && !from.Before(g.touched) {
 		g.addresses, g.addressesFrom = list, from
 	}
 }
@@ -155,7 +164,7 @@ func (p Guest) Addresses() (list []proxmox.GuestInterface, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	g := v.guests[p.vmid]
-	if g == nil || g.key != p.key || g.addresses == nil || !v.holds(g, g.addressesFrom) {
+	if g == nil || g.key != p.key || g.addresses == nil || !v.fresh(g, g.addressesFrom) && !v.holds(g, g.addressesFrom) {
 		return nil, false
 	}
 	return g.addresses, true
@@ -164,6 +173,16 @@ func (p Guest) Addresses() (list []proxmox.GuestInterface, ok bool) {
 // holds tells whether lists bear out what was read at from. It is called with the lock held.
 func (v *View) holds(g *guest, from time.Time) bool {
 	return g.shown && time.Since(g.seenAt) <= staleAfter*v.period && g.seenAt.After(g.touched) && from.After(g.since)
+}
+
+// fresh tells whether what was read at from holds by itself, until the next list is due: it was
+// read after our last change, which had come to its end, and no list has said since that
+// anything is different.
+func (v *View) fresh(g *guest, from time.Time) bool {
+	if g.shown && g.seenAt.After(g.touched) && g.looked.running() != g.face.running() {
+		return false
+	}
+	return !g.unsure && !from.Before(g.touched) && from.After(g.since) && time.Since(from) <= freshFor*v.period
 }
 
 func (f face) running() bool { return f.status == proxmox.StatusRunning }
@@ -176,15 +195,28 @@ func (g *guest) doubt() (key resource.Key, wake bool) {
 	return g.key, wake
 }
 
-// touch notes a change of ours. It is called before and after the request: a look in between
-// may have seen either.
-func (v *View) touch(vmid int) {
+// touch notes a change of ours, whose outcome is not known yet.
+func (v *View) touch(vmid int) { v.settle(vmid, true) }
+
+// settle notes that a change of ours came to its end, or that it is not known whether it did.
+func (v *View) settle(vmid int, unsure bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if g := v.guests[vmid]; g != nil {
-		g.touched = time.Now()
+		g.touched, g.unsure = time.Now(), unsure
 		g.doubt()
 	}
+}
+
+// changing makes a change of ours. It is noted before and after the request: a look in between
+// may have seen either.
+func (v *View) changing(vmid int, do func() error) error {
+	v.touch(vmid)
+	unsure := true
+	defer func() { v.settle(vmid, unsure) }()
+	err := do()
+	unsure = err != nil
+	return err
 }
 
 // begin claims the next look. There is never more than one, and none without guests.

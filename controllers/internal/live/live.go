@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/netip"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -82,7 +83,7 @@ type Board struct {
 	mu     sync.RWMutex
 	states map[string]*State
 	looked map[string]bool // appliances about which something was published
-	subs   []func(appliance string)
+	subs   []func(Change)
 }
 
 // NewBoard returns an empty board.
@@ -92,7 +93,8 @@ func NewBoard() *Board { return &Board{states: map[string]*State{}, looked: map[
 // calls the subscribers when it differs in what they read.
 func (b *Board) Publish(appliance string, s *State) {
 	b.mu.Lock()
-	same := b.looked[appliance] && b.states[appliance].same(s)
+	was := b.states[appliance]
+	same := b.looked[appliance] && was.same(s)
 	b.looked[appliance] = true
 	if s == nil {
 		delete(b.states, appliance)
@@ -105,17 +107,72 @@ func (b *Board) Publish(appliance string, s *State) {
 		return
 	}
 	for _, f := range subs {
-		f(appliance)
+		f(Change{appliance, was, s})
 	}
 }
 
-// Source triggers the keys that pick returns for an appliance whose state changed.
-func (b *Board) Source(pick func(ctx context.Context, c runtime.Client, appliance string) []resource.Key) runtime.Source {
+// Change is what became of an appliance's state; nil is one that serves nothing, or of which
+// nothing is known.
+type Change struct {
+	Appliance string
+	Was, Is   *State
+}
+
+// Apps are the keys of the Apps that the change is about, when it is not about the Whole.
+func (c Change) Apps() map[string]bool {
+	keys, was := map[string]bool{}, map[string]*appliance.Host{}
+	for i, h := range c.Was.Input.Hosts {
+		was[h.Key] = &c.Was.Input.Hosts[i]
+	}
+	for i, h := range c.Is.Input.Hosts {
+		if !reflect.DeepEqual(was[h.Key], &c.Is.Input.Hosts[i]) {
+			keys[h.Key] = true
+		}
+		delete(was, h.Key)
+	}
+	for key := range was {
+		keys[key] = true
+	}
+	differ(c.Was.Rejected, c.Is.Rejected, func(key string, _, _ appliance.Rejected) {
+		if host, ok := strings.CutPrefix(key, RejectedKey("host", "")); ok {
+			keys[host] = true
+		}
+	})
+	differ(c.Was.Observation.Probes, c.Is.Observation.Probes, func(key string, a, b appliance.ProbeResult) {
+		if app, ok := strings.CutPrefix(key, "app/"); ok && a.State != b.State {
+			keys[app] = true
+		}
+	})
+	return keys
+}
+
+// differ calls f for the keys whose values are not the same in both.
+func differ[V comparable](a, b map[string]V, f func(key string, a, b V)) {
+	for key, v := range a {
+		if w, ok := b[key]; !ok || v != w {
+			f(key, v, w)
+		}
+	}
+	for key, w := range b {
+		if v, ok := a[key]; !ok {
+			f(key, v, w)
+		}
+	}
+}
+
+// Whole tells whether the change is about all that the appliance serves.
+func (c Change) Whole() bool {
+	a, b := c.Was, c.Is
+	return a == nil || b == nil || a.InSync != b.InSync || a.Node != b.Node || a.VMID != b.VMID || a.Observation.DNS.OK != b.Observation.DNS.OK
+}
+
+// Source triggers the keys that pick returns for a change of an appliance's state.
+func (b *Board) Source(pick func(ctx context.Context, c runtime.Client, change Change) []resource.Key) runtime.Source {
 	return func(ctx context.Context, c runtime.Client, enqueue func(resource.Key)) {
-		changed := make(chan string, 16)
-		b.Subscribe(func(appliance string) {
+		changed := make(chan Change, 16)
+		b.Subscribe(func(change Change) {
 			select {
-			case changed <- appliance:
+			case changed <- change:
 			case <-ctx.Done():
 			}
 		})
@@ -123,8 +180,8 @@ func (b *Board) Source(pick func(ctx context.Context, c runtime.Client, applianc
 			select {
 			case <-ctx.Done():
 				return
-			case appliance := <-changed:
-				for _, key := range pick(ctx, c, appliance) {
+			case change := <-changed:
+				for _, key := range pick(ctx, c, change) {
 					enqueue(key)
 				}
 			}
@@ -147,9 +204,9 @@ func (b *Board) Looked(appliance string) bool {
 	return b.looked[appliance]
 }
 
-// Subscribe calls f, which must not block, with the appliance's name on every Publish.
+// Subscribe calls f, which must not block, with every change that is published.
 // Subscriptions last as long as the board.
-func (b *Board) Subscribe(f func(appliance string)) {
+func (b *Board) Subscribe(f func(Change)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.subs = append(b.subs, f)

@@ -251,7 +251,7 @@ func (d *Driver) Observe(ctx context.Context, mark ownership.Mark, node string) 
 	o.Mark = ownership.FromDescription(cfg.Description())
 	o.Relation = ownership.Relate(o.Mark, mark)
 	if d.Memory != nil && o.Relation == ownership.Ours {
-		d.Memory.Saw(begin, cfg.Digest, o.Running, o)
+		d.Memory.Saw(begin, o.Node, cfg.Digest, status, o)
 	}
 	return o, nil
 }

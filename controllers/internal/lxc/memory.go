@@ -4,14 +4,16 @@ import (
 	"time"
 
 	"github.com/proximity-pve/proximity/pkg/ownership"
+	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/runtime"
 )
 
 // Memory keeps what was seen of the guest for as long as nothing says that it may not hold
 // any more. What is recalled is a reason to do nothing, never one to do something.
 type Memory interface {
-	// Saw leaves what a look saw that began at from, with the digest of the configuration.
-	Saw(from time.Time, digest string, running bool, seen any)
+	// Saw leaves what a look saw that began at from, with the digest of the configuration and
+	// the status on its node.
+	Saw(from time.Time, node, digest string, status proxmox.LXCStatus, seen any)
 	Recall() (seen any, ok bool)
 }
 
