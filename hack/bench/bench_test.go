@@ -288,3 +288,15 @@ func TestMetricsOfABenchmark(t *testing.T) {
 		t.Error("another benchmark's metric is taken")
 	}
 }
+
+func TestCostOfApps(t *testing.T) {
+	const output = "    budget_test.go:46: cost: limits=lifted apps=500 took=4.400 ideal=4.385 requests=3147\n"
+	for what, want := range map[string]float64{"took": 4.4, "ideal": 4.385, "requests": 3147} {
+		if got, err := costOf(output, "lifted", what); err != nil || got != want {
+			t.Errorf("%s: %v, %v", what, got, err)
+		}
+	}
+	if _, err := costOf(output, "default", "took"); err == nil {
+		t.Error("the cost with other limits is taken")
+	}
+}

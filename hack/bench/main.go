@@ -15,7 +15,7 @@ import (
 )
 
 // areas in the order of the table.
-var areas = []func(*bench) []figure{storeFigures, apiFigures, watchFigures, cliFigures, convergeFigures, restartFigures, quickstartFigures, idleFigures, pvesimFigures, checkFigures, vhostFigures, gitopsFigures}
+var areas = []func(*bench) []figure{storeFigures, apiFigures, watchFigures, cliFigures, convergeFigures, restartFigures, quickstartFigures, idleFigures, pvesimFigures, checkFigures, costFigures, vhostFigures, gitopsFigures}
 
 // bench is what all areas know.
 type bench struct {

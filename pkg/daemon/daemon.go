@@ -130,7 +130,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	all, usage := controllers.WithUsage(controllers.Deps{
 		Clusters: clusters, Dial: dialer.Dial, Configured: configured, Secrets: secrets, GitOps: repositories.GitOps, Log: log,
-		Kept: keptState{dir: filepath.Join(cfg.DataDir, "appliances"), keys: keys},
+		Kept:       keptState{dir: filepath.Join(cfg.DataDir, "appliances"), keys: keys},
 		AppWorkers: appWorkers(cfg.Proxmox.Limits),
 	})
 	manager := runtime.NewManager(st, log, metrics, all...)
