@@ -65,7 +65,7 @@ func (w *world) guestRules() (rules []string) {
 	return rules
 }
 
-// moves counts how often the App's guest was started.
+// startsOfApp counts how often the App's guest was started.
 func (w *world) startsOfApp() int { return w.tasks("vzstart", firstVMID) }
 
 func TestAppFallsBackToTheUplink(t *testing.T) {
@@ -125,7 +125,6 @@ func TestAppFallsBackToTheUplink(t *testing.T) {
 			t.Error("it does not stay where it is")
 		}
 
-		began = time.Now()
 		w.regainAppliance()
 		w.until("the appliance serves", w.ready(applianceKey))
 		served := time.Now()
