@@ -35,19 +35,22 @@ func TestTeamsWeek(t *testing.T) {
 		t.Skip("there is no git")
 	}
 	w := &week{t: t, stop: func() error { return nil }}
-	t.Cleanup(func() {
+	end := func() {
 		if err := w.stop(); err != nil {
 			t.Errorf("the daemon ended with: %v", err)
 		}
+		w.removeNode()
+	}
+	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("log:\n%s", tailOf(w.err.String(), 20_000))
 		}
-		w.removeNode()
 	})
 	testscript.Run(t, testscript.Params{
 		Files: []string{"testdata/gitops.txtar"},
 		Setup: func(e *testscript.Env) error {
 			w.dir = filepath.Join(e.WorkDir, "d")
+			e.Defer(end) // while the node's directory is there, by which it is found
 			e.Setenv("PROXIMITY_ENDPOINT_FILE", filepath.Join(w.dir, "endpoint.json"))
 			if err := os.CopyFS(filepath.Join(e.WorkDir, "quickstart"), os.DirFS("../../manifests/quickstart")); err != nil {
 				return err
