@@ -40,6 +40,8 @@ type mortalStore struct {
 	writes int
 	// changing are the numbers of those that changed something.
 	changing []int
+	// meanwhile is done by somebody else right before the n-th.
+	meanwhile func(n int)
 }
 
 func (m *mortalStore) Update(ctx context.Context, fn func(store.Tx) error) (uint64, error) {
@@ -47,6 +49,9 @@ func (m *mortalStore) Update(ctx context.Context, fn func(store.Tx) error) (uint
 		return 0, errKilled
 	}
 	m.writes++
+	if m.meanwhile != nil {
+		m.meanwhile(m.writes)
+	}
 	m.dead = m.writes == m.at
 	if m.dead && !m.after {
 		return 0, errKilled
@@ -153,9 +158,9 @@ func killedStories() []killedStory {
 	}
 }
 
-// TestKilledAtEveryWrite tells every story once undisturbed, and once for each transaction and
-// each side of it.
-func TestKilledAtEveryWrite(t *testing.T) {
+// twoCommits is a repository with the branches one, of team-a and team-b, and two, of team-a,
+// changed, and team-c.
+func twoCommits(t *testing.T) *world {
 	shared := newWorld(t)
 	for name, objects := range map[string][]string{"one": {"a", "b"}, "two": {"a", "c"}} {
 		shared.repo.Git("checkout", "--quiet", "--orphan", name)
@@ -165,6 +170,13 @@ func TestKilledAtEveryWrite(t *testing.T) {
 		}
 		shared.repo.Commit(name)
 	}
+	return shared
+}
+
+// TestKilledAtEveryWrite tells every story once undisturbed, and once for each transaction and
+// each side of it.
+func TestKilledAtEveryWrite(t *testing.T) {
+	shared := twoCommits(t)
 	for _, story := range killedStories() {
 		t.Run(story.what, func(t *testing.T) {
 			portrait, writes := story.undisturbed(t, shared)
