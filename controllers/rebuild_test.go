@@ -111,7 +111,7 @@ func inRuins(t *testing.T, story func(w *world, e *ruinedEngine)) {
 // repairBy says how far repairs may go.
 func (w *world) repairBy(level string) {
 	w.Helper()
-	a := w.get(applianceKey).(*v1alpha1.Appliance)
+	a := resource.Clone(w.get(applianceKey)).(*v1alpha1.Appliance)
 	a.Metadata.ResourceVersion = ""
 	a.Spec.Repair = proto.String(level)
 	_, err := w.applier.Update(w.Context(), a)

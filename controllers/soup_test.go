@@ -329,7 +329,8 @@ func (s *soup) takeBack() {
 		return slices.ContainsFunc(s.keys(), func(key resource.Key) bool { return s.stalled(key, "UIDUnknown")() })
 	}
 	for n := range 6 {
-		for begin := time.Now(); !told() && time.Since(begin) < time.Minute; {
+		// A look that hangs is given up after a minute; what it found is told by the next one.
+		for begin := time.Now(); !told() && time.Since(begin) < 3*time.Minute; {
 			time.Sleep(time.Second)
 		}
 		if !told() {

@@ -27,8 +27,10 @@ type result struct {
 const (
 	// maxLine bounds a line of the input: a test may print a lot at once.
 	maxLine = 16 << 20
-	// maxKept bounds the output kept of one test; the end is what matters.
-	maxKept = 400
+	// maxFirst and maxKept bound the output kept of one test: its beginning, where the
+	// detector of races tells what it saw, and its end, where the test tells what is wrong.
+	maxFirst = 100
+	maxKept  = 500
 	// maxUnended bounds of how many tests that did not end the last maxLast lines are printed.
 	maxUnended = 10
 	maxLast    = 100
@@ -67,7 +69,11 @@ func (r *report) take(e event) {
 	switch e.Action {
 	case "output", "build-output":
 		lines := append(r.output[id], e.Output)
-		r.output[id] = lines[max(0, len(lines)-maxKept):]
+		if len(lines) > maxKept {
+			lines = slices.Delete(lines, maxFirst, maxFirst+1)
+			lines[maxFirst-1] = "[...]\n"
+		}
+		r.output[id] = lines
 	case "pass", "skip", "fail":
 		if e.Test == "" {
 			r.pkg(e, id)

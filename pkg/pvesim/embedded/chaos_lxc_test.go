@@ -125,6 +125,11 @@ func TestHungNode(t *testing.T) {
 			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
+			// A thread that is at work stops when it is told, which is a little later.
+			eventually(t, "stopped", func() bool {
+				stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+				return strings.Contains(string(stat), ") T ")
+			})
 		}
 	}
 	defer func(was time.Duration) { attachTimeout = was }(attachTimeout)
