@@ -130,7 +130,7 @@ func TestAllThatBuiltOnAFailedCommitFails(t *testing.T) {
 		<-fail
 		return errors.New("no luck")
 	}, nil))
-	mustCreate(t, st, bridge("good"))
+	// The very first write: after one that was alone, others would wait for the next one's end.
 	armed.Store(true)
 	errs := make([]error, 30)
 	var wg sync.WaitGroup
