@@ -3,6 +3,8 @@ package controllers_test
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,8 +63,49 @@ func TestEnvironmentFromSecret(t *testing.T) {
 			return strings.Contains(string(file), `PASSWORD="CANARY-2"`)
 		})
 		w.until("ready again", w.ready(appKey))
+		w.apply("apiVersion: proximity/v1alpha1\nkind: App\nmetadata: {name: second}\nspec: {resources: {disk: 1Gi}}\n")
+		w.until("a neighbour", w.ready(appKeyOf("second")))
 		w.unseen("CANARY")
+		if in := w.guestsWith("CANARY"); len(in) != 2 || in[0] != "20000 /etc/environment" || in[1] != "20000 /root/copied" {
+			t.Errorf("the value is in %v", in)
+		}
 	})
+}
+
+// guestsWith tells in which files of which guests a text is, sorted.
+func (w *world) guestsWith(text string) (found []string) {
+	w.Helper()
+	guests := w.engine.Guests()
+	if len(guests) < 3 {
+		w.Fatalf("there are %d guests", len(guests))
+	}
+	for _, g := range guests {
+		fsys, looked := g.FS(), 0
+		var walk func(dir string)
+		walk = func(dir string) {
+			entries, err := fsys.ReadDir(dir)
+			w.must(err)
+			for _, e := range entries {
+				switch {
+				case e.IsDir():
+					walk(e.Path)
+				case e.Mode.IsRegular():
+					looked++
+					data, err := fsys.ReadFile(e.Path)
+					w.must(err)
+					if bytes.Contains(data, []byte(text)) {
+						found = append(found, fmt.Sprintf("%d %s", g.VMID(), e.Path))
+					}
+				}
+			}
+		}
+		walk("/")
+		if looked == 0 {
+			w.Errorf("guest %d has no files", g.VMID())
+		}
+	}
+	slices.Sort(found)
+	return found
 }
 
 // unseen looks for a text in all objects, in what was run on the node and asked of it.
