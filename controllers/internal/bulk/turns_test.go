@@ -83,8 +83,10 @@ func TestStorageIsPassedOn(t *testing.T) {
 	for i := range storageTasks + 1 {
 		v.at(i).TakeTask("a", "slow")
 	}
-	if !v.at(0).TakeTask("a", "") || !v.at(0).TakeTask("a", "") {
-		t.Error("a turn is not kept for the next step")
+	for range 2 {
+		if !v.at(0).TakeTask("a", "") {
+			t.Error("a turn is not kept for the next step")
+		}
 	}
 	if want := []string{fmt.Sprint(storageTasks)}; !slices.Equal(*woken, want) {
 		t.Errorf("woken %v, want %v", *woken, want)
