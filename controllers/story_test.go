@@ -35,7 +35,7 @@ func TestQuickstartConverges(t *testing.T) {
 func TestQuietWhenNothingChanges(t *testing.T) {
 	inWiredWorld(t, func(w *world) {
 		w.deployed()
-		time.Sleep(2 * time.Second) // what Ready itself sets off
+		w.settle() // what Ready itself sets off, and the appliance's next look at the backends
 		revision, calls, before := w.store.Revision(), len(w.ledger.all()), w.node.Stats()
 		time.Sleep(time.Minute)
 		for _, c := range w.ledger.since(calls) {
