@@ -40,11 +40,18 @@ func NewSSH(t testing.TB, root string) *SSH {
 	key, signer := NewKey(t)
 	s.PrivateKey, s.user = key, signer.PublicKey()
 	s.ChangeHostKey(t)
+	s.Address = listen(t, s.serve)
+	return s
+}
+
+// listen serves each connection to a new address on loopback, until the end of the test, and
+// then waits for those under way.
+func listen(t testing.TB, serve func(net.Conn)) (address string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Address = l.Addr().String()
 	var wg sync.WaitGroup
 	t.Cleanup(func() {
 		_ = l.Close()
@@ -56,10 +63,10 @@ func NewSSH(t testing.TB, root string) *SSH {
 			if err != nil {
 				return
 			}
-			wg.Go(func() { s.serve(conn) })
+			wg.Go(func() { serve(conn) })
 		}
 	})
-	return s
+	return l.Addr().String()
 }
 
 // NewKey makes a key pair: the private key in OpenSSH's form, and its signer.

@@ -83,28 +83,12 @@ LogLevel VERBOSE
 SetEnv GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 LC_ALL=C
 `, s.dir, s.user))
 	s.ChangeHostKey(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Address = l.Addr().String()
-	var wg sync.WaitGroup
-	t.Cleanup(func() {
-		_ = l.Close()
-		wg.Wait()
+	t.Cleanup(func() { // after listen's: nobody writes to it any more
 		if t.Failed() {
 			t.Logf("sshd:\n%s", s.log.String())
 		}
 	})
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { s.serve(conn) })
-		}
-	})
+	s.Address = listen(t, s.serve)
 	return s
 }
 
