@@ -42,10 +42,9 @@ import (
 const (
 	TypeChange = "change"
 	// TypeStart is the first entry of a daemon's run, TypeDropped tells how many events were
-	// not kept one by one, TypeGap that changes are missing which the store no longer has.
+	// not kept one by one.
 	TypeStart   = "start"
 	TypeDropped = "dropped"
-	TypeGap     = "gap"
 )
 
 // Entry is a line of the trail.
