@@ -53,11 +53,6 @@ const (
 	CondProvisioned = "Provisioned"
 	CondProxy       = "ProxyReady"
 	CondHealthy     = "Healthy"
-	// CondUnique is False while another guest carries our tags; it is no part of Ready.
-	CondUnique = "Unique"
-	// CondRestartPending tells of settings that count from the guest's next start on, as
-	// common.CondInSync does of those that were changed by hand.
-	CondRestartPending = "RestartPending"
 )
 
 // The proxy is not part of Ready: an App is ready when it works, and its Vhosts wait for it.

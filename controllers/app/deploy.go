@@ -54,9 +54,8 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 	var seen observed
 	g, rest, err := driver.Converge(ctx, d.guest, m, last, func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
 		seen = r.see(s.Object, d.appliance, guest)
-		if seen.pending, seen.pendingOf, seen.stoppedOf = before.pending, before.pendingOf, before.stoppedOf; guest.Present && !guest.Running {
-			seen.stoppedOf = guest.Config.Digest
-		}
+		seen.pending = before.pending
+		seen.pending.Saw(guest)
 		before = seen
 		s.Remember(seen)
 		steps, blocked := plan(d, m, seen)
@@ -68,7 +67,10 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 	seen.guest = g
 	if err == nil {
 		status(s).Applied = common.ReportDrift(ctx, s, d.guest, g)
-		err = r.reportPending(ctx, s, conn, &seen)
+		var changed bool
+		if changed, err = common.ReportPending(ctx, s, conn.API, m.VMID, &seen.pending, g); changed {
+			s.Remember(seen)
+		}
 	}
 	return seen, rest, err
 }

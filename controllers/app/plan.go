@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
@@ -53,12 +52,8 @@ type observed struct {
 	looked bool
 	// provision identifies what was last carried out in the guest.
 	provision string
-	// pending are the settings that count from the guest's next start on, as of the
-	// configuration with the digest pendingOf.
-	pending   []string
-	pendingOf string
-	// stoppedOf is the digest of the configuration when the guest was seen stopped last.
-	stoppedOf string
+	// pending are the settings that count from the guest's next start on.
+	pending common.Pending
 	// unplaced identifies why no node fits, and unplacedText says it.
 	unplaced, unplacedText string
 }
@@ -249,27 +244,8 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.App]
 	if p.Object.GetSpec().GetReadOnly() {
 		made.Notes = append(made.Notes, "spec.readOnly is set: nothing of this is done until it is false")
 	}
-	if keys := restartFor(steps, o); len(keys) > 0 {
-		made.Steps = append(made.Steps, runtime.Step{Action: "Restart", Effect: runtime.Restart, By: "you",
-			Text: fmt.Sprintf("restart %s for %s to count, when it suits", lxc.Name(m.VMID), strings.Join(keys, ", "))})
-	}
+	made.Steps = append(made.Steps, common.RestartSteps(m.VMID, steps, o.pending, o.guest)...)
 	return made, nil
-}
-
-// restartFor lists the settings that count only after a restart, which nobody but a human
-// decides about: those that wait for one already, and those that the steps add.
-func restartFor(steps []lxc.Step, o observed) []string {
-	if !o.guest.Running {
-		return nil
-	}
-	keys := slices.Clone(o.pending)
-	for _, s := range steps {
-		if s.Action == lxc.ActionUpdate {
-			keys = append(keys, lxc.AtNextStart(s.Change.Set)...)
-		}
-	}
-	slices.Sort(keys)
-	return slices.Compact(keys)
 }
 
 func (r *reconciler) planDeletion(a *v1alpha1.App, o observed) (runtime.Plan, error) {

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/proximity-pve/proximity/controllers/internal/common"
 	"github.com/proximity-pve/proximity/controllers/internal/lxc"
 	"github.com/proximity-pve/proximity/pkg/ownership"
 	"github.com/proximity-pve/proximity/pkg/resource"
@@ -22,7 +23,7 @@ func (r *reconciler) reportGuest(ctx context.Context, s *session, o lxc.Observed
 		st.State = proto.String(stateStopped)
 		s.True(CondTemplate, "Present", "the guest has been made from %s", orTemplate(st.GetTemplate()))
 		s.True(CondCreated, "Created", "guest %d on node %s", st.GetVmid(), o.Node)
-		reportCopy(ctx, s, o)
+		common.ReportCopy(ctx, s, int(st.GetVmid()), o)
 		if o.Running {
 			st.State = proto.String(stateRunning)
 			s.True(CondRunning, "Running", "guest %d runs", st.GetVmid())
@@ -48,21 +49,6 @@ func (r *reconciler) reportGuest(ctx context.Context, s *session, o lxc.Observed
 		for _, c := range []string{CondRunning, CondNetwork, CondHealthy} {
 			s.SetCondition(c, "Unknown", waiting.Reason, "%s", waiting.Text)
 		}
-	}
-}
-
-// reportCopy says that there is a copy (clone or restored backup) of the guest, which is left
-// alone. One that was restored has the same MAC address, so two may answer to one name.
-func reportCopy(ctx context.Context, s *session, o lxc.Observed) {
-	switch {
-	case o.Elsewhere != 0:
-		if resource.FindCondition(s.Object, CondUnique).GetStatus() != "False" {
-			s.Warning(ctx, "CopyFound", "guest %d carries the tags of guest %d", o.Elsewhere, s.Object.GetStatus().GetVmid())
-		}
-		s.False(CondUnique, "CopyFound", "guest %d carries the tags of guest %d: a copy (clone or restored backup), which is left alone; remove its tag %s and the block in its description, or destroy it",
-			o.Elsewhere, s.Object.GetStatus().GetVmid(), ownership.UIDTag(s.Object.GetMetadata().GetUid()))
-	case resource.FindCondition(s.Object, CondUnique) != nil:
-		s.True(CondUnique, "Unique", "no other guest carries the tags of guest %d", s.Object.GetStatus().GetVmid())
 	}
 }
 

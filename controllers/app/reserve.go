@@ -106,9 +106,11 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 				return err
 			}
 		}
-		mac, err := adoptedMAC(ctx, conn, s.Object, rows)
-		if err != nil {
-			return err
+		var had map[int]string
+		if spec := s.Object.GetSpec(); spec.GetAdopt() {
+			if had, err = common.AdoptedMACs(ctx, conn, spec.GetVmid(), rows); err != nil {
+				return err
+			}
 		}
 		// Guests that no object stands for keep their addresses for as long as they run.
 		strays, err := common.Unknown(ctx, s.Client, &r.marks, conn, rows)
@@ -118,7 +120,7 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 		taken := claims{vmids: vmidsOf(rows), addresses: r.marks.Addresses(ctx, conn, strays)}
 		self := resource.KeyOf(s.Object)
 		err = s.Client.Transact(ctx, func(tx runtime.Tx) error {
-			return reserveIn(tx, self, cl, n, taken, mac, &choice)
+			return reserveIn(tx, self, cl, n, taken, had[0], &choice)
 		})
 		if err != nil {
 			return err
@@ -130,29 +132,6 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 	}
 	s.True(CondReserved, "Reserved", "VMID %d, address %s, MAC address %s", st.GetVmid(), st.GetAddress(), st.GetMac())
 	return r.reportPlaced(ctx, s, choice)
-}
-
-// adoptedMAC is the address that the first NIC of a guest to adopt has already: others may
-// know it by that. "" is none, and for every other App.
-func adoptedMAC(ctx context.Context, conn *cluster.Connection, a *v1alpha1.App, rows []proxmox.Resource) (string, error) {
-	for _, row := range rows {
-		if !a.GetSpec().GetAdopt() || int32(row.VMID) != a.GetSpec().GetVmid() || row.Type != "lxc" {
-			continue
-		}
-		cfg, err := conn.API.LXCConfig(ctx, row.Node, int(row.VMID))
-		if proxmox.IsNotExist(err) {
-			return "", nil
-		}
-		if err != nil {
-			return "", lxc.Classify(fmt.Errorf("read the guest to adopt: %w", err))
-		}
-		nic, _, err := cfg.NIC(0)
-		if err != nil { // it will be set anew
-			return "", nil
-		}
-		return nic.HWAddr, nil
-	}
-	return "", nil
 }
 
 // vmidsOf lists the VMIDs that guests have, whoever made them.
