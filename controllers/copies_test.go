@@ -7,6 +7,7 @@ import (
 
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/pvesim/access"
+	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
 // takeRights takes the daemon's rights below a path away and returns what gives them back.
@@ -89,36 +90,43 @@ func TestTokenThatSeesNothingAndALostDatabase(t *testing.T) {
 	})
 }
 
-// What the Proxmox UI makes of an App's guest: a clone of a snapshot, a backup restored
-// beside it. Both have its tags and its description, and the backup its MAC address. They
-// are told and left alone; when the App goes, they stay.
+// What the Proxmox UI makes of a guest of ours: a clone of a snapshot, a backup restored
+// beside it. Both have its tags and its description, and the backup its MAC addresses. They
+// are told and left alone; when the object goes, they stay.
 func TestCloneAndRestore(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.deployed()
-		w.done(w.admin.CreateSnapshot(w.Context(), nodeName, firstVMID, "before", ""))
-		w.done(w.admin.CloneLXC(w.Context(), nodeName, firstVMID, proxmox.LXCClone{NewID: 300, Snapshot: "before", Full: true}))
-		w.done(w.admin.Vzdump(w.Context(), nodeName, proxmox.Vzdump{VMIDs: []int{firstVMID}, Storage: "local", Mode: "snapshot", Compress: "zstd"}))
-		backups, err := w.admin.Backups(w.Context(), nodeName, "local", firstVMID)
-		w.must(err)
-		if len(backups) != 1 {
-			t.Fatalf("backups %v", backups)
-		}
-		w.done(w.admin.RestoreLXC(w.Context(), nodeName, proxmox.LXCRestore{VMID: 301, Backup: string(backups[0].Volid), Storage: "local-lvm", Unprivileged: true}))
-		clone, restored := w.untouched(300), w.untouched(301)
-		w.until("told", w.has(appKey, "Unique", "False", "CopyFound"))
-		w.until("ready", w.ready(quickstartKeys...))
-		time.Sleep(time.Minute)
-		clone()
-		restored()
-		if n := w.tasks("vzcreate", firstVMID); n != 1 {
-			t.Errorf("created %d times", n)
-		}
-		w.done(w.admin.DeleteSnapshot(w.Context(), nodeName, firstVMID, "before", false))
-		w.remove(appKey)
-		w.until("gone", w.gone(appKey))
-		clone()
-		restored()
-	})
+	for key, vmid := range map[resource.Key]int{appKey: firstVMID, applianceKey: applianceID} {
+		t.Run(key.Kind, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.deployed()
+				w.done(w.admin.CreateSnapshot(w.Context(), nodeName, vmid, "before", ""))
+				w.done(w.admin.CloneLXC(w.Context(), nodeName, vmid, proxmox.LXCClone{NewID: 300, Snapshot: "before", Full: true}))
+				w.done(w.admin.Vzdump(w.Context(), nodeName, proxmox.Vzdump{VMIDs: []int{vmid}, Storage: "local", Mode: "snapshot", Compress: "zstd"}))
+				backups, err := w.admin.Backups(w.Context(), nodeName, "local", vmid)
+				w.must(err)
+				if len(backups) != 1 {
+					t.Fatalf("backups %v", backups)
+				}
+				w.done(w.admin.RestoreLXC(w.Context(), nodeName, proxmox.LXCRestore{VMID: 301, Backup: string(backups[0].Volid), Storage: "local-lvm", Unprivileged: true}))
+				clone, restored := w.untouched(300), w.untouched(301)
+				w.until("told", w.has(key, "Unique", "False", "CopyFound"))
+				w.until("ready", w.ready(quickstartKeys...))
+				time.Sleep(time.Minute)
+				clone()
+				restored()
+				if n := w.tasks("vzcreate", vmid); n != 1 {
+					t.Errorf("created %d times", n)
+				}
+				w.done(w.admin.DeleteSnapshot(w.Context(), nodeName, vmid, "before", false))
+				w.remove(vhostKey, appKey)
+				if key == applianceKey {
+					w.remove(applianceKey)
+				}
+				w.until("gone", w.gone(key))
+				clone()
+				restored()
+			})
+		})
+	}
 }
 
 // An App that waits for its address because its appliance is stalled says so, with what the

@@ -102,6 +102,8 @@ func crashStories() []crashStory {
 			done: func(w *world) bool { return w.tasks("vzcreate", applianceID) == 2 && w.ready(applianceKey)() }},
 		{kind: "Appliance", what: "delete after a crash at creation", given: only("Bridge"), act: applied("Appliance"), done: ready(applianceKey),
 			then: remove(applianceKey), ended: gone(applianceKey)},
+		{kind: "Appliance", what: "adopt", given: func(w *world) { only("Bridge")(w); w.strangeAppliance(300) },
+			act: func(w *world) { w.apply(w.adopting(300, "readOnly: false")) }, done: ready(applianceKey)},
 
 		{kind: "App", what: "create", given: only("Bridge", "Appliance"), act: applied("App"), done: ready(appKey)},
 		{kind: "App", what: "update guest and content", act: (*world).changeApp,

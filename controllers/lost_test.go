@@ -96,25 +96,40 @@ func TestGuestOfALostObject(t *testing.T) {
 	}
 }
 
-// Copies of our guests on other VMIDs change nothing; the App says that they are there.
+// Copies of our guests on other VMIDs change nothing; the object says that they are there.
 func TestCopiesAreTold(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.deployed()
-		cfg, err := w.admin.LXCConfig(w.Context(), nodeName, firstVMID)
-		w.must(err)
-		w.stranger(300)
-		w.update(300, "description", cfg.Description(), "tags", strings.Join(cfg.Tags(), ";"))
-		check := w.untouched(300)
-		w.until("told", w.has(appKey, "Unique", "False", "CopyFound"))
-		if !w.ready(appKey)() {
-			t.Error("the original is not ready any more")
-		}
-		w.mustTell(appKey, "CopyFound")
-		time.Sleep(time.Minute)
-		check()
-		w.update(300, "tags", "web")
-		w.until("told that it has gone", w.has(appKey, "Unique", "True", "Unique"))
-	})
+	for key, vmid := range map[resource.Key]int{appKey: firstVMID, applianceKey: applianceID} {
+		t.Run(key.Kind, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.deployed()
+				cfg, err := w.admin.LXCConfig(w.Context(), nodeName, vmid)
+				w.must(err)
+				w.stranger(300)
+				w.update(300, "description", cfg.Description(), "tags", strings.Join(cfg.Tags(), ";"))
+				check := w.untouched(300)
+				w.until("told", w.has(key, "Unique", "False", "CopyFound"))
+				if m := w.message(key, "Unique"); !strings.Contains(m, "guest 300") || !strings.Contains(m, "remove its tag prx-") {
+					t.Errorf("it does not say what to do: %s", m)
+				}
+				if !w.ready(key)() {
+					t.Error("the original is not ready any more")
+				}
+				w.mustTell(key, "CopyFound")
+				time.Sleep(time.Minute)
+				check()
+				w.update(300, "tags", "web")
+				w.until("told that it has gone", w.has(key, "Unique", "True", "Unique"))
+				check = w.untouched(300)
+				if key == applianceKey { // its deletion leaves what is not its own
+					w.update(300, "tags", strings.Join(cfg.Tags(), ";"))
+					check = w.untouched(300)
+					w.remove(vhostKey, appKey, applianceKey)
+					w.until("gone", w.gone(applianceKey))
+				}
+				check()
+			})
+		})
+	}
 }
 
 // rebuild asks for a rebuild and waits for its end.

@@ -133,39 +133,51 @@ func (w *world) pending(vmid int, key string) bool {
 // What Proxmox keeps for the next start is told until the guest has been restarted, and
 // asked for only when the configuration changed.
 func TestRestartPending(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.deployed()
-		w.settle()
-		renamed := resource.Clone(w.get(appKey)).(*v1alpha1.App)
-		renamed.Spec.Hostname = proto.String("renamed")
-		plan := w.planned([]runtime.Change{{Key: appKey, Desired: renamed}})[appKey]
-		if !slices.ContainsFunc(plan.Steps, func(s runtime.Step) bool {
-			return s.Effect == runtime.Restart && s.By == "you" && strings.Contains(s.Text, "hostname")
-		}) {
-			t.Errorf("the plan does not say that a restart is needed: %+v", plan.Steps)
+	renamed := func(o resource.Object) resource.Object {
+		next := resource.Clone(o)
+		switch n := next.(type) {
+		case *v1alpha1.App:
+			n.Spec.Hostname = proto.String("renamed")
+		case *v1alpha1.Appliance:
+			n.Spec.Hostname = proto.String("renamed")
 		}
-		w.update(firstVMID, "features", "nesting=1,keyctl=1") // not ours, and not hot-pluggable
-		if !w.pending(firstVMID, "features") {
-			t.Fatal("the simulator applies it at once")
-		}
-		w.until("told", w.has(appKey, "RestartPending", "True", "PendingChanges"))
-		if m := resource.FindCondition(w.get(appKey), "RestartPending").GetMessage(); !strings.Contains(m, "features") {
-			t.Errorf("message %q", m)
-		}
-		if !w.ready(appKey)() {
-			t.Error("not ready")
-		}
-		time.Sleep(noticed)
-		before := w.node.Stats()
-		time.Sleep(time.Minute)
-		for what, n := range w.node.Stats().Requests {
-			if strings.Contains(what, "/pending") && n != before.Requests[what] {
-				t.Errorf("asked again: %s", what)
-			}
-		}
-		w.done(w.admin.RebootLXC(w.Context(), nodeName, firstVMID, proxmox.Shutdown{Timeout: 30 * time.Second}))
-		w.until("told that it is over", w.has(appKey, "RestartPending", "False", "NothingPending"))
-	})
+		return next
+	}
+	for key, vmid := range map[resource.Key]int{appKey: firstVMID, applianceKey: applianceID} {
+		t.Run(key.Kind, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.deployed()
+				w.settle()
+				plan := w.planned([]runtime.Change{{Key: key, Desired: renamed(w.get(key))}})[key]
+				if !slices.ContainsFunc(plan.Steps, func(s runtime.Step) bool {
+					return s.Effect == runtime.Restart && s.By == "you" && strings.Contains(s.Text, "hostname")
+				}) {
+					t.Errorf("the plan does not say that a restart is needed: %+v", plan.Steps)
+				}
+				w.update(vmid, "features", "nesting=1,keyctl=1") // not ours, and not hot-pluggable
+				if !w.pending(vmid, "features") {
+					t.Fatal("the simulator applies it at once")
+				}
+				w.until("told", w.has(key, "RestartPending", "True", "PendingChanges"))
+				if m := w.message(key, "RestartPending"); !strings.Contains(m, "features") {
+					t.Errorf("message %q", m)
+				}
+				if !w.ready(key)() {
+					t.Error("not ready")
+				}
+				time.Sleep(noticed)
+				before := w.node.Stats()
+				time.Sleep(time.Minute)
+				for what, n := range w.node.Stats().Requests {
+					if strings.Contains(what, "/pending") && n != before.Requests[what] {
+						t.Errorf("asked again: %s", what)
+					}
+				}
+				w.done(w.admin.RebootLXC(w.Context(), nodeName, vmid, proxmox.Shutdown{Timeout: 30 * time.Second}))
+				w.until("told that it is over", w.has(key, "RestartPending", "False", "NothingPending"))
+			})
+		})
+	}
 }
 
 // An adopted guest is looked at first: the App says what would be done, for as long as

@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,14 +154,14 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err := r.reserve(ctx, s, conn, cl, network); err != nil {
 		return runtime.Result{}, err
 	}
-	if s.Object.GetStatus().GetRepair().GetPhase() == phaseDestroying {
+	if s.Object.GetStatus().GetRepair().GetPhase() == phaseDestroying && !s.Object.GetSpec().GetReadOnly() {
 		r.Board.Publish(s.Object.GetMetadata().GetName(), nil)
 		if err := r.destroy(ctx, s, conn); err != nil {
 			return runtime.Result{}, err
 		}
 	}
 	d, o, err := r.converge(ctx, s, conn, cl, network)
-	r.reportGuest(s, o, err)
+	r.reportGuest(ctx, s, o, err)
 	if err != nil {
 		r.Board.Publish(s.Object.GetMetadata().GetName(), nil)
 		if guestDoesNotStart(err) {
@@ -266,13 +267,9 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 		return err
 	}
 	if chosen && choice.Node != "" || st.GetVmid() == 0 || st.GetVmid() != s.Object.GetSpec().GetVmid() {
+		var had map[int]string
 		if st.GetVmid() == 0 {
-			rows, err := conn.API.ClusterResources(ctx, proxmox.GuestResources)
-			if err != nil {
-				return lxc.Classify(fmt.Errorf("list guests: %w", err))
-			}
-			if err := common.NotLost(ctx, s.Client, &r.marks, conn, s.Object, rows); err != nil {
-				s.False(CondReserved, "NotReserved", "%v", err)
+			if had, err = r.beforeReservation(ctx, s, conn); err != nil {
 				return err
 			}
 		}
@@ -290,8 +287,10 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 				next.Status = &v1alpha1.ApplianceStatus{}
 			}
 			next.Status.Vmid = proto.Int32(want)
-			next.Status.WanMac = proto.String(common.MAC(next.GetMetadata().GetUid(), 0))
-			next.Status.LanMac = proto.String(common.MAC(next.GetMetadata().GetUid(), 1))
+			if next.Status.WanMac == nil {
+				next.Status.WanMac = proto.String(cmp.Or(had[0], common.MAC(next.GetMetadata().GetUid(), 0)))
+				next.Status.LanMac = proto.String(cmp.Or(had[1], common.MAC(next.GetMetadata().GetUid(), 1)))
+			}
 			if choice.Node != "" {
 				next.Status.Placement = common.PlacementStatus(choice)
 			}
@@ -310,8 +309,25 @@ func (r *reconciler) reserve(ctx context.Context, s *session, conn *cluster.Conn
 	return r.reportPlaced(ctx, s, choice, chosen)
 }
 
+// beforeReservation looks whether there is a guest of the object already that the database does
+// not know; of one that is to be adopted it returns the MAC addresses, by number of the NIC.
+func (r *reconciler) beforeReservation(ctx context.Context, s *session, conn *cluster.Connection) (had map[int]string, err error) {
+	rows, err := conn.API.ClusterResources(ctx, proxmox.GuestResources)
+	if err != nil {
+		return nil, lxc.Classify(fmt.Errorf("list guests: %w", err))
+	}
+	if spec := s.Object.GetSpec(); spec.GetAdopt() { // which makes none
+		return common.AdoptedMACs(ctx, conn, spec.GetVmid(), rows)
+	}
+	if err := common.NotLost(ctx, s.Client, &r.marks, conn, s.Object, rows); err != nil {
+		s.False(CondReserved, "NotReserved", "%v", err)
+		return nil, err
+	}
+	return nil, nil
+}
+
 // reportGuest sets the conditions of the guest from what the driver saw.
-func (r *reconciler) reportGuest(s *session, o lxc.Observed, err error) {
+func (r *reconciler) reportGuest(ctx context.Context, s *session, o lxc.Observed, err error) {
 	var stalled *runtime.StalledError
 	var waiting *runtime.WaitingError
 	switch {
@@ -320,6 +336,7 @@ func (r *reconciler) reportGuest(s *session, o lxc.Observed, err error) {
 		st.Node = proto.String(o.Node)
 		s.True(CondTemplate, "Present", "the guest has been made from its template")
 		s.True(CondCreated, "Created", "guest %d on node %s", st.GetVmid(), o.Node)
+		common.ReportCopy(ctx, s, int(st.GetVmid()), o)
 		if o.Running {
 			s.True(CondRunning, "Running", "guest %d runs", st.GetVmid())
 		} else {

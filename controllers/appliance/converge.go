@@ -2,6 +2,7 @@ package appliance
 
 import (
 	"context"
+	"slices"
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/controllers/internal/common"
@@ -42,15 +43,34 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 	}
 	o, _, err := driver.Converge(ctx, d.guest, m, last, func(guest lxc.Observed) ([]lxc.Step, *lxc.Blocked) {
 		rounds++
-		o := observed{guest: guest, inside: before.inside}
+		o := observed{guest: guest, inside: before.inside, pending: before.pending}
+		o.pending.Saw(guest)
+		before = o
 		s.Remember(o)
-		return plan(d, m, o)
+		steps, blocked := plan(d, m, o)
+		// What is to be done in the guest alone is looked at there first.
+		if blocked == nil && s.Object.GetSpec().GetReadOnly() && len(steps) > 0 && !insideOnly(steps) {
+			blocked = lxc.ReadOnly(steps)
+		}
+		return steps, blocked
 	})
 	if err == nil {
 		status(s).Applied = common.ReportDrift(ctx, s, d.guest, o)
+		changed, perr := common.ReportPending(ctx, s, conn.API, m.VMID, &before.pending, o)
+		if changed {
+			s.Remember(before)
+		}
+		if perr != nil { // the next look asks again; what is served does not wait for that
+			s.Log.Info("pending changes are not known", "error", perr)
+		}
 	}
 	if err == nil && rounds > 1 {
 		d, err = ask() // what it serves may have changed while the guest was worked on
 	}
 	return d, o, err
+}
+
+// insideOnly tells whether nothing of the guest itself is to be done.
+func insideOnly(steps []lxc.Step) bool {
+	return !slices.ContainsFunc(steps, func(st lxc.Step) bool { return st.Action != ActionInstall && st.Action != ActionConfigure })
 }

@@ -14,10 +14,11 @@
 // DNSReady (DHCP and DNS), ProxyReady, NATReady.
 //
 // Beside them, and no part of Ready: InSync (settings that were changed by hand, with
-// driftPolicy warn or ignore), UpstreamReachable (names that are not ours), DiskSpace, StateKept (with
+// driftPolicy warn or ignore), Unique (no copy of the guest), RestartPending (settings that count
+// from the guest's next start on), UpstreamReachable (names that are not ours), DiskSpace, StateKept (with
 // repair Rebuild).
 //
-// Reasons: Drifted, InSync, BridgeNotFound, BridgeNotReady, AddressOutsideSubnet, RangeOutsideSubnet, VMIDTaken,
+// Reasons: Drifted, InSync, ReadOnly, GuestToAdoptMissing, Adopted, CopyFound, Unique, PendingChanges, NothingPending, BridgeNotFound, BridgeNotReady, AddressOutsideSubnet, RangeOutsideSubnet, VMIDTaken,
 // VMIDIsCopy, UIDElsewhere, UIDUnknown, NotReserved, GuestsNotVisible, DiskCannotShrink, TemplateMissing, NoTemplateStorage, Fetching, TemplateFetching,
 // TemplateFetchFailed, TemplateChecksumMismatch, Reserved, Present, Missing, Created, Running, Starting, Stopping,
 // Locked, Protected, NodeOffline,

@@ -19,7 +19,7 @@ import (
 func (r *reconciler) choose(ctx context.Context, s *session, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) (d placement.Decision, chosen bool, err error) {
 	st, named := s.Object.GetStatus(), s.Object.GetSpec().GetNode()
 	node := st.GetPlacement().GetNode()
-	if st.GetNode() != "" || st.GetTask() != "" || node != "" && (named == "" || named == node) {
+	if s.Object.GetSpec().GetAdopt() || st.GetNode() != "" || st.GetTask() != "" || node != "" && (named == "" || named == node) {
 		return d, false, nil
 	}
 	d, err = r.decide(ctx, s.Object, conn, cl, n, "")
@@ -73,6 +73,9 @@ func (r *reconciler) foresee(a *v1alpha1.Appliance, conn *cluster.Connection, cl
 		return node, notes
 	}
 	inv := r.Guests.LastInventory(conn)
+	if a.GetSpec().GetAdopt() {
+		return "", nil
+	}
 	if inv == nil {
 		return cmp.Or(cl.GetSpec().GetNode(), common.OnlyNode(cl)), nil
 	}
@@ -99,6 +102,8 @@ func (r *reconciler) reportPlaced(ctx context.Context, s *session, d placement.D
 		}
 		s.False(CondPlaced, reason, unplaced+"%s", text)
 		return common.Unplaced(reason, text)
+	case s.Object.GetSpec().GetAdopt() && p == nil:
+		s.True(CondPlaced, "Adopted", "the guest is taken over where it is")
 	case p == nil:
 		s.True(CondPlaced, "Placed", "the guest is on node %s", st.GetNode())
 	case st.GetNode() != "" && st.GetNode() != p.GetNode():
@@ -115,6 +120,9 @@ func (r *reconciler) reportPlaced(ctx context.Context, s *session, d placement.D
 // stands returns the node for a guest that is to be made now: the one that was chosen, or
 // where it was before it vanished. That it can be made there is looked at again.
 func (r *reconciler) stands(ctx context.Context, a *v1alpha1.Appliance, conn *cluster.Connection, cl *v1alpha1.Cluster, n network) (string, error) {
+	if a.GetSpec().GetAdopt() {
+		return "", nil // wherever it is
+	}
 	node := cmp.Or(a.GetSpec().GetNode(), a.GetStatus().GetNode(), a.GetStatus().GetPlacement().GetNode())
 	d, err := r.decide(ctx, a, conn, cl, n, node)
 	if err == nil && d.Node == "" {

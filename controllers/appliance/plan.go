@@ -35,6 +35,8 @@ type observed struct {
 	// inside is nil as long as nobody has looked, or when the guest has no agent. Its files
 	// are always listed. It outlives a stop of the guest, for files do.
 	inside *appliance.Observation
+	// pending are the settings that count from the guest's next start on.
+	pending common.Pending
 }
 
 // plan lists the steps from observed to desired, in order; nil desired is deletion. It does
@@ -126,11 +128,11 @@ func listed(b appliance.Bundle, o appliance.Observation, last any) *appliance.Ob
 // Plan implements runtime's Options.Plan.
 func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Appliance]) (runtime.Plan, error) {
 	o, _ := p.Seen.(observed)
-	made, err := p.Once("world", func() (any, error) { return r.readWorld(ctx, p.Client) })
+	read, err := p.Once("world", func() (any, error) { return r.readWorld(ctx, p.Client) })
 	if err != nil {
 		return runtime.Plan{}, err
 	}
-	w := made.(world)
+	w := read.(world)
 	if p.Deleted {
 		return r.planDeletion(p.Object, o, w)
 	}
@@ -155,10 +157,15 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Appl
 	if !o.guest.Present {
 		notes = append(notes, placed...)
 	}
+	if spec.GetReadOnly() {
+		notes = append(notes, "spec.readOnly is set: nothing of this is done until it is false")
+	}
 	for _, rej := range d.bundle.Rejected {
 		notes = append(notes, fmt.Sprintf("%s %s is left out: %s", rej.Kind, rej.Key, rej.Reason))
 	}
-	return runtime.Plan{Steps: lxc.Public(steps), Blocked: blocked, Notes: bounded(notes)}, d.broken
+	made := runtime.Plan{Steps: lxc.Public(steps), Blocked: blocked, Notes: bounded(notes)}
+	made.Steps = append(made.Steps, common.RestartSteps(m.VMID, steps, o.pending, o.guest)...)
+	return made, d.broken
 }
 
 // maxNotes bounds what a plan says beside its steps.

@@ -59,7 +59,7 @@ func (r *reconciler) escalate(ctx context.Context, s *session, conn *cluster.Con
 		st.DownSince, st.UpSince = proto.String(now.Format(time.RFC3339)), nil
 	}
 	level := nextLevel(s.Object.GetSpec().GetRepair(), st, now)
-	if level == "" || !bootHelps(err) && !guestDoesNotStart(err) {
+	if level == "" || s.Object.GetSpec().GetReadOnly() || !bootHelps(err) && !guestDoesNotStart(err) {
 		return err
 	}
 	if level == levelRebuild && !r.hasKept(ctx, s) {

@@ -42,6 +42,9 @@ func (r *reconciler) serve(ctx context.Context, s *session, conn *cluster.Connec
 		return r.unreachable(s, err)
 	}
 	steps := r.remember(s, d, guestSeen, seen)
+	if s.Object.GetSpec().GetReadOnly() {
+		return r.onlyLook(s, d, box, seen, steps)
+	}
 	if lxc.Has(steps, ActionInstall) {
 		if seen, err = r.install(ctx, s, box, d.bundle, steps); err != nil {
 			r.Board.Publish(name, nil)
@@ -74,13 +77,32 @@ func (r *reconciler) serve(ctx context.Context, s *session, conn *cluster.Connec
 // remember keeps what was seen of guest and inside (nil: it has no agent), and returns the
 // plan from there: what is to be done inside, for the guest is as it should be.
 func (r *reconciler) remember(s *session, d *desired, guestSeen lxc.Observed, seen *appliance.Observation) []lxc.Step {
-	o := observed{guest: guestSeen}
+	last, _ := s.Remembered().(observed)
+	o := observed{guest: guestSeen, pending: last.pending}
 	if seen != nil {
 		o.inside = listed(d.bundle, *seen, s.Remembered())
 	}
 	s.Remember(o)
 	steps, _ := plan(d, d.guest.Mark, o)
 	return steps
+}
+
+// onlyLook says what of the inside would be done, and publishes and tells what is there.
+func (r *reconciler) onlyLook(s *session, d *desired, box inside, seen *appliance.Observation, steps []lxc.Step) error {
+	name := s.Object.GetMetadata().GetName()
+	if seen == nil {
+		r.Board.Publish(name, nil)
+	} else {
+		r.publish(name, liveState(d.input, d.bundle, *seen, box.target))
+		r.reportInside(s, d.input, *seen)
+	}
+	if b := lxc.ReadOnly(steps); b != nil {
+		s.False(CondConfigured, b.Reason, "%s", b.Text)
+		return runtime.Stalled(b.Reason, "%s", b.Text)
+	}
+	s.True(CondPackages, "Installed", "dnsmasq, caddy and nft are installed")
+	s.True(CondConfigured, "Applied", "configuration %.12s is live", d.bundle.Hash)
+	return r.addressed(s, *seen)
 }
 
 // unreachable: the guest runs as Proxmox says, but no command can be run in it. While it

@@ -140,7 +140,7 @@ type ApplianceSpec struct {
 	Suspend *bool `protobuf:"varint,17,opt,name=suspend" json:"suspend,omitempty"`
 	// What is done about settings of the guest that this spec decides and that somebody changed
 	// in Proxmox: correct, warn or ignore, as for Apps. What is inside the guest is always put
-	// back. Default: correct.
+	// back, unless readOnly is set. Default: correct.
 	DriftPolicy *string `protobuf:"bytes,18,opt,name=drift_policy,json=driftPolicy" json:"drift_policy,omitempty"`
 	// Certificates by ACME for Vhosts that say nothing else.
 	Acme *ApplianceACME `protobuf:"bytes,19,opt,name=acme" json:"acme,omitempty"`
@@ -155,6 +155,14 @@ type ApplianceSpec struct {
 	// How long the appliance must have been down before Apps with the fallback WAN move to the uplink,
 	// and how long it must have served again before they return: 30s to 24h. Default: 5m.
 	FallbackAfter *string `protobuf:"bytes,23,opt,name=fallback_after,json=fallbackAfter" json:"fallback_after,omitempty"`
+	// True looks at the guest and says in the condition Stalled (ReadOnly) what would be done,
+	// and does nothing, outside of the guest and in it. Default: true with adopt, else false.
+	ReadOnly *bool `protobuf:"varint,24,opt,name=read_only,json=readOnly" json:"read_only,omitempty"`
+	// True takes over the guest that has spec.vmid and that nothing marks as managed, with the MAC
+	// addresses that it has. It is only looked at until readOnly is set to false; then it is marked,
+	// made what the spec says, and set up inside. With it no guest is ever made, so repair may not be
+	// Rebuild, and deletionPolicy is Orphan by default.
+	Adopt         *bool `protobuf:"varint,25,opt,name=adopt" json:"adopt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -341,6 +349,20 @@ func (x *ApplianceSpec) GetFallbackAfter() string {
 		return *x.FallbackAfter
 	}
 	return ""
+}
+
+func (x *ApplianceSpec) GetReadOnly() bool {
+	if x != nil && x.ReadOnly != nil {
+		return *x.ReadOnly
+	}
+	return false
+}
+
+func (x *ApplianceSpec) GetAdopt() bool {
+	if x != nil && x.Adopt != nil {
+		return *x.Adopt
+	}
+	return false
 }
 
 // ApplianceACME is how certificates are had by ACME (RFC 8555).
@@ -1559,7 +1581,7 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x03WAN\x12\x11status.wanAddress\"\x15\n" +
 	"\x04ZONE\x12\rspec.dns.zone\"\x1d\n" +
 	"\x06LEASES\x12\x11status.leaseCount\x18\x01\"\x1d\n" +
-	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\x90\n" +
+	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\xc3\n" +
 	"\n" +
 	"\rApplianceSpec\x12C\n" +
 	"\vcluster_ref\x18\x01 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\n" +
@@ -1587,7 +1609,9 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x04acme\x18\x13 \x01(\v2!.proximity.v1alpha1.ApplianceACMER\x04acme\x122\n" +
 	"\x06repair\x18\x14 \x01(\tB\x1a\xda\xda\x18\x16Services,Guest,RebuildR\x06repair\x12\x19\n" +
 	"\blog_size\x18\x16 \x01(\tR\alogSize\x12%\n" +
-	"\x0efallback_after\x18\x17 \x01(\tR\rfallbackAfter\"\xb5\x01\n" +
+	"\x0efallback_after\x18\x17 \x01(\tR\rfallbackAfter\x12\x1b\n" +
+	"\tread_only\x18\x18 \x01(\bR\breadOnly\x12\x14\n" +
+	"\x05adopt\x18\x19 \x01(\bR\x05adopt\"\xb5\x01\n" +
 	"\rApplianceACME\x12\x1c\n" +
 	"\tdirectory\x18\x01 \x01(\tR\tdirectory\x12\x18\n" +
 	"\acontact\x18\x02 \x01(\tR\acontact\x124\n" +

@@ -33,13 +33,18 @@ func defaultApp(a *v1alpha1.App) {
 		orText(&file.Mode, "0644")
 		orText(&file.Owner, "root:root")
 	}
-	if spec.GetAdopt() { // what was not made by us is not lost by a default
-		orText(&spec.DeletionPolicy, "Orphan")
-		if spec.ReadOnly == nil {
-			spec.ReadOnly = proto.Bool(true)
+	defaultAdoption(spec.GetAdopt(), &spec.ReadOnly, &spec.DeletionPolicy)
+}
+
+// defaultAdoption: what was not made by us is neither changed nor lost by a default.
+func defaultAdoption(adopt bool, readOnly **bool, deletionPolicy **string) {
+	if adopt {
+		orText(deletionPolicy, "Orphan")
+		if *readOnly == nil {
+			*readOnly = proto.Bool(true)
 		}
 	}
-	orText(&spec.DeletionPolicy, "Delete")
+	orText(deletionPolicy, "Delete")
 }
 
 func validateApp(a *v1alpha1.App, p *problems) {

@@ -40,7 +40,7 @@ func defaultAppliance(a *v1alpha1.Appliance) {
 	}
 	orText(&spec.ManagementUi, "None")
 	orText(&spec.Fallback, "None")
-	orText(&spec.DeletionPolicy, "Delete")
+	defaultAdoption(spec.GetAdopt(), &spec.ReadOnly, &spec.DeletionPolicy)
 }
 
 func validateAppliance(a *v1alpha1.Appliance, p *problems) {
@@ -53,6 +53,9 @@ func validateAppliance(a *v1alpha1.Appliance, p *problems) {
 	p.hostname(spec.GetHostname(), a.GetMetadata().GetName())
 	p.resources("spec.resources", spec.GetResources())
 	validateUnsupported(spec, p)
+	if spec.GetAdopt() && spec.GetRepair() == "Rebuild" {
+		p.unsupported("spec.repair", "Rebuild", "with spec.adopt no guest is ever made, so none is made anew; use Guest or Services")
+	}
 	validateWAN(orEmpty(spec.Wan), p)
 	validateLAN(spec, p)
 	validateDNS(spec, p)
