@@ -175,3 +175,29 @@ func TestProtectedAndSuspendedAppliance(t *testing.T) {
 		w.until("gone", w.gone(applianceKey))
 	})
 }
+
+// A guest with less isolation than ours have is looked at, which says so, and is taken over only
+// where the spec says that it may be weaker, for which the API asks for a verb of its own.
+func TestAdoptWeakerGuest(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deployed()
+		w.stranger(300)
+		w.update(300, "features", "nesting=1,keyctl=1")
+		check := w.untouched(300)
+		key := appKeyOf("mine")
+		w.apply("apiVersion: proximity/v1alpha1\nkind: App\nmetadata: {name: mine}\nspec: {vmid: 300, adopt: true}\n")
+		w.until("it says what would be done", w.stalled(key, "ReadOnly"))
+		if m := w.message(key, "Stalled"); !strings.Contains(m, "takes spec.adoptWeaker") || !strings.Contains(m, "keyctl") {
+			t.Errorf("message %q", m)
+		}
+		w.edit(key, func(s *v1alpha1.AppSpec) { s.ReadOnly = proto.Bool(false) })
+		w.until("refused", w.stalled(key, "GuestToAdoptWeaker"))
+		time.Sleep(5 * time.Minute)
+		check()
+		w.edit(key, func(s *v1alpha1.AppSpec) { s.AdoptWeaker = proto.Bool(true) })
+		w.until("adopted", w.ready(key))
+		if got := w.setting(300, "features"); !strings.Contains(got, "keyctl=1") {
+			t.Errorf("features %q", got)
+		}
+	})
+}

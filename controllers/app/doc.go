@@ -23,7 +23,7 @@
 //
 // Reasons: ApplianceNotFound, ApplianceNotChosen, ApplianceNotReady, AddressesExhausted,
 // AddressOutsideSubnet, AddressTaken, VMIDsExhausted, VMIDTaken, VMIDIsCopy, UIDElsewhere, UIDUnknown,
-// NotReserved, GuestsNotVisible, CopyFound, Unique, ReadOnly, GuestToAdoptMissing, Drifted, InSync, PendingChanges, NothingPending,
+// NotReserved, GuestsNotVisible, CopyFound, Unique, ReadOnly, GuestToAdoptMissing, GuestToAdoptWeaker, Drifted, InSync, PendingChanges, NothingPending,
 // DiskCannotShrink, TemplateMissing, NoTemplateStorage, Fetching, TemplateFetching,
 // TemplateFetchFailed, TemplateChecksumMismatch, Reserved, Present, Missing, Created, Running, Starting, Stopping, Stopped, NotRunning, Locked,
 // Protected, NodeOffline, Placed, Moved, and when no node fits NoNodeFits or, where all lack the same, NodeNotFound,

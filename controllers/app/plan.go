@@ -136,6 +136,7 @@ func desire(a *v1alpha1.App, secrets secretEnv, cl *v1alpha1.Cluster, m ownershi
 			OnBoot: running, Startup: "order=20", Nesting: true, Running: running,
 			ShellConsole: lxc.ByConsole(cl),
 			DriftPolicy:  spec.GetDriftPolicy(), Applied: st.GetApplied(), Adopt: spec.GetAdopt(),
+			AdoptWeaker: spec.GetAdoptWeaker(), ReadOnly: spec.GetReadOnly(),
 		},
 		appliance: n.appliance.GetMetadata().GetName(), zone: zone, uplink: uplink,
 		host: appliance.Host{

@@ -96,7 +96,7 @@ func desiredGuest(a *v1alpha1.Appliance, cl *v1alpha1.Cluster, m ownership.Mark,
 	}
 	return &lxc.Desired{
 		Mark: m, Hostname: hostname, Storage: cl.GetSpec().GetStorage(), Sizes: size,
-		DriftPolicy: spec.GetDriftPolicy(), Applied: st.GetApplied(), Adopt: spec.GetAdopt(),
+		DriftPolicy: spec.GetDriftPolicy(), Applied: st.GetApplied(), Adopt: spec.GetAdopt(), AdoptWeaker: spec.GetAdoptWeaker(), ReadOnly: spec.GetReadOnly(),
 		Template: cmp.Or(spec.GetTemplate(), cl.GetSpec().GetApplianceTemplate()), Templates: common.Templates(cl),
 		NICs: map[int]proxmox.NIC{
 			0: wan,

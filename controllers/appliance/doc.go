@@ -18,7 +18,7 @@
 // from the guest's next start on), UpstreamReachable (names that are not ours), DiskSpace, StateKept (with
 // repair Rebuild).
 //
-// Reasons: Drifted, InSync, ReadOnly, GuestToAdoptMissing, Adopted, CopyFound, Unique, PendingChanges, NothingPending, BridgeNotFound, BridgeNotReady, AddressOutsideSubnet, RangeOutsideSubnet, VMIDTaken,
+// Reasons: Drifted, InSync, ReadOnly, GuestToAdoptMissing, GuestToAdoptWeaker, Adopted, CopyFound, Unique, PendingChanges, NothingPending, BridgeNotFound, BridgeNotReady, AddressOutsideSubnet, RangeOutsideSubnet, VMIDTaken,
 // VMIDIsCopy, UIDElsewhere, UIDUnknown, NotReserved, GuestsNotVisible, DiskCannotShrink, TemplateMissing, NoTemplateStorage, Fetching, TemplateFetching,
 // TemplateFetchFailed, TemplateChecksumMismatch, Reserved, Present, Missing, Created, Running, Starting, Stopping,
 // Locked, Protected, NodeOffline,

@@ -66,7 +66,14 @@ func (e *examination) isolation(ctx context.Context) Check {
 
 // weaknesses tells what of a guest's configuration gives up isolation.
 func weaknesses(c proxmox.LXCConfig) []string {
-	var why []string
+	return slices.Concat(privileges(c), unlimited(c), shared(c))
+}
+
+// Weaker tells what of a guest's configuration gives it more of the node than guests have that
+// the platform makes, leaving out limits, which can be set: those that adoption sets.
+func Weaker(c proxmox.LXCConfig) []string { return slices.Concat(privileges(c), shared(c)) }
+
+func privileges(c proxmox.LXCConfig) (why []string) {
 	if !c.Unprivileged() {
 		why = append(why, "privileged")
 	}
@@ -75,6 +82,10 @@ func weaknesses(c proxmox.LXCConfig) []string {
 			why = append(why, "feature "+f.Key)
 		}
 	}
+	return why
+}
+
+func unlimited(c proxmox.LXCConfig) (why []string) {
 	if v, ok := c.Get("memory"); ok && v == "0" {
 		why = append(why, "no limit of memory")
 	}
@@ -83,6 +94,11 @@ func weaknesses(c proxmox.LXCConfig) []string {
 			why = append(why, "no limit of cores")
 		}
 	}
+	return why
+}
+
+// shared is what of the node is in the guest.
+func shared(c proxmox.LXCConfig) (why []string) {
 	values := c.Values()
 	var keys []string
 	for k := range values {

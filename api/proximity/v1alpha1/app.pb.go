@@ -151,6 +151,10 @@ type AppSpec struct {
 	// looked at until readOnly is set to false; then it is marked and made what the spec says.
 	// With it no guest is ever made, and deletionPolicy is Orphan by default.
 	Adopt *bool `protobuf:"varint,19,opt,name=adopt" json:"adopt,omitempty"`
+	// True lets adopt take over a guest with less isolation than one that is made here: privileged,
+	// with features beside nesting, with directories or devices of the node, or raw lines. To set it
+	// takes the verb weaken. Default: false.
+	AdoptWeaker *bool `protobuf:"varint,34,opt,name=adopt_weaker,json=adoptWeaker" json:"adopt_weaker,omitempty"`
 	// How a node is chosen for a guest that does not exist yet, when node is not set.
 	Placement *AppPlacement `protobuf:"bytes,20,opt,name=placement" json:"placement,omitempty"`
 	// Auto keeps a Vhost, by the name HOSTNAME.ZONE, for an App with a web port that no other Vhost
@@ -327,6 +331,13 @@ func (x *AppSpec) GetReadOnly() bool {
 func (x *AppSpec) GetAdopt() bool {
 	if x != nil && x.Adopt != nil {
 		return *x.Adopt
+	}
+	return false
+}
+
+func (x *AppSpec) GetAdoptWeaker() bool {
+	if x != nil && x.AdoptWeaker != nil {
+		return *x.AdoptWeaker
 	}
 	return false
 }
@@ -1365,7 +1376,8 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\x04NODE\x12\vstatus.node\"\x19\n" +
 	"\aADDRESS\x12\x0estatus.address\"\x18\n" +
 	"\x04NAME\x12\x0estatus.dnsName\x18\x01\"\x1d\n" +
-	"\bTEMPLATE\x12\x0fstatus.template\x18\x01*\tspec.vmid*\x1espec.network.applianceRef.name2\x03allH(\"\xff\t\n" +
+	"\bTEMPLATE\x12\x0fstatus.template\x18\x01*\tspec.vmid*\x1espec.network.applianceRef.name2\x03allH(\"\xa2\n" +
+	"\n" +
 	"\aAppSpec\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x125\n" +
 	"\x06source\x18\x02 \x01(\v2\x1d.proximity.v1alpha1.AppSourceR\x06source\x12)\n" +
@@ -1388,7 +1400,8 @@ const file_proximity_v1alpha1_app_proto_rawDesc = "" +
 	"\asuspend\x18\x10 \x01(\bR\asuspend\x12:\n" +
 	"\fdrift_policy\x18\x11 \x01(\tB\x17\xda\xda\x18\x13correct,warn,ignoreR\vdriftPolicy\x12\x1b\n" +
 	"\tread_only\x18\x12 \x01(\bR\breadOnly\x12\x14\n" +
-	"\x05adopt\x18\x13 \x01(\bR\x05adopt\x12>\n" +
+	"\x05adopt\x18\x13 \x01(\bR\x05adopt\x12!\n" +
+	"\fadopt_weaker\x18\" \x01(\bR\vadoptWeaker\x12>\n" +
 	"\tplacement\x18\x14 \x01(\v2 .proximity.v1alpha1.AppPlacementR\tplacement\x12#\n" +
 	"\x05vhost\x18\x1e \x01(\tB\r\xda\xda\x18\tAuto,NoneR\x05vhost\"\xcf\x02\n" +
 	"\fAppPlacement\x12-\n" +

@@ -162,7 +162,10 @@ type ApplianceSpec struct {
 	// addresses that it has. It is only looked at until readOnly is set to false; then it is marked,
 	// made what the spec says, and set up inside. With it no guest is ever made, so repair may not be
 	// Rebuild, and deletionPolicy is Orphan by default.
-	Adopt         *bool `protobuf:"varint,25,opt,name=adopt" json:"adopt,omitempty"`
+	Adopt *bool `protobuf:"varint,25,opt,name=adopt" json:"adopt,omitempty"`
+	// True lets adopt take over a guest with less isolation than one that is made here; to set it
+	// takes the verb weaken. Default: false.
+	AdoptWeaker   *bool `protobuf:"varint,26,opt,name=adopt_weaker,json=adoptWeaker" json:"adopt_weaker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -361,6 +364,13 @@ func (x *ApplianceSpec) GetReadOnly() bool {
 func (x *ApplianceSpec) GetAdopt() bool {
 	if x != nil && x.Adopt != nil {
 		return *x.Adopt
+	}
+	return false
+}
+
+func (x *ApplianceSpec) GetAdoptWeaker() bool {
+	if x != nil && x.AdoptWeaker != nil {
+		return *x.AdoptWeaker
 	}
 	return false
 }
@@ -1581,7 +1591,7 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\x03WAN\x12\x11status.wanAddress\"\x15\n" +
 	"\x04ZONE\x12\rspec.dns.zone\"\x1d\n" +
 	"\x06LEASES\x12\x11status.leaseCount\x18\x01\"\x1d\n" +
-	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\xc3\n" +
+	"\x06VHOSTS\x12\x11status.vhostCount\x18\x01*\x14spec.clusterRef.name*\x13spec.bridgeRef.name*\tspec.vmid*\aspec.os*\x10spec.lan.address2\x03allH\x1e\"\xe6\n" +
 	"\n" +
 	"\rApplianceSpec\x12C\n" +
 	"\vcluster_ref\x18\x01 \x01(\v2\".proximity.v1alpha1.LocalReferenceR\n" +
@@ -1611,7 +1621,8 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\blog_size\x18\x16 \x01(\tR\alogSize\x12%\n" +
 	"\x0efallback_after\x18\x17 \x01(\tR\rfallbackAfter\x12\x1b\n" +
 	"\tread_only\x18\x18 \x01(\bR\breadOnly\x12\x14\n" +
-	"\x05adopt\x18\x19 \x01(\bR\x05adopt\"\xb5\x01\n" +
+	"\x05adopt\x18\x19 \x01(\bR\x05adopt\x12!\n" +
+	"\fadopt_weaker\x18\x1a \x01(\bR\vadoptWeaker\"\xb5\x01\n" +
 	"\rApplianceACME\x12\x1c\n" +
 	"\tdirectory\x18\x01 \x01(\tR\tdirectory\x12\x18\n" +
 	"\acontact\x18\x02 \x01(\tR\acontact\x124\n" +

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/proximity-pve/proximity/pkg/doctor"
 	"github.com/proximity-pve/proximity/pkg/ownership"
 	"github.com/proximity-pve/proximity/pkg/runtime"
 )
@@ -36,6 +37,12 @@ func planAdoption(d *Desired, o Observed) ([]Step, *Blocked) {
 	marked := markChange(d, o.Config)
 	adopt := NewStep(ActionAdopt, runtime.InPlace, "spec.adopt is set", "mark %s (%s) on node %s as that of %s", Name(d.Mark.VMID), orUnnamed(o.Config.Hostname()), o.Node, d.Mark)
 	adopt.Change = &marked
+	if weak := doctor.Weaker(o.Config); len(weak) > 0 && !d.AdoptWeaker {
+		if !d.ReadOnly {
+			return nil, weaker(d.Mark, weak)
+		}
+		adopt.Text += ", which takes spec.adoptWeaker, for it has less isolation (" + strings.Join(weak, ", ") + ")"
+	}
 	rest, blocked := planChange(d, o)
 	if blocked != nil {
 		return nil, blocked
@@ -50,6 +57,12 @@ func planAdoption(d *Desired, o Observed) ([]Step, *Blocked) {
 		}
 	}
 	return append([]Step{adopt}, rest...), nil
+}
+
+// weaker: who may adopt may not by that have a guest that nobody would be given.
+func weaker(m ownership.Mark, weak []string) *Blocked {
+	return &Blocked{Reason: "GuestToAdoptWeaker", Text: fmt.Sprintf(
+		"guest %d has less isolation than one that is made here (%s); take that away in Proxmox, or set spec.adoptWeaker to true, which takes the verb weaken", m.VMID, strings.Join(weak, ", "))}
 }
 
 func without(keys []string, marks map[string]string) (kept []string) {

@@ -2,6 +2,8 @@ package lxc
 
 import (
 	"fmt"
+	"maps"
+	"strings"
 	"testing"
 
 	"github.com/proximity-pve/proximity/pkg/ownership"
@@ -101,6 +103,23 @@ func TestPlanAdoption(t *testing.T) {
 				}
 			}
 		})
+	}
+	// One that is weaker than ours takes that the spec allows it; until then it may be looked at.
+	for what, set := range map[string][2]string{"privileged": {"unprivileged", "0"}, "feature keyctl": {"features", "nesting=1,keyctl=1"}, "mp0": {"mp0", "/srv,mp=/srv"}, "dev0": {"dev0", "/dev/kvm"}} {
+		weak := maps.Clone(unmarked)
+		weak[set[0]] = set[1]
+		o := observedAs(weak, true)
+		if steps, blocked := Plan(d, testMark, o); blocked == nil || blocked.Reason != "GuestToAdoptWeaker" || !strings.Contains(blocked.Text, what) || len(steps) > 0 {
+			t.Errorf("%s: steps %q, blocked %v", what, actions(steps), blocked)
+		}
+		look, allowed := *d, *d
+		look.ReadOnly, allowed.AdoptWeaker = true, true
+		if steps, blocked := Plan(&look, testMark, o); blocked != nil || !strings.Contains(steps[0].Text, "takes spec.adoptWeaker") || !strings.Contains(steps[0].Text, what) {
+			t.Errorf("%s, only looked at: steps %v, blocked %v", what, steps, blocked)
+		}
+		if steps, blocked := Plan(&allowed, testMark, o); blocked != nil || actions(steps) != "Adopt Update" {
+			t.Errorf("%s, allowed: steps %q, blocked %v", what, actions(steps), blocked)
+		}
 	}
 	// Without spec.adopt nothing changes.
 	if steps, blocked := Plan(testDesired(), testMark, observedAs(unmarked, true)); blocked == nil || len(steps) > 0 {

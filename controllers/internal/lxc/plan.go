@@ -47,6 +47,8 @@ type Desired struct {
 	NodeResolver bool
 	// Adopt takes over an unmarked guest with the mark's VMID, and never makes one.
 	Adopt bool
+	// AdoptWeaker lets it be one with less isolation than ours have, and ReadOnly looks only.
+	AdoptWeaker, ReadOnly bool
 }
 
 // ByConsole reports whether guests of a connection are entered through their consoles.

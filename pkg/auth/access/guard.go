@@ -39,9 +39,8 @@ func (g *Guard) Asks(kind string, is resource.Object) bool {
 		return true
 	case "Operation", "Restore":
 		return is != nil
-	case "App":
-		a, _ := is.(*v1alpha1.App)
-		return a.GetSpec().GetAdopt() || len(weaknesses(a)) > 0
+	case "App", "Appliance":
+		return adopts(is) || len(weaknesses(is)) > 0
 	}
 	return false
 }
@@ -62,17 +61,11 @@ func (g *Guard) Check(ctx context.Context, tx store.Tx, was, is resource.Object)
 		return g.checkRepository(ctx, tx, was, is)
 	case *v1alpha1.Sync:
 		return checkSync(ctx, was, is)
-	case *v1alpha1.App:
-		old, _ := was.(*v1alpha1.App)
+	case *v1alpha1.App, *v1alpha1.Appliance:
 		if is == nil {
 			return nil
 		}
-		if o.GetSpec().GetAdopt() && !old.GetSpec().GetAdopt() {
-			if err := auth.Authorize(ctx, auth.VerbAdopt, "App", o.GetMetadata().GetNamespace()); err != nil {
-				return err
-			}
-		}
-		return checkIsolation(ctx, old, o)
+		return checkGuest(ctx, was, is)
 	case *v1alpha1.Operation:
 		if was == nil {
 			return g.checkOperation(ctx, o)

@@ -7,39 +7,64 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/auth"
+	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
-// weakening are the fields of an App that can give its guest less isolation than is the
-// default, and when they do. A test has every field of the spec judged.
-var weakening = []struct {
-	path string
-	weak func(*v1alpha1.AppSpec) bool
-}{
-	// On the uplink's bridge nothing is between the guest and whatever else is there, such as
-	// Proxmox.
-	{"spec.network.fallback", func(s *v1alpha1.AppSpec) bool { return s.GetNetwork().GetFallback() == "WAN" }},
-}
-
-// weaknesses are the paths of the fields that do.
-func weaknesses(a *v1alpha1.App) []string {
-	var paths []string
-	for _, w := range weakening {
-		if w.weak(a.GetSpec()) {
-			paths = append(paths, w.path)
+// weaknesses are the paths of the fields of an App or Appliance that give guests less isolation
+// than is the default; none of nil and of other kinds. A test has every field of both judged.
+func weaknesses(o resource.Object) (paths []string) {
+	add := func(path string, weak bool) {
+		if weak {
+			paths = append(paths, path)
+		}
+	}
+	switch o := o.(type) {
+	case *v1alpha1.App:
+		// On the uplink's bridge nothing is between the guest and whatever else is there, such as
+		// Proxmox.
+		add("spec.network.fallback", o.GetSpec().GetNetwork().GetFallback() == networkWAN)
+		add("spec.adoptWeaker", o.GetSpec().GetAdoptWeaker())
+	case *v1alpha1.Appliance:
+		// It is the default of all its Apps.
+		add("spec.fallback", o.GetSpec().GetFallback() == networkWAN)
+		add("spec.adoptWeaker", o.GetSpec().GetAdoptWeaker())
+		// Each private range behind the uplink is one that guests could not reach before.
+		for _, to := range o.GetSpec().GetNat().GetAllowedDestinations() {
+			add(fmt.Sprintf("spec.nat.allowedDestinations (%s)", to), true)
 		}
 	}
 	return paths
 }
 
-// checkIsolation: what makes a guest weaker than it was takes the right to.
-func checkIsolation(ctx context.Context, was, is *v1alpha1.App) error {
+const networkWAN = "WAN"
+
+// adopts tells whether an object takes a guest over that the platform did not make.
+func adopts(o resource.Object) bool {
+	switch o := o.(type) {
+	case *v1alpha1.App:
+		return o.GetSpec().GetAdopt()
+	case *v1alpha1.Appliance:
+		return o.GetSpec().GetAdopt()
+	}
+	return false
+}
+
+// checkGuest: to take over a guest, and what makes guests weaker than they were, takes the
+// right to.
+func checkGuest(ctx context.Context, was, is resource.Object) error {
+	kind, namespace := is.GetKind(), is.GetMetadata().GetNamespace()
+	if adopts(is) && !adopts(was) {
+		if err := auth.Authorize(ctx, auth.VerbAdopt, kind, namespace); err != nil {
+			return err
+		}
+	}
 	had := weaknesses(was)
 	for _, path := range weaknesses(is) {
 		if slices.Contains(had, path) {
 			continue
 		}
-		if err := auth.Authorize(ctx, auth.VerbWeaken, "App", is.GetMetadata().GetNamespace()); err != nil {
-			return fmt.Errorf("%s gives the guest less isolation: %w", path, err)
+		if err := auth.Authorize(ctx, auth.VerbWeaken, kind, namespace); err != nil {
+			return fmt.Errorf("%s gives guests less isolation: %w", path, err)
 		}
 	}
 	return nil
