@@ -76,6 +76,8 @@ type reconciler struct {
 	mu           sync.Mutex
 	certificates map[string]certificates // by appliance
 	kept         map[string]kept
+	silent       map[string]silence
+	looked       map[string]time.Time // at the inside, last
 }
 
 // New makes the controller.
@@ -83,7 +85,7 @@ func New(d Deps) *runtime.Controller {
 	if d.Probe == 0 {
 		d.Probe = DefaultProbe
 	}
-	r := &reconciler{Deps: d, certificates: map[string]certificates{}, kept: map[string]kept{}}
+	r := &reconciler{Deps: d, certificates: map[string]certificates{}, kept: map[string]kept{}, silent: map[string]silence{}, looked: map[string]time.Time{}}
 	return runtime.New(runtime.Options[*v1alpha1.Appliance]{
 		Kind: kind, Finalizer: finalizer, Reconciler: r, Ready: readyTable, Resync: d.Probe, Plan: r.Plan,
 		Watches: []runtime.Watch{
@@ -341,11 +343,13 @@ func (r *reconciler) reportGuest(ctx context.Context, s *session, o lxc.Observed
 			s.True(CondRunning, "Running", "guest %d runs", st.GetVmid())
 		} else {
 			s.False(CondRunning, "NotRunning", "guest %d is stopped", st.GetVmid())
+			r.unknown(s, "NotRunning", fmt.Sprintf("guest %d is stopped", st.GetVmid()), insideConditions...)
 		}
 	case errors.As(err, &stalled) && lxc.IsAboutTemplate(stalled.Reason):
 		s.False(CondTemplate, stalled.Reason, "%s", stalled.Text)
 	case errors.As(err, &stalled):
 		s.False(CondCreated, stalled.Reason, "%s", stalled.Text)
+		r.unknown(s, stalled.Reason, stalled.Text, everything...)
 	case errors.As(err, &waiting) && lxc.IsAboutTemplate(waiting.Reason):
 		s.False(CondTemplate, waiting.Reason, "%s", waiting.Text)
 	case errors.As(err, &waiting) && waiting.Reason == lxc.ReasonNodeOffline:
@@ -353,10 +357,15 @@ func (r *reconciler) reportGuest(ctx context.Context, s *session, o lxc.Observed
 			status(s).Node = proto.String(o.Node)
 		}
 		s.SetCondition(CondRunning, "Unknown", waiting.Reason, "%s", waiting.Text)
+		r.unknown(s, waiting.Reason, waiting.Text, everything...)
 	case err != nil:
 		s.SetCondition(CondRunning, "Unknown", "NotObserved", "%v", err)
+		r.unknown(s, "NotObserved", err.Error(), everything...)
 	}
 }
+
+// everything is what is not known of a guest that cannot be looked at.
+var everything = append([]string{CondRunning}, insideConditions...)
 
 // user names an App or Vhost that still uses the appliance, "" for none.
 func (r *reconciler) user(ctx context.Context, s *session) (string, error) {

@@ -32,6 +32,7 @@ func (r *reconciler) converge(ctx context.Context, s *session, conn *cluster.Con
 	announce := driver.Before
 	driver.Before = func(ctx context.Context, step lxc.Step, o lxc.Observed) error {
 		if step.Action == lxc.ActionStart {
+			r.askAgain(s.Object.GetMetadata().GetName())
 			if ready, why := common.BridgeOn(n.of, o.Node); !ready { // without it the guest would not start
 				return runtime.Waiting(common.DependencyRecheck, "BridgeNotReady", "%s", why)
 			}

@@ -35,6 +35,10 @@
 //
 // Steps (plan.go): those of the guest (package lxc), InstallPackages and Configure.
 //
+// What cannot be known, as the node or the guest is away, is Unknown, with the reason and the time of
+// the last look. A guest in which no command can be run is asked after 0.5 s, 1 s, 2 s and so on, and
+// from then on every 15 s (silence.go).
+//
 // One call into the guest per probe period observes everything; a second one changes it
 // when something differs. What was seen is published on the live.Board for the controllers
 // of Apps and Vhosts.

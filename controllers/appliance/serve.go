@@ -36,11 +36,15 @@ func (r *reconciler) serve(ctx context.Context, s *session, conn *cluster.Connec
 	}
 	box := inside{runner: conn.Guests, target: guest.Target{Node: guestSeen.Node, VMID: int(s.Object.GetStatus().GetVmid())}}
 	name := s.Object.GetMetadata().GetName()
+	if left, why := r.quiet(name); left > 0 {
+		return silentFor(left, why)
+	}
 	seen, err := box.observe(ctx, d.bundle)
 	if err != nil {
 		r.Board.Publish(name, nil)
 		return r.unreachable(s, err)
 	}
+	r.heard(s)
 	steps := r.remember(s, d, guestSeen, seen)
 	if s.Object.GetSpec().GetReadOnly() {
 		return r.onlyLook(s, d, box, seen, steps)
@@ -111,10 +115,16 @@ func (r *reconciler) unreachable(s *session, err error) error {
 	for _, c := range []string{CondPackages, CondNetwork, CondDNS, CondProxy, CondNAT} {
 		s.SetCondition(c, "Unknown", "GuestUnreachable", "%v", err)
 	}
+	r.unknown(s, "GuestUnreachable", err.Error(), insideConditions...)
+	pause := r.unheard(s.Object.GetMetadata().GetName(), err)
 	if errors.Is(err, guest.ErrHostKey) || errors.Is(err, guest.ErrAuth) {
 		return runtime.Stalled("GuestUnreachable", "%v; check guestAccess in the daemon's configuration", err)
 	}
-	return runtime.Waiting(bootRecheck, "GuestUnreachable", "no command can be run in the guest: %v", err)
+	return silentFor(pause, err)
+}
+
+func silentFor(pause time.Duration, err error) error {
+	return runtime.Waiting(pause, "GuestUnreachable", "no command can be run in the guest: %v", err)
 }
 
 // install takes the steps of a guest that lacks agent or packages: both, and a first apply.

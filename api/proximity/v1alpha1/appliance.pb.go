@@ -1159,6 +1159,8 @@ type ApplianceStatus struct {
 	// Root certificate of the proxy's own CA in PEM, to be trusted by who visits Vhosts with the
 	// TLS mode internal.
 	CaCertificate *string `protobuf:"bytes,34,opt,name=ca_certificate,json=caCertificate" json:"ca_certificate,omitempty"`
+	// When the inside of the guest was looked at last, RFC 3339, UTC; empty while it can be.
+	LastLook      *string `protobuf:"bytes,35,opt,name=last_look,json=lastLook" json:"last_look,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1329,6 +1331,13 @@ func (x *ApplianceStatus) GetUpSince() string {
 func (x *ApplianceStatus) GetCaCertificate() string {
 	if x != nil && x.CaCertificate != nil {
 		return *x.CaCertificate
+	}
+	return ""
+}
+
+func (x *ApplianceStatus) GetLastLook() string {
+	if x != nil && x.LastLook != nil {
+		return *x.LastLook
 	}
 	return ""
 }
@@ -1676,7 +1685,7 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"allow_from\x18\a \x03(\tB\b\xbaH\x05\x92\x01\x02\x10@R\tallowFrom\"`\n" +
 	"\x0ePortForwardApp\x120\n" +
 	"\x04name\x18\x01 \x01(\tB\x1c\xbaH\x03\xc8\x01\x01\xea\xda\x18\x12the name of an AppR\x04name\x12\x1c\n" +
-	"\tnamespace\x18\x02 \x01(\tR\tnamespace\"\x95\a\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\"\xb2\a\n" +
 	"\x0fApplianceStatus\x12/\n" +
 	"\x13observed_generation\x18\x01 \x01(\x05R\x12observedGeneration\x12G\n" +
 	"\n" +
@@ -1705,7 +1714,8 @@ const file_proximity_v1alpha1_appliance_proto_rawDesc = "" +
 	"\n" +
 	"down_since\x18  \x01(\tR\tdownSince\x12\x19\n" +
 	"\bup_since\x18! \x01(\tR\aupSince\x12%\n" +
-	"\x0eca_certificate\x18\" \x01(\tR\rcaCertificate\x1a:\n" +
+	"\x0eca_certificate\x18\" \x01(\tR\rcaCertificate\x12\x1b\n" +
+	"\tlast_look\x18# \x01(\tR\blastLook\x1a:\n" +
 	"\fAppliedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x01\n" +
