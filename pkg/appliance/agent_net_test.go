@@ -49,6 +49,13 @@ func testNet(t *testing.T, s *sandbox, b Bundle) {
 		t.Error(err)
 	}
 
+	// A guest of which nothing is live yet, so that it has no manifest, comes to it as well.
+	s.must("sh", "-c", "rm "+EtcDir+"/manifest && systemctl stop "+UnitDNSWAN)
+	s.mustBeLive(mustRender(t, in))
+	if out, _ := ask(own); !strings.HasSuffix(out, "c0a83264") {
+		t.Errorf("own name on the WAN interface of a new guest: %s", out)
+	}
+
 	in.DNSWAN.From = []netip.Prefix{netip.MustParsePrefix("192.168.50.77/32")}
 	in.Hosts[0].Egress = &Egress{Deny: true, Rules: []EgressRule{{To: netip.MustParsePrefix("203.0.113.0/24"), Protocol: "tcp", Ports: []int{9999}}}}
 	s.mustBeLive(mustRender(t, in))

@@ -55,11 +55,13 @@ reload_dnsmasq() {
 	service restart $unit
 }
 
-# dns_wan_start: the appliance's address is the one on the WAN there.
+# dns_wan_start: the appliance's address is the one on the WAN there. The one on the LAN is whom it
+# asks; the manifest, which tells it too, is not there before a first set is live.
 dns_wan_start() {
 	address=$(wan_address)
 	[ -n "$address" ] || { echo 'problem dns-wan the interface has no address'; return 1; }
-	exec dnsmasq --keep-in-foreground --conf-file=$ETC/dnsmasq-wan.conf --alias="$(value address),$address"
+	lan=$(sed -n 's,^server=/[^/]*/,,p' $ETC/dnsmasq-wan.conf | head -n 1)
+	exec dnsmasq --keep-in-foreground --conf-file=$ETC/dnsmasq-wan.conf --alias="$lan,$address"
 }
 
 reload_dns_wan() {
