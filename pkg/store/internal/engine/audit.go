@@ -38,7 +38,7 @@ func addRecordsTo(events []Event) {
 	for i := range events {
 		if ev := &events[i]; ev.origin != nil {
 			ev.Audit = recordOf(ev)
-			ev.origin, ev.was, ev.alone = nil, nil, nil
+			ev.origin, ev.was, ev.within = nil, nil, nil
 		}
 	}
 }
@@ -67,10 +67,14 @@ func recordOf(ev *Event) *audit.Record {
 		switch {
 		case ev.statusAlone:
 			r.Fields, r.Values, err = statusFields(ev.was, ev.version)
-		case ev.alone != nil:
-			r.Fields, r.Values = ev.alone.fields, []audit.Value{ev.alone.value}
 		default:
-			r.Fields, r.Values, err = changedFields(ev.was, ev.version)
+			known := false
+			if ev.within != nil {
+				r.Fields, r.Values, known = ev.version.layout.teller.Changed("spec", ev.within.was, ev.within.is)
+			}
+			if !known {
+				r.Fields, r.Values, err = changedFields(ev.was, ev.version)
+			}
 		}
 	}
 	if err != nil {

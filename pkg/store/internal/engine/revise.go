@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"slices"
-	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -20,7 +19,7 @@ var deterministic = proto.MarshalOptions{Deterministic: true}
 // revision is what an update makes of a version.
 type revision struct {
 	changed, specChanged bool
-	alone                *alone               // the one field that changed; nil: find out
+	within               *within              // all that changed; nil: find out
 	rest                 fields               // everything but metadata and status
 	meta                 fields               // of the version before
 	metadata             *v1alpha1.ObjectMeta // as it is going to be; nil: as in meta
@@ -80,7 +79,7 @@ func (l *layout) reviseField(r *revision, was, is field) error {
 		fd := l.kind.Descriptor().Fields().ByNumber(max(was.num, is.num))
 		equal, err := false, error(nil)
 		spec := fd != nil && fd.Name() == "spec"
-		var one *alone
+		var all *within
 		if spec { // unset and empty are equal
 			var inA, inB []byte
 			if inA, inB, err = differences(contents(was.bytes), contents(is.bytes)); err == nil {
@@ -88,7 +87,9 @@ func (l *layout) reviseField(r *revision, was, is field) error {
 			}
 			if err == nil && !equal {
 				equal, err = equalParts(l.spec, inA, inB)
-				one = l.alone(inA, inB)
+				if was.bytes != nil && is.bytes != nil {
+					all = &within{inA, inB}
+				}
 			}
 		} else {
 			equal, err = equalParts(l.typ, was.bytes, is.bytes)
@@ -99,9 +100,9 @@ func (l *layout) reviseField(r *revision, was, is field) error {
 		if !equal {
 			keep = is
 			if r.changed {
-				one = nil // not alone
+				all = nil // there is more
 			}
-			r.changed, r.specChanged, r.alone = true, r.specChanged || spec, one
+			r.changed, r.specChanged, r.within = true, r.specChanged || spec, all
 		}
 	}
 	if keep.bytes != nil {
@@ -110,75 +111,9 @@ func (l *layout) reviseField(r *revision, was, is field) error {
 	return nil
 }
 
-// alone is a change of one field, as audit.Changed would tell it.
-type alone struct {
-	fields []string // shared
-	value  audit.Value
-}
-
-// scalarField is a field of the spec that is told in few words.
-type scalarField struct {
-	fd   protoreflect.FieldDescriptor
-	path []string
-}
-
-// alone returns the change of the one field of the spec that is in one or both of the parts,
-// nil when there are more or when it takes more to tell it.
-func (l *layout) alone(a, b []byte) *alone {
-	num := protowire.Number(0)
-	for _, part := range [][]byte{a, b} {
-		for len(part) > 0 {
-			n, _, size := protowire.ConsumeField(part)
-			if size < 0 || num != 0 && n != num {
-				return nil
-			}
-			num, part = n, part[size:]
-		}
-	}
-	f, ok := l.scalars[num]
-	if !ok {
-		return nil
-	}
-	before, okA := f.text(a)
-	after, okB := f.text(b)
-	if !okA || !okB {
-		return nil
-	}
-	return &alone{f.path, audit.NewValue(f.path[0], before, after)}
-}
-
-// text is that of one record of the field, nil for none.
-func (f scalarField) text(record []byte) (text *string, ok bool) {
-	if len(record) == 0 {
-		return nil, true
-	}
-	_, typ, n := protowire.ConsumeTag(record)
-	if n < 0 {
-		return nil, false
-	}
-	var s string
-	switch kind := f.fd.Kind(); {
-	case kind == protoreflect.StringKind && typ == protowire.BytesType:
-		v, size := protowire.ConsumeBytes(record[n:])
-		if size < 0 {
-			return nil, false
-		}
-		s, n = string(v), n+size
-	case typ == protowire.VarintType:
-		v, size := protowire.ConsumeVarint(record[n:])
-		if size < 0 {
-			return nil, false
-		}
-		if n += size; kind == protoreflect.BoolKind {
-			s = strconv.FormatBool(protowire.DecodeBool(v))
-		} else {
-			s = strconv.FormatInt(int64(int32(v)), 10)
-		}
-	default:
-		return nil, false
-	}
-	return &s, n == len(record)
-}
+// within is what two versions do not share of their specs, when all else that a change is
+// told of is the same.
+type within struct{ was, is []byte }
 
 // reviseWhole does the same for encodings that cannot be compared field by field.
 func (l *layout) reviseWhole(r *revision, before, after fields) error {

@@ -18,10 +18,10 @@ type Event struct {
 	Time time.Time // of the transaction
 	// version that the change made; nil: of a kind that this registry does not know.
 	version *version
-	// was there before, alone or the status alone are what is another one when that is known,
+	// was there before, within or the status alone are what is another one when that is known,
 	// and the change has this origin: what its record is made of.
 	was         *version
-	alone       *alone
+	within      *within
 	statusAlone bool
 	origin      *audit.Origin
 	// Audit is the record of the change; nil: it needs none. Only on the way to the log.

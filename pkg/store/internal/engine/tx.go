@@ -204,7 +204,7 @@ func (t *transaction) update(obj resource.Object) (*version, error) {
 	if meta.deleting() && len(obj.GetMetadata().GetFinalizers()) == 0 {
 		typ = store.Deleted
 	}
-	return t.record(change{typ, key, l, next.alone, false}, func(version string) ([]byte, error) {
+	return t.record(change{typ, key, l, next.within, false}, func(version string) ([]byte, error) {
 		return next.encode(version, generation, cur, t.draft.scratch)
 	})
 }
@@ -353,8 +353,8 @@ type change struct {
 	typ    store.EventType
 	key    resource.Key
 	layout *layout
-	alone  *alone // what it changes; nil: find out
-	status bool   // it is one of the status, and of nothing else
+	within *within // all that it changes; nil: find out
+	status bool    // it is one of the status, and of nothing else
 }
 
 // record gives a change the next revision. For Deleted, encode makes the object as it last
@@ -390,7 +390,7 @@ func (t *transaction) record(c change, encode func(version string) ([]byte, erro
 	t.undo = append(t.undo, t.draft.put(key.Kind, next.key, after))
 	t.events = append(t.events, Event{
 		Event: store.Event{Type: typ, Encoded: encoded, Revision: t.draft.revision},
-		Key:   key, Time: t.now, version: next, alone: c.alone, statusAlone: c.status,
+		Key:   key, Time: t.now, version: next, within: c.within, statusAlone: c.status,
 	})
 	return next, nil
 }

@@ -27,13 +27,13 @@ type layout struct {
 	codec    *codec
 	typ      protoreflect.MessageType
 	metadata protoreflect.FieldDescriptor
-	status   protoreflect.FieldDescriptor     // nil: the kind has none
-	others   []protoreflect.FieldDescriptor   // the rest
-	names    []protowire.Number               // of apiVersion and kind
-	spec     protoreflect.MessageType         // nil: the kind has none
-	observed protoreflect.MessageType         // of the status
-	scalars  map[protowire.Number]scalarField // of the spec, but for sensitive ones
-	task     protoreflect.FieldDescriptor     // of the status: the UPID of a task; nil: there is none
+	status   protoreflect.FieldDescriptor   // nil: the kind has none
+	others   []protoreflect.FieldDescriptor // the rest
+	names    []protowire.Number             // of apiVersion and kind
+	spec     protoreflect.MessageType       // nil: the kind has none
+	observed protoreflect.MessageType       // of the status
+	teller   *audit.Teller                  // of changes of the spec; nil: there is none
+	task     protoreflect.FieldDescriptor   // of the status: the UPID of a task; nil: there is none
 	scans    scans
 }
 
@@ -49,12 +49,7 @@ func newCodec(reg *resource.Registry) *codec {
 			case "status":
 				l.status, l.observed, l.task = fd, l.message(fd), audit.TaskOf(fd)
 			case "spec":
-				l.spec, l.scalars = l.message(fd), map[protowire.Number]scalarField{}
-				for i := range fd.Message().Fields().Len() {
-					if sub := fd.Message().Fields().Get(i); isScalar(sub) {
-						l.scalars[sub.Number()] = scalarField{sub, []string{resource.JoinPath(fd.JSONName(), sub.JSONName())}}
-					}
-				}
+				l.spec, l.teller = l.message(fd), audit.NewTeller(fd.Message())
 				l.others = append(l.others, fd)
 			case "api_version", "kind":
 				l.names = append(l.names, fd.Number())
@@ -66,14 +61,6 @@ func newCodec(reg *resource.Registry) *codec {
 		c.layouts[kind.Name] = l
 	}
 	return c
-}
-
-func isScalar(fd protoreflect.FieldDescriptor) bool {
-	switch fd.Kind() {
-	case protoreflect.StringKind, protoreflect.BoolKind, protoreflect.Int32Kind:
-		return !fd.IsList() && !fd.IsMap() && !resource.IsSensitive(fd)
-	}
-	return false
 }
 
 // message is the type of a field that is a message.

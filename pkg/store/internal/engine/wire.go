@@ -106,7 +106,7 @@ func (f fields) ordered() bool {
 }
 
 // differences returns the bytes of the fields that two encodings of one message type do not
-// have in common. Different bytes may still mean the same: maps and unknown fields have no
+// have in common; they are the caller's own. Different bytes may still mean the same: maps and unknown fields have no
 // order. Equal ones never mean something else.
 func differences(a, b []byte) (inA, inB []byte, err error) {
 	if string(a) == string(b) {
@@ -119,7 +119,7 @@ func differences(a, b []byte) (inA, inB []byte, err error) {
 		return nil, nil, err
 	}
 	if !fa.ordered() || !fb.ordered() {
-		return a, b, nil
+		return slices.Clone(a), slices.Clone(b), nil
 	}
 	for len(fa) > 0 || len(fb) > 0 {
 		switch {
