@@ -48,6 +48,9 @@ type Options struct {
 	AuditMaxRecords uint64
 	AuditMaxAge     time.Duration
 	AuditMaxBytes   uint64
+	// RoomBytes is how much of the file is filled with zeros at a time, for small commits to
+	// write over (default 256 KiB); less than 0: nothing.
+	RoomBytes int64
 	// MaxWatchLag is the number of events that may be published without a watcher taking
 	// one before it is cut off (default 32,768).
 	MaxWatchLag uint64
@@ -87,6 +90,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.AuditMaxBytes == 0 {
 		o.AuditMaxBytes = 128 << 20
+	}
+	if o.RoomBytes == 0 {
+		o.RoomBytes = defaultRoom
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -143,7 +149,7 @@ func openDatabase(path string, reg *resource.Registry, opts Options, keep bool) 
 	// bbolt maps the file; a page that lies about its size faults. Here, where the whole
 	// file is read for the first time, that becomes an error.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	var db *bbolt.DB
+	var db *openDB
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %v", ErrDamaged, p)
@@ -159,12 +165,12 @@ func openDatabase(path string, reg *resource.Registry, opts Options, keep bool) 
 	if db, err = upgrade(path, db, reg, opts, keep); err != nil {
 		return nil, nil, err
 	}
-	f, err := read(db, reg)
+	f, err := read(db.DB, reg)
 	if errors.Is(err, errEmpty) {
 		if err = db.Update(create); err != nil {
 			return nil, nil, err
 		}
-		f, err = read(db, reg)
+		f, err = read(db.DB, reg)
 	}
 	if err == nil && !f.complete {
 		err = db.Update(func(tx *bbolt.Tx) error { return addKinds(tx, reg) })
@@ -176,11 +182,11 @@ func openDatabase(path string, reg *resource.Registry, opts Options, keep bool) 
 	d.db.Store(db)
 	d.settle(f.counters)
 	d.audits = f.audits
-	letGo(db) // all of it was read, and is in the index now
+	letGo(db.DB) // all of it was read, and is in the index now
 	return d, f.contents, nil
 }
 
-func openFile(path string, opts Options) (*bbolt.DB, error) {
+func openFile(path string, opts Options) (*openDB, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := makeFile(path, opts); err != nil {
 			return nil, err
@@ -203,13 +209,13 @@ func openFile(path string, opts Options) (*bbolt.DB, error) {
 
 // openBbolt opens and locks a file. Whoever had the lock before may have put another file
 // in its place; that one is meant then.
-func openBbolt(path string, opts Options) (*bbolt.DB, error) {
+func openBbolt(path string, opts Options) (*openDB, error) {
 	for range maxReplaced {
-		db, file, err := lockAndMap(path, opts)
+		db, err := lockAndMap(path, opts)
 		if err != nil {
 			return nil, err
 		}
-		if isAt(file, path) {
+		if isAt(db.file, path) {
 			return db, nil
 		}
 		if err := db.Close(); err != nil {
@@ -219,9 +225,10 @@ func openBbolt(path string, opts Options) (*bbolt.DB, error) {
 	return nil, bbolterrors.ErrTimeout // somebody is at work on it
 }
 
-// lockAndMap also returns the file, which the database closes. bbolt panics or faults on
-// some damaged files; that is ErrDamaged.
-func lockAndMap(path string, opts Options) (_ *bbolt.DB, file *os.File, err error) {
+// lockAndMap opens a file as it is. bbolt panics or faults on some damaged files; that is
+// ErrDamaged.
+func lockAndMap(path string, opts Options) (_ *openDB, err error) {
+	var file *os.File
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
@@ -237,7 +244,10 @@ func lockAndMap(path string, opts Options) (_ *bbolt.DB, file *os.File, err erro
 			return file, err
 		},
 	})
-	return db, file, err
+	if err != nil {
+		return nil, err
+	}
+	return &openDB{db, file}, nil
 }
 
 // maxReplaced is how often in a row a file may be replaced while it is being opened.

@@ -38,6 +38,7 @@ type backlog struct {
 	order  []resource.Key          // of the round, those before the next one cut off
 	target uint64                  // the checkpoint after the round
 	behind uint64                  // since, when the round began
+	buffer []byte                  // for what a commit writes
 }
 
 // note takes a change in. It lets the round pass the object by: the event that it comes
@@ -76,6 +77,7 @@ func (b *backlog) begin(revision uint64) {
 func (b *backlog) write(tx *bbolt.Tx, objects, bytes int) (end bool, err error) {
 	var bucket *bbolt.Bucket
 	kind := ""
+	b.buffer = b.buffer[:0]
 	for objects > 0 && bytes > 0 && len(b.order) > 0 {
 		key := b.order[0]
 		b.order = b.order[1:]
@@ -93,7 +95,11 @@ func (b *backlog) write(tx *bbolt.Tx, objects, bytes int) (end bool, err error) 
 		if encoded == nil {
 			err = bucket.Delete(objKey(key))
 		} else {
-			err = bucket.Put(objKey(key), appendSealed(make([]byte, 0, len(encoded)+sealBytes), encoded))
+			// The bytes stay where they are until the transaction has ended, also when the
+			// buffer has to grow.
+			start := len(b.buffer)
+			b.buffer = appendSealed(b.buffer, encoded)
+			err = bucket.Put(objKey(key), b.buffer[start:len(b.buffer):len(b.buffer)])
 		}
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", key, err)
@@ -108,7 +114,7 @@ func (b *backlog) write(tx *bbolt.Tx, objects, bytes int) (end bool, err error) 
 // done ends the round.
 func (b *backlog) done() {
 	b.since -= b.behind
-	b.round, b.order, b.target = nil, nil, 0
+	b.round, b.order, b.target, b.buffer = nil, nil, 0, nil
 }
 
 // catchUp writes all of the backlog, in as many transactions as that takes: afterwards the

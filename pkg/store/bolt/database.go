@@ -30,8 +30,8 @@ const (
 // database is the engine.Log on a bbolt file.
 type database struct {
 	path string
-	db   atomic.Pointer[bbolt.DB] // Defrag puts another in its place
-	old  sync.WaitGroup           // of databases before it, which close when their readers are done
+	db   atomic.Pointer[openDB] // Defrag puts another in its place
+	old  sync.WaitGroup         // of databases before it, which close when their readers are done
 	reg  *resource.Registry
 	opts Options
 	id   string
@@ -44,6 +44,8 @@ type database struct {
 	failed    bool          // a write did: nothing is written any more; likewise
 	compacted atomic.Uint64 // counters.compacted, for everybody
 	looked    int           // bytes written since letGo: each write reads pages around it; the committer's own
+	written   int64         // up to where the file has no holes, as far as is known; likewise, see makeRoom
+	zeros     []byte        // likewise
 }
 
 var _ engine.Log = (*database)(nil)
@@ -53,6 +55,7 @@ func (d *database) Commit(events []engine.Event) error {
 	c, audits := d.counters, d.audits
 	size := 0
 	err := d.update(func(tx *bbolt.Tx) (err error) {
+		d.makeRoom(tx, d.db.Load().file, sizeOf(events))
 		log := tx.Bucket(logBucket)
 		log.FillPercent = 1 // keys only grow: no page is split to make room inside it
 		if size, err = d.putEvents(log, events); err != nil {
@@ -86,7 +89,7 @@ func (d *database) Commit(events []engine.Event) error {
 	d.wrote = true
 	if d.looked += size; d.looked > letGoAfter {
 		d.looked = 0
-		letGo(d.db.Load())
+		letGo(d.db.Load().DB)
 	}
 	return nil
 }
@@ -98,13 +101,18 @@ func (d *database) update(fn func(*bbolt.Tx) error) error {
 	return err
 }
 
+// sizeOf is about how much the log has of events.
+func sizeOf(events []engine.Event) (bytes int) {
+	for i := range events {
+		bytes += len(events[i].Encoded) + 64
+	}
+	return bytes
+}
+
 // putEvents appends to the log and returns how many bytes it did.
 func (d *database) putEvents(log *bbolt.Bucket, events []engine.Event) (size int, err error) {
 	const keep = 8 << 20
-	total := 0
-	for i := range events {
-		total += len(events[i].Encoded) + 64
-	}
+	total := sizeOf(events)
 	if cap(d.buffer) < total || cap(d.buffer) > keep && total < keep {
 		d.buffer = make([]byte, 0, total+total/4)
 	}

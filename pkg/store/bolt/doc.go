@@ -26,7 +26,8 @@
 // A commit of the engine is one bbolt transaction, which appends to the log: the events, which
 // have the objects, their audit records and the new revision appear together or not at all.
 // bbolt syncs twice for it, first the data, then the page that makes it valid. Pages all over
-// the file, one for each object, would cost several times as much.
+// the file, one for each object, would cost several times as much. The file has room ahead of
+// small commits, see room.go.
 //
 // Objects are written to their buckets later, in rounds: when the log behind the checkpoint
 // has become long (Options.CheckpointBytes), or is in the way of compaction, each commit also

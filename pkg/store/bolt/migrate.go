@@ -32,7 +32,7 @@ var migrations = []migration{
 // upgrade returns the database of the file in this version's schema: db itself, or the one
 // that has taken its place. After an error the file is as it was. An empty file, and one
 // that is refused, are left to the caller to find.
-func upgrade(path string, db *bbolt.DB, reg *resource.Registry, opts Options, keep bool) (*bbolt.DB, error) {
+func upgrade(path string, db *openDB, reg *resource.Registry, opts Options, keep bool) (*openDB, error) {
 	var from uint64
 	err := db.View(func(tx *bbolt.Tx) (err error) {
 		from, err = readSchema(tx)
@@ -46,7 +46,7 @@ func upgrade(path string, db *bbolt.DB, reg *resource.Registry, opts Options, ke
 		kept = fmt.Sprintf("%s.schema-%d", path, from)
 	}
 	opts.Logger.Info("the database has an older schema and is migrated", "file", path, "from", from, "to", schemaVersion, "kept", kept)
-	next, err := rewrite(path, db, opts, kept, func(copied *bbolt.DB) error {
+	next, err := rewrite(path, db.DB, opts, kept, func(copied *bbolt.DB) error {
 		for _, m := range migrations {
 			if m.to <= from {
 				continue

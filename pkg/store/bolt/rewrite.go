@@ -33,7 +33,7 @@ var errPlaced = errors.New("the file was replaced, and that could not be made du
 //
 // At each moment, and after a crash at each moment, the file at path is the one that was or
 // the whole new one. After an error that is not errPlaced it is the one that was.
-func rewrite(path string, db *bbolt.DB, opts Options, kept string, change func(*bbolt.DB) error) (_ *bbolt.DB, err error) {
+func rewrite(path string, db *bbolt.DB, opts Options, kept string, change func(*bbolt.DB) error) (_ *openDB, err error) {
 	temp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+rewritePattern) // mode 0600
 	if err != nil {
 		return nil, err
@@ -171,12 +171,13 @@ func (d *database) defrag() (info DefragInfo, err error) {
 	}()
 	info.Before = d.Size()
 	old := d.db.Load()
-	next, err := rewrite(d.path, old, d.opts, "", func(*bbolt.DB) error { return nil })
+	next, err := rewrite(d.path, old.DB, d.opts, "", func(*bbolt.DB) error { return nil })
 	if err != nil {
 		d.failed = d.failed || errors.Is(err, errPlaced)
 		return info, err
 	}
 	d.db.Store(next)
+	d.written = 0
 	d.old.Go(func() { _ = old.Close() }) // waits for its readers; nothing of it is needed any more
 	info.After = d.Size()
 	return info, nil

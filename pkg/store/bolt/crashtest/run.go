@@ -75,6 +75,10 @@ func (r Report) enough() error {
 // reach, one that it passes now and then, one that is passed by every commit.
 var checkpoints = []uint64{0, 64 << 10, 256}
 
+// rooms are those of Workload.Room: as it is by default, one that is made with nearly every
+// commit, none.
+var rooms = []int64{0, 16 << 10, -1}
+
 // Run kills and verifies, cycle after cycle on the same database, until the first
 // difference. What it found wrong stays in the directory: the database and the ledger.
 func Run(ctx context.Context, opts Options) (Report, error) {
@@ -97,6 +101,7 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 			w.LogEvents = shortLog
 		}
 		w.Checkpoint = checkpoints[rng.IntN(len(checkpoints))]
+		w.Room = rooms[rng.IntN(len(rooms))]
 		w.DefragEvery = 0
 		if cycle%3 == 2 {
 			w.DefragEvery = defragEvery

@@ -29,6 +29,8 @@ type Workload struct {
 	// Checkpoint is bolt.Options.CheckpointBytes. With a short one objects are written to
 	// their place all the time, a few with each commit.
 	Checkpoint uint64
+	// Room is bolt.Options.RoomBytes.
+	Room int64
 	// Trail, when set, is the directory of an audit trail that follows the store meanwhile.
 	Trail string
 	// Transactions is what each writer does before the store is closed and opened again;
@@ -41,7 +43,7 @@ type Workload struct {
 }
 
 func (w Workload) options() bolt.Options {
-	return bolt.Options{LogMinEvents: w.LogEvents, LogMaxAge: time.Nanosecond, CheckpointBytes: w.Checkpoint}
+	return bolt.Options{LogMinEvents: w.LogEvents, LogMaxAge: time.Nanosecond, CheckpointBytes: w.Checkpoint, RoomBytes: w.Room}
 }
 
 // Command is a child process that does the workload. Its standard output is for Ledger.
