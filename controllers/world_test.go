@@ -41,6 +41,9 @@ import (
 	"github.com/proximity-pve/proximity/pkg/store/memory"
 )
 
+// allKinds is one registry for all worlds: it holds no state.
+var allKinds = sync.OnceValue(kinds.Registry)
+
 const (
 	nodeName     = "pve"
 	installation = "installation-1"
@@ -133,7 +136,7 @@ type worldLike struct {
 
 func inWorldLike(t *testing.T, like worldLike, story func(w *world)) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := quickDir(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, dir, like)
 		defer w.end()
@@ -141,8 +144,20 @@ func inWorldLike(t *testing.T, like worldLike, story func(w *world)) {
 	})
 }
 
+// quickDir is a directory for the files of a world: in memory where the machine has a place for
+// that. A world writes thousands of small files and needs none of them afterwards.
+func quickDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "proximity-world-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 func newWorld(t *testing.T, dir string, like worldLike) *world {
-	w := &world{T: t, dir: dir, wired: like.wired, limits: like.limits, ledger: newLedger(), hostAccess: true, registry: kinds.Registry(), fabric: &mem.Fabric{}}
+	w := &world{T: t, dir: dir, wired: like.wired, limits: like.limits, ledger: newLedger(), hostAccess: true, registry: allKinds(), fabric: &mem.Fabric{}}
 	templateDir := filepath.Join(dir, "templates")
 	w.must(os.MkdirAll(templateDir, 0o700))
 	for _, name := range templates {

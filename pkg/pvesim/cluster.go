@@ -66,7 +66,7 @@ func (c *cluster) open() (err error) {
 	if c.schema, err = pveschema.Load(); err != nil {
 		return err
 	}
-	if c.routes, err = buildRoutes(c.schema); err != nil {
+	if c.routes, err = servedRoutes(); err != nil {
 		return err
 	}
 	if err = os.MkdirAll(c.path(), 0o700); err != nil {

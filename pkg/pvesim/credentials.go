@@ -115,6 +115,10 @@ func (c *cluster) seedAccess(f *credentialsFile) error {
 	f.RootPassword = newUUID()
 	f.SSHUser = "root"
 	f.TicketKey = []byte(newUUID() + newUUID())
+	return c.access.Together(func() error { return c.seedAccounts(f) })
+}
+
+func (c *cluster) seedAccounts(f *credentialsFile) error {
 	err := errors.Join(
 		c.access.SetUser(access.Root, f.RootPassword, "", true),
 		c.access.SetUser(seedUser, "", "the platform's daemon", true),

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/proximity-pve/proximity/pkg/pvesim/pveschema"
 )
@@ -35,6 +36,15 @@ type routeNode struct {
 func newRouteNode() *routeNode {
 	return &routeNode{fixed: map[string]*routeNode{}, methods: map[string]*route{}}
 }
+
+// servedRoutes are the routes of every node: they hold no state.
+var servedRoutes = sync.OnceValues(func() (*routeNode, error) {
+	schema, err := pveschema.Load()
+	if err != nil {
+		return nil, err
+	}
+	return buildRoutes(schema)
+})
 
 // buildRoutes makes the tree; a handler without schema, or the reverse, is an error.
 func buildRoutes(schema map[string]*pveschema.Method) (*routeNode, error) {

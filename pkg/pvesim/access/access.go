@@ -64,7 +64,20 @@ type Store struct {
 
 	mu    sync.RWMutex
 	state state
+	// together holds what is changed back from being saved.
+	together bool
+
+	// answers are permissions that were worked out since the last change.
+	answersMu sync.Mutex
+	answers   map[question]map[string]bool
 }
+
+// question is what somebody may do where.
+type question struct{ authID, path string }
+
+// maxAnswers bounds the permissions that are kept: those of a few subjects on the paths of
+// some thousand guests.
+const maxAnswers = 20_000
 
 // Open reads the store from a file; save must write it atomically. A file that does
 // not exist is an empty store with root@pam.
@@ -107,9 +120,33 @@ func (st *state) fill() {
 func (s *Store) change(fn func(*state) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := fn(&s.state); err != nil {
+	err := fn(&s.state)
+	s.answersMu.Lock()
+	s.answers = nil
+	s.answersMu.Unlock()
+	if err != nil || s.together {
 		return err
 	}
+	return s.write()
+}
+
+// Together makes several changes in one write, after the last. A kill before leaves none of
+// them in the file.
+func (s *Store) Together(fn func() error) error {
+	hold := func(is bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.together = is
+	}
+	hold(true)
+	err := fn()
+	hold(false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(err, s.write())
+}
+
+func (s *Store) write() error {
 	raw, err := json.MarshalIndent(s.state, "", "  ")
 	if err != nil {
 		return err

@@ -129,3 +129,41 @@ func TestTickets(t *testing.T) {
 }
 
 func second(_ string, err error) error { return err }
+
+// An answer is not remembered longer than it is right, and nobody can change what others get.
+func TestPermissionsAfterAChange(t *testing.T) {
+	s, _ := newStore(t)
+	s.Permissions("svc@pve", "/vms/7")["Sys.Modify"] = true
+	for _, want := range []bool{true, false, true} {
+		if got := s.HasAny("svc@pve", "/vms/7", "VM.Allocate"); got != want {
+			t.Errorf("has it: %v, want %v", got, want)
+		}
+		if s.HasAny("svc@pve", "/vms/7", "Sys.Modify") {
+			t.Error("a caller changed what the store answers")
+		}
+		if err := s.SetACL(ACL{Path: "/vms", Subject: "svc@pve", Role: "Prox", Propagate: true}, want); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Changes made together are one write, and all of them are in it.
+func TestTogether(t *testing.T) {
+	writes := 0
+	file := filepath.Join(t.TempDir(), "access.json")
+	s, err := Open(file, func(b []byte) error { writes++; return os.WriteFile(file, b, 0o600) })
+	if err == nil {
+		err = s.Together(func() error {
+			if err := s.SetUser("a@pve", "", "", true); err != nil {
+				return err
+			}
+			return s.SetACL(ACL{Path: "/vms", Subject: "a@pve", Role: "PVEAuditor", Propagate: true}, false)
+		})
+	}
+	if err != nil || writes != 1 {
+		t.Fatalf("%d writes, %v", writes, err)
+	}
+	if s, err = Open(file, nil); err != nil || !s.HasAny("a@pve", "/vms/1", "VM.Audit") {
+		t.Errorf("not all of it was written (%v)", err)
+	}
+}

@@ -38,9 +38,28 @@ func NormalizePath(path string) string {
 // Permissions returns the privileges of a user or token on a path, each with whether
 // it propagates to what is below.
 func (s *Store) Permissions(authID, path string) map[string]bool {
+	return maps.Clone(s.known(authID, path))
+}
+
+// known is Permissions for who only reads the answer, which others read, too.
+func (s *Store) known(authID, path string) map[string]bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.permissions(authID, path)
+	q := question{authID, path}
+	s.answersMu.Lock()
+	answer, ok := s.answers[q]
+	s.answersMu.Unlock()
+	if ok {
+		return answer
+	}
+	answer = s.permissions(authID, path)
+	s.answersMu.Lock()
+	defer s.answersMu.Unlock()
+	if s.answers == nil || len(s.answers) >= maxAnswers {
+		s.answers = map[question]map[string]bool{}
+	}
+	s.answers[q] = answer // nothing has changed meanwhile: mu is held
+	return answer
 }
 
 func (s *Store) permissions(authID, path string) map[string]bool {
@@ -217,7 +236,7 @@ func (s *Store) AllPermissions(authID string) map[string]map[string]bool {
 // Missing returns the first of the privileges that the subject lacks on the path, ""
 // if it has all of them.
 func (s *Store) Missing(authID, path string, privileges ...string) string {
-	perms := s.Permissions(authID, NormalizePath(path))
+	perms := s.known(authID, NormalizePath(path))
 	for _, p := range privileges {
 		if _, ok := perms[p]; !ok {
 			return p
@@ -228,7 +247,7 @@ func (s *Store) Missing(authID, path string, privileges ...string) string {
 
 // HasAny reports whether the subject has at least one of the privileges on the path.
 func (s *Store) HasAny(authID, path string, privileges ...string) bool {
-	perms := s.Permissions(authID, NormalizePath(path))
+	perms := s.known(authID, NormalizePath(path))
 	for _, p := range privileges {
 		if _, ok := perms[p]; ok {
 			return true

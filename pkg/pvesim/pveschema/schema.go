@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // Param is the schema of one parameter, or of one key of a property string.
@@ -65,8 +66,13 @@ type Method struct {
 //go:embed methods/*.json
 var methodsJSON embed.FS
 
-// Load returns the embedded methods, keyed by "METHOD /path".
-func Load() (map[string]*Method, error) {
+// Load returns the embedded methods, keyed by "METHOD /path". They are read once; nobody may
+// change them.
+func Load() (map[string]*Method, error) { return loaded() }
+
+var loaded = sync.OnceValues(readMethods)
+
+func readMethods() (map[string]*Method, error) {
 	files, err := methodsJSON.ReadDir("methods")
 	if err != nil {
 		return nil, err

@@ -392,11 +392,7 @@ func (g *Guest) connect(host, port string, from netip.Addr) (net.Conn, error) {
 	if handle == nil {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("connect to %s:%d: %w", host, n, syscall.ECONNREFUSED)}
 	}
-	client, server, err := connPair(netip.AddrPortFrom(from, uint16(40000+g.eng.nextPID.Load()%20000)), host, n)
-	if err != nil {
-		b.running.Done()
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
-	}
+	client, server := connPair(netip.AddrPortFrom(from, uint16(40000+g.eng.nextPID.Load()%20000)), host, n)
 	stopped := context.AfterFunc(b.ctx, func() { _ = server.Close() }) // a guest that dies resets its connections
 	go func() {
 		defer b.running.Done()
