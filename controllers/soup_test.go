@@ -103,7 +103,7 @@ func TestSoup(t *testing.T) {
 		t.Logf("%6d %s", stats.did[what], what)
 	}
 	// A soup in which too little happened proves nothing.
-	for what, share := range map[string]float64{"faults that hit": 1, "commands that failed": 0.1, "daemons killed": 0.5, "databases lost": 0.03, "rights taken": 0.03, "copies made": 0.05} {
+	for what, share := range map[string]float64{"faults that hit": 1, "commands that failed": 0.1, "daemons killed": 0.5, "watches spoiled": 0.5, "databases lost": 0.03, "rights taken": 0.03, "copies made": 0.05} {
 		if n >= 50 && float64(stats.did[what]) < share*float64(stats.seeds) {
 			t.Errorf("only %d %s in %d seeds", stats.did[what], what, stats.seeds)
 		}
@@ -134,6 +134,7 @@ func soupOf(t *testing.T, seed uint64, stats *soupStats) {
 
 // live is a life from the first manifest to the last guest.
 func (s *soup) live() {
+	s.watches = newSpoiledWatches()
 	s.strangers()
 	s.keepOff(500)
 	empty := s.traces()
@@ -193,7 +194,7 @@ func (s *soup) step() {
 func pick[T any](s *soup, from []T) T { return from[s.rand.IntN(len(from))] }
 
 func (s *soup) troubleSteps() []weighted {
-	return []weighted{{40, s.fault}, {12, s.commandFault}, {5, s.crash}, {4, s.crashLater}, {1, s.loseEverything}}
+	return []weighted{{40, s.fault}, {12, s.commandFault}, {5, s.crash}, {4, s.crashLater}, {8, s.spoilWatches}, {1, s.loseEverything}}
 }
 
 // soupFaults are the ways in which a request goes wrong.

@@ -87,6 +87,8 @@ type world struct {
 	admin *proxmox.Client
 	// stale are reads of the store that return what was there before (nil: none do).
 	stale *staleReads
+	// watches are those of the daemon that go wrong (nil: none do).
+	watches *spoiledWatches
 	// hostAccess false takes the daemon's way onto the node away.
 	hostAccess bool
 	// noShell is a node on which the daemon can run no commands.
