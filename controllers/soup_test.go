@@ -39,6 +39,7 @@ type soup struct {
 	// giveBack undoes what an administrator did to the whole installation, by what it is.
 	giveBack map[string]func()
 	lost     bool // the database was
+	sdn      bool // the bridge is a VXLAN over all nodes
 	diary    []string
 	begin    time.Time
 	did      map[string]int
@@ -138,6 +139,10 @@ func (s *soup) live() {
 	s.strangers()
 	s.keepOff(500)
 	empty := s.traces()
+	if len(s.peers) > 0 && s.rand.IntN(2) == 0 {
+		s.sdn = true
+		s.sdnStrangers()
+	}
 	s.start()
 	s.firstManifests()
 	for range soupSteps {
@@ -155,6 +160,9 @@ func (s *soup) live() {
 		return
 	}
 	s.endAll()
+	if left := s.ourSDN(); left != "" && s.get(bridgeKey) == nil {
+		s.Errorf("left of the software-defined network: %s", left)
+	}
 	if now := s.traces(); s.did["changes staged"] == 0 && len(s.keys()) == 0 && len(s.left) == 0 && len(s.foreign) == 1 && len(s.peers) == 0 && strings.TrimSpace(now) != strings.TrimSpace(empty) {
 		s.Errorf("left on the node:\n%s", diffLines(now, empty))
 	}

@@ -261,6 +261,10 @@ func (s *soup) protectGuest() {
 }
 
 func (s *soup) cutBridge() {
+	if s.sdn {
+		s.cutSDN()
+		return
+	}
 	if at := bytes.Index([]byte(s.interfaces()), []byte("# proximity:begin")); at >= 0 {
 		s.note("bridges cut", "")
 		s.editInterfaces(func(was []byte) []byte {
@@ -289,6 +293,10 @@ func (s *soup) stageChanges() {
 		return
 	}
 	s.note("changes staged", "")
+	if s.sdn && s.rand.IntN(2) == 0 {
+		s.stageZone()
+		return
+	}
 	if err := s.admin.CreateNetwork(s.Context(), nodeName, proxmox.InterfaceSpec{Iface: "vmbr7", Type: "bridge", Comments: "somebody's"}); err == nil {
 		s.giveBack["staged"] = func() { s.must(s.admin.RevertNetwork(s.Context(), nodeName)) }
 	}

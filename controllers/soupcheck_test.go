@@ -111,7 +111,7 @@ func (s *soup) excused(o resource.Object) string {
 				return reason
 			}
 		case "ApplianceOnOtherNode":
-			if appliance.GetStatus().GetNode() != o.GetStatus().GetNode() {
+			if !s.sdn && appliance.GetStatus().GetNode() != o.GetStatus().GetNode() {
 				return reason
 			}
 		case "ApplianceNotReady", "ApplianceNotFound", "BridgeNotOnNode", "NotServed":
@@ -237,6 +237,9 @@ func (s *soup) check() {
 	if !s.hasBridge("theirs") || strings.Count(s.interfaces(), "iface theirs ") != 1 {
 		s.Errorf("somebody's bridge is gone:\n%s", s.interfaces())
 	}
+	if s.sdn {
+		s.checkTheirSDN()
+	}
 }
 
 // differs compares what there is outside with what there should be.
@@ -262,6 +265,12 @@ func (s *soup) differs() (problems []string) {
 	for _, o := range s.list("Bridge") {
 		b := o.(*v1alpha1.Bridge)
 		iface := b.GetSpec().GetInterfaceName()
+		if b.GetSpec().GetBackend() == "sdn" {
+			if at := s.bridgeAt(iface); resource.IsReady(b) && (len(at) != len(s.node.Nodes()) || s.ourSDN() != "zone proxlan, vnet proxlan") {
+				problem("bridge %s is on %v and made of %s", iface, at, s.ourSDN())
+			}
+			continue
+		}
 		if n := strings.Count(s.interfaces(), "iface "+iface+" "); resource.IsReady(b) && (n != 1 || !s.hasBridge(iface)) {
 			problem("bridge %s is defined %d times", iface, n)
 		}

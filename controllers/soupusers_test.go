@@ -22,7 +22,7 @@ type soupApp struct {
 	memory, vmid                     int
 	web, stopped, secret             bool
 	suspend, orphan, adopt, readOnly bool
-	file, drift, address             string
+	file, drift, address, node       string
 }
 
 func (a *soupApp) key() resource.Key { return appKeyOf(a.name) }
@@ -45,6 +45,7 @@ func (a *soupApp) manifest() string {
 	put(a.adopt, "adopt: true")
 	put(a.adopt, "readOnly: %v", a.readOnly)
 	put(a.drift != "", "driftPolicy: %s", a.drift)
+	put(a.node != "", "node: %s", a.node)
 	put(a.address != "", "network: {address: %s}", a.address)
 	put(a.file != "", "files: [{path: /etc/motd, content: %q}]", a.file)
 	put(a.secret, "env: [{name: PASSWORD, valueFrom: {secretKeyRef: {name: soup, key: password}}}]")
@@ -81,7 +82,10 @@ func (s *soup) applyApp(a *soupApp) {
 func (s *soup) firstManifests() {
 	iface := pick(s, []string{"proximity-lan", "proxlan"})
 	set := strings.Replace(s.quickstart(), "interfaceName: proximity-lan", "interfaceName: "+iface, 1)
-	s.note("", "bridge %s, %d nodes", iface, 1+len(s.peers))
+	if s.sdn {
+		iface, set = "proxlan", s.sdnQuickstart()
+	}
+	s.note("", "bridge %s, %d nodes, by SDN %v", iface, 1+len(s.peers), s.sdn)
 	for _, doc := range strings.Split(set, "\n---\n") {
 		for _, key := range quickstartKeys {
 			if strings.Contains(doc, "kind: "+key.Kind+"\n") {
@@ -124,6 +128,9 @@ func (s *soup) anotherApp() {
 		a.address = fmt.Sprintf("10.20.0.%d", 50+s.next)
 	case 3:
 		a.orphan = true
+	}
+	if s.sdn {
+		a.node = pick(s, append([]string{""}, s.nodeNames()...))
 	}
 	s.apps[a.name] = a
 	s.applyApp(a)
