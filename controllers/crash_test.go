@@ -139,6 +139,11 @@ func crashStories() []crashStory {
 					w.Errorf("it ran %d times", n)
 				}
 			}},
+		{kind: "Operation", what: "test NAT from a guest of its own", given: (*world).lonelyAppliance,
+			act: func(w *world) {
+				w.ask("nat", "TestNAT", "Appliance", "", map[string]string{"forbidden": "192.168.1.1"})
+			},
+			done: (*world).operationEnded, loose: (*world).noProbe},
 		{kind: "Operation", what: "rebuild a lost database", given: (*world).lostDatabase, act: (*world).askToRebuild,
 			done: func(w *world) bool {
 				if w.operationEnded() && !w.stalled(bridgeKey, "UIDUnknown")() {

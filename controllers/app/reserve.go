@@ -190,14 +190,7 @@ func chooseVMID(tx runtime.Tx, app *v1alpha1.App, cl *v1alpha1.Cluster, taken ma
 		}
 		return want, nil
 	}
-	used := common.UsedVMIDs(tx, resource.KeyOf(app))
-	from, to := cl.GetSpec().GetVmidStart(), cl.GetSpec().GetVmidEnd()
-	for id := from; id <= to && id != 0; id++ {
-		if _, ok := used[id]; !ok && !taken[id] {
-			return id, nil
-		}
-	}
-	return 0, runtime.Stalled("VMIDsExhausted", "no VMID from %d to %d is free; widen the range of Cluster %s", from, to, cl.GetMetadata().GetName())
+	return common.FreeVMID(tx, resource.KeyOf(app), cl, taken)
 }
 
 // usable tells whether an address can be an App's in this network.

@@ -32,8 +32,11 @@ type target struct {
 	wan    string // the uplink's address in CIDR notation
 	input  appliance.Input
 	gw     string
-	// insiders are guests on an appliance's network that a test can send from.
-	insiders []natFrom
+	// insiders are guests on an appliance's network that a test can send from; makeGuest makes
+	// one (nil: none can be made), and remove takes it away again, also after an error.
+	insiders  []natFrom
+	makeGuest func(ctx context.Context) (from natFrom, err error)
+	remove    func()
 }
 
 // outcome is what an action brought.
@@ -113,7 +116,12 @@ func (r *reconciler) applianceTarget(ctx context.Context, s *session, ref *v1alp
 		}
 	}
 	if s.Object.GetSpec().GetAction() == "TestNAT" {
-		t.insiders, err = r.insiders(ctx, s, ref.GetName())
+		if t.insiders, err = r.insiders(ctx, s, ref.GetName()); err != nil {
+			return nil, err
+		}
+		t.makeGuest = func(doing context.Context) (natFrom, error) { return r.makeGuest(doing, s, a) }
+		// What is made is removed also when the time of the operation is over.
+		t.remove = func() { r.endGuest(ctx, s) }
 	}
 	return t, err
 }

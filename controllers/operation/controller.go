@@ -1,8 +1,14 @@
 // Package operation reconciles kind Operation: it carries out an imperative wish, once.
 //
-// Reads: Operation, Appliance, App, Cluster; Rebuild (rebuild.go) also writes Bridges,
-// Appliances and Apps. Owns nothing outside; the actions act on the appliance's guest
-// through its agent, on an App's guest, or look at a Cluster.
+// Reads: Operation, Appliance, Bridge, App, Cluster; Rebuild (rebuild.go) also writes Bridges,
+// Appliances and Apps. The actions act on the appliance's guest through its agent, on an App's
+// guest, or look at a Cluster.
+//
+// Owns outside: the guest that TestNAT makes where there is no other to send from (probe.go), by
+// the mark of the operation. It is in the status before it is made, and out of it when it is gone: an
+// operation that came to its end, or whose daemon died, removes it first of all.
+//
+// Finalizer: proximity/operation. Deletion removes that guest.
 //
 // An operation never runs twice: the phase Running is durable before the action begins,
 // and an operation that is found Running after a restart of the daemon has Failed, with a
@@ -33,7 +39,8 @@ import (
 )
 
 const (
-	kind = "Operation"
+	kind      = "Operation"
+	finalizer = "proximity/operation"
 
 	// Phases.
 	pending   = "Pending"
@@ -75,19 +82,22 @@ type reconciler struct {
 // New makes the controller.
 func New(d Deps) *runtime.Controller {
 	return runtime.New(runtime.Options[*v1alpha1.Operation]{
-		Kind: kind, Reconciler: &reconciler{Deps: d, started: map[string]bool{}}, Resync: time.Hour,
+		Kind: kind, Finalizer: finalizer, Reconciler: &reconciler{Deps: d, started: map[string]bool{}}, Resync: time.Hour,
 		Timeout: maxTimeout + time.Minute,
 	})
 }
 
-// Finalize has nothing to do.
-func (r *reconciler) Finalize(context.Context, *session) (runtime.Result, error) {
-	return runtime.Result{}, nil
+// Finalize removes the guest that is left of the operation, if there is one.
+func (r *reconciler) Finalize(ctx context.Context, s *session) (runtime.Result, error) {
+	return runtime.Result{}, r.removeGuest(ctx, s)
 }
 
 // Reconcile begins a pending operation, and cleans up finished ones.
 func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result, error) {
 	if phase := s.Object.GetStatus().GetPhase(); phase == succeeded || phase == failed {
+		if err := r.removeGuest(ctx, s); err != nil {
+			return runtime.Result{}, err
+		}
 		return r.expire(ctx, s)
 	}
 	if err := r.carryOut(ctx, s); err != nil {

@@ -63,8 +63,9 @@ var (
 // maxInsiders bounds the guests that are tried one after the other.
 const maxInsiders = 3
 
-// testNAT really sends from inside the network: from the guest of an App that runs. Without
-// one the appliance's agent connects itself and reads the rules, which is said.
+// testNAT really sends from inside the network: from the guest of an App that runs, else from
+// one that is made for that. Where none can be made either the appliance's agent connects
+// itself and reads the rules, which is said.
 func (t *target) testNAT(ctx context.Context, args map[string]string) (outcome, error) {
 	for name, re := range map[string]*regexp.Regexp{"host": natHost, "forbidden": natHost, "port": natPort} {
 		if v := args[name]; v != "" && !re.MatchString(v) {
@@ -77,18 +78,26 @@ func (t *target) testNAT(ctx context.Context, args map[string]string) (outcome, 
 	}
 	var last error
 	for _, from := range t.insiders[:min(len(t.insiders), maxInsiders)] {
-		inside := *t
-		inside.guest = from.guest
-		own := t.name
-		if t.input.Zone != "" {
-			own = strings.ReplaceAll(t.name, ".", "-") + ".lan." + t.input.Zone
-		}
-		out, err := inside.run(ctx, "", "sh", "-c", natScript, "nat-test", own, args["host"], cmp.Or(args["port"], "80"), forbidden)
+		out, err := t.sendFrom(ctx, from, args, forbidden)
 		if err != nil {
 			last = err // not a verdict: the guest cannot be asked, or lacks what it needs
 			continue
 		}
 		return natVerdict(out, from.name, t.wan, forbidden)
+	}
+	if t.makeGuest != nil {
+		defer t.remove()
+		from, err := t.makeGuest(ctx)
+		if err == nil {
+			var out outcome
+			if out, err = t.sendFrom(ctx, from, args, forbidden); err == nil {
+				return natVerdict(out, from.name, t.wan, forbidden)
+			}
+		}
+		if ctx.Err() != nil {
+			return outcome{}, err
+		}
+		last = errors.Join(last, fmt.Errorf("a guest for the test: %w", err))
 	}
 	host, port := args["host"], cmp.Or(args["port"], "80")
 	if host == "" {
@@ -103,6 +112,17 @@ func (t *target) testNAT(ctx context.Context, args map[string]string) (outcome, 
 		why = "no App's guest could be asked: " + last.Error()
 	}
 	return natVerdict(out, "appliance "+t.name+" ("+why+"; that the rules refuse was read, not tried)", t.wan, forbidden)
+}
+
+// sendFrom asks a guest; an error is no verdict.
+func (t *target) sendFrom(ctx context.Context, from natFrom, args map[string]string, forbidden string) (outcome, error) {
+	inside := *t
+	inside.guest = from.guest
+	own := t.name
+	if t.input.Zone != "" {
+		own = strings.ReplaceAll(t.name, ".", "-") + ".lan." + t.input.Zone
+	}
+	return inside.run(ctx, "", "sh", "-c", natScript, "nat-test", own, args["host"], cmp.Or(args["port"], "80"), forbidden)
 }
 
 // natVerdict reads lines "nat-test <part> ok|fail <why>", one for each part.

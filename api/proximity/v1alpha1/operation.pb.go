@@ -194,7 +194,13 @@ type OperationStatus struct {
 	Conditions         []*Condition `protobuf:"bytes,7,rep,name=conditions" json:"conditions,omitempty"`
 	ObservedGeneration *int32       `protobuf:"varint,8,opt,name=observed_generation,json=observedGeneration" json:"observed_generation,omitempty"`
 	// What an examination found.
-	Checks        []*Check `protobuf:"bytes,9,rep,name=checks" json:"checks,omitempty"`
+	Checks []*Check `protobuf:"bytes,9,rep,name=checks" json:"checks,omitempty"`
+	// Guest that the operation has made for itself, until it has been removed.
+	Guest *OperationGuest `protobuf:"bytes,10,opt,name=guest" json:"guest,omitempty"`
+	// UPID of the Proxmox task on it that is awaited.
+	Task *string `protobuf:"bytes,11,opt,name=task" json:"task,omitempty"`
+	// What the awaited task is for: Create, Start, ...
+	TaskPurpose   *string `protobuf:"bytes,12,opt,name=task_purpose,json=taskPurpose" json:"task_purpose,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -292,6 +298,101 @@ func (x *OperationStatus) GetChecks() []*Check {
 	return nil
 }
 
+func (x *OperationStatus) GetGuest() *OperationGuest {
+	if x != nil {
+		return x.Guest
+	}
+	return nil
+}
+
+func (x *OperationStatus) GetTask() string {
+	if x != nil && x.Task != nil {
+		return *x.Task
+	}
+	return ""
+}
+
+func (x *OperationStatus) GetTaskPurpose() string {
+	if x != nil && x.TaskPurpose != nil {
+		return *x.TaskPurpose
+	}
+	return ""
+}
+
+// OperationGuest is a guest that lives no longer than its operation: TestNAT sends from one
+// where no App's guest can.
+type OperationGuest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// VMID that is reserved for it.
+	Vmid *int32 `protobuf:"varint,1,opt,name=vmid" json:"vmid,omitempty"`
+	// Cluster that the VMID is reserved on.
+	Cluster *string `protobuf:"bytes,2,opt,name=cluster" json:"cluster,omitempty"`
+	// Node that it is on.
+	Node *string `protobuf:"bytes,3,opt,name=node" json:"node,omitempty"`
+	// Address that it has on the Bridge, in CIDR notation.
+	Address       *string `protobuf:"bytes,4,opt,name=address" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperationGuest) Reset() {
+	*x = OperationGuest{}
+	mi := &file_proximity_v1alpha1_operation_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperationGuest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperationGuest) ProtoMessage() {}
+
+func (x *OperationGuest) ProtoReflect() protoreflect.Message {
+	mi := &file_proximity_v1alpha1_operation_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperationGuest.ProtoReflect.Descriptor instead.
+func (*OperationGuest) Descriptor() ([]byte, []int) {
+	return file_proximity_v1alpha1_operation_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *OperationGuest) GetVmid() int32 {
+	if x != nil && x.Vmid != nil {
+		return *x.Vmid
+	}
+	return 0
+}
+
+func (x *OperationGuest) GetCluster() string {
+	if x != nil && x.Cluster != nil {
+		return *x.Cluster
+	}
+	return ""
+}
+
+func (x *OperationGuest) GetNode() string {
+	if x != nil && x.Node != nil {
+		return *x.Node
+	}
+	return ""
+}
+
+func (x *OperationGuest) GetAddress() string {
+	if x != nil && x.Address != nil {
+		return *x.Address
+	}
+	return ""
+}
+
 var File_proximity_v1alpha1_operation_proto protoreflect.FileDescriptor
 
 const file_proximity_v1alpha1_operation_proto_rawDesc = "" +
@@ -317,7 +418,7 @@ const file_proximity_v1alpha1_operation_proto_rawDesc = "" +
 	"\atimeout\x18\x04 \x01(\tR\atimeout\x1a<\n" +
 	"\x0eArgumentsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfc\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xed\x04\n" +
 	"\x0fOperationStatus\x12:\n" +
 	"\x05phase\x18\x01 \x01(\tB$\xda\xda\x18 Pending,Running,Succeeded,FailedR\x05phase\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1d\n" +
@@ -330,10 +431,19 @@ const file_proximity_v1alpha1_operation_proto_rawDesc = "" +
 	"conditions\x18\a \x03(\v2\x1d.proximity.v1alpha1.ConditionB\b\xd2\xda\x18\x04typeR\n" +
 	"conditions\x12/\n" +
 	"\x13observed_generation\x18\b \x01(\x05R\x12observedGeneration\x12;\n" +
-	"\x06checks\x18\t \x03(\v2\x19.proximity.v1alpha1.CheckB\b\xd2\xda\x18\x04nameR\x06checks\x1a9\n" +
+	"\x06checks\x18\t \x03(\v2\x19.proximity.v1alpha1.CheckB\b\xd2\xda\x18\x04nameR\x06checks\x128\n" +
+	"\x05guest\x18\n" +
+	" \x01(\v2\".proximity.v1alpha1.OperationGuestR\x05guest\x12\x12\n" +
+	"\x04task\x18\v \x01(\tR\x04task\x12!\n" +
+	"\ftask_purpose\x18\f \x01(\tR\vtaskPurpose\x1a9\n" +
 	"\vResultEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01BDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"l\n" +
+	"\x0eOperationGuest\x12\x12\n" +
+	"\x04vmid\x18\x01 \x01(\x05R\x04vmid\x12\x18\n" +
+	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddressBDZBgithub.com/proximity-pve/proximity/api/proximity/v1alpha1;v1alpha1b\beditionsp\xe8\a"
 
 var (
 	file_proximity_v1alpha1_operation_proto_rawDescOnce sync.Once
@@ -347,32 +457,34 @@ func file_proximity_v1alpha1_operation_proto_rawDescGZIP() []byte {
 	return file_proximity_v1alpha1_operation_proto_rawDescData
 }
 
-var file_proximity_v1alpha1_operation_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_proximity_v1alpha1_operation_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_proximity_v1alpha1_operation_proto_goTypes = []any{
 	(*Operation)(nil),       // 0: proximity.v1alpha1.Operation
 	(*OperationSpec)(nil),   // 1: proximity.v1alpha1.OperationSpec
 	(*OperationStatus)(nil), // 2: proximity.v1alpha1.OperationStatus
-	nil,                     // 3: proximity.v1alpha1.OperationSpec.ArgumentsEntry
-	nil,                     // 4: proximity.v1alpha1.OperationStatus.ResultEntry
-	(*ObjectMeta)(nil),      // 5: proximity.v1alpha1.ObjectMeta
-	(*ObjectReference)(nil), // 6: proximity.v1alpha1.ObjectReference
-	(*Condition)(nil),       // 7: proximity.v1alpha1.Condition
-	(*Check)(nil),           // 8: proximity.v1alpha1.Check
+	(*OperationGuest)(nil),  // 3: proximity.v1alpha1.OperationGuest
+	nil,                     // 4: proximity.v1alpha1.OperationSpec.ArgumentsEntry
+	nil,                     // 5: proximity.v1alpha1.OperationStatus.ResultEntry
+	(*ObjectMeta)(nil),      // 6: proximity.v1alpha1.ObjectMeta
+	(*ObjectReference)(nil), // 7: proximity.v1alpha1.ObjectReference
+	(*Condition)(nil),       // 8: proximity.v1alpha1.Condition
+	(*Check)(nil),           // 9: proximity.v1alpha1.Check
 }
 var file_proximity_v1alpha1_operation_proto_depIdxs = []int32{
-	5, // 0: proximity.v1alpha1.Operation.metadata:type_name -> proximity.v1alpha1.ObjectMeta
+	6, // 0: proximity.v1alpha1.Operation.metadata:type_name -> proximity.v1alpha1.ObjectMeta
 	1, // 1: proximity.v1alpha1.Operation.spec:type_name -> proximity.v1alpha1.OperationSpec
 	2, // 2: proximity.v1alpha1.Operation.status:type_name -> proximity.v1alpha1.OperationStatus
-	6, // 3: proximity.v1alpha1.OperationSpec.target:type_name -> proximity.v1alpha1.ObjectReference
-	3, // 4: proximity.v1alpha1.OperationSpec.arguments:type_name -> proximity.v1alpha1.OperationSpec.ArgumentsEntry
-	4, // 5: proximity.v1alpha1.OperationStatus.result:type_name -> proximity.v1alpha1.OperationStatus.ResultEntry
-	7, // 6: proximity.v1alpha1.OperationStatus.conditions:type_name -> proximity.v1alpha1.Condition
-	8, // 7: proximity.v1alpha1.OperationStatus.checks:type_name -> proximity.v1alpha1.Check
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	7, // 3: proximity.v1alpha1.OperationSpec.target:type_name -> proximity.v1alpha1.ObjectReference
+	4, // 4: proximity.v1alpha1.OperationSpec.arguments:type_name -> proximity.v1alpha1.OperationSpec.ArgumentsEntry
+	5, // 5: proximity.v1alpha1.OperationStatus.result:type_name -> proximity.v1alpha1.OperationStatus.ResultEntry
+	8, // 6: proximity.v1alpha1.OperationStatus.conditions:type_name -> proximity.v1alpha1.Condition
+	9, // 7: proximity.v1alpha1.OperationStatus.checks:type_name -> proximity.v1alpha1.Check
+	3, // 8: proximity.v1alpha1.OperationStatus.guest:type_name -> proximity.v1alpha1.OperationGuest
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_proximity_v1alpha1_operation_proto_init() }
@@ -388,7 +500,7 @@ func file_proximity_v1alpha1_operation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proximity_v1alpha1_operation_proto_rawDesc), len(file_proximity_v1alpha1_operation_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

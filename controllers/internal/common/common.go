@@ -184,7 +184,23 @@ func vmidClaims(tx runtime.Tx, self resource.Key) []vmidClaim {
 		a := o.(*v1alpha1.App)
 		add(o, a.GetStatus().GetVmid(), a.GetSpec().GetVmid())
 	}
+	for _, o := range tx.List("Operation", "") {
+		add(o, o.(*v1alpha1.Operation).GetStatus().GetGuest().GetVmid(), 0)
+	}
 	return claims
+}
+
+// FreeVMID is the lowest of the cluster's range that no object has reserved or names and no
+// guest has.
+func FreeVMID(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, taken map[int32]bool) (int32, error) {
+	used := UsedVMIDs(tx, self)
+	from, to := cl.GetSpec().GetVmidStart(), cl.GetSpec().GetVmidEnd()
+	for id := from; id <= to && id != 0; id++ {
+		if _, ok := used[id]; !ok && !taken[id] {
+			return id, nil
+		}
+	}
+	return 0, runtime.Stalled("VMIDsExhausted", "no VMID from %d to %d is free; widen the range of Cluster %s", from, to, cl.GetMetadata().GetName())
 }
 
 // Orphaned is the plan of a deletion that leaves what is outside as it is.
