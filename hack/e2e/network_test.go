@@ -105,5 +105,16 @@ func TestApplianceNetwork(t *testing.T) {
 			t.Errorf("got:\n%s", out)
 		}
 	})
+
+	t.Run("test-nat without an App", func(t *testing.T) {
+		d.patch(apl, map[string]any{"nat": map[string]any{"portForwards": nil}})
+		d.must("delete", app, "--timeout", "1m")
+		if out := d.must("test-nat"); !strings.Contains(out, "made for the test") || !strings.Contains(out, "Succeeded") {
+			t.Errorf("got:\n%s", out)
+		}
+		if out := strings.Fields(d.inNode("lxc-ls", "-P", d.Node.LXCPath).out); len(out) != 1 || out[0] != "9999" {
+			t.Errorf("guests after the test: %v", out)
+		}
+	})
 	d.stop()
 }
