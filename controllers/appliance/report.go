@@ -1,7 +1,6 @@
 package appliance
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"time"
@@ -11,7 +10,6 @@ import (
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/controllers/internal/live"
 	"github.com/proximity-pve/proximity/pkg/appliance"
-	"github.com/proximity-pve/proximity/pkg/guest"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
@@ -29,10 +27,6 @@ const (
 
 	// maxLeases bounds the leases in a status.
 	maxLeases = 1000
-	// certificatesEvery is the pause between looks at the proxy's certificates, and
-	// certificatesPages bounds one look.
-	certificatesEvery = time.Minute
-	certificatesPages = 10
 )
 
 // reportZone warns of .local, which is not DNS's: RFC 6762 3 gives it to multicast DNS.
@@ -108,68 +102,6 @@ func reportLeases(st *v1alpha1.ApplianceStatus, in appliance.Input, leases []app
 		}
 		st.Leases = append(st.Leases, lease)
 	}
-}
-
-// certificates are what is known of one appliance's proxy.
-type certificates struct {
-	looked time.Time
-	boot   string // of the guest: after a boot all are read again
-	since  int64
-	byName map[string]appliance.Certificate
-	root   string
-}
-
-// lookAtCertificates asks the guest for certificates that are new, now and then.
-func (r *reconciler) lookAtCertificates(ctx context.Context, s *session, box inside, o appliance.Observation) {
-	name := s.Object.GetMetadata().GetName()
-	r.mu.Lock()
-	known := r.certificates[name]
-	r.mu.Unlock()
-	if known.boot != o.BootID {
-		known = certificates{boot: o.BootID}
-	}
-	if time.Since(known.looked) < certificatesEvery && known.root != "" {
-		return
-	}
-	next := certificates{looked: time.Now(), boot: o.BootID, since: known.since, root: known.root, byName: map[string]appliance.Certificate{}}
-	for host, c := range known.byName {
-		if c.NotAfter.After(next.looked.Add(-24 * time.Hour)) { // one that is gone is not told for ever
-			next.byName[host] = c
-		}
-	}
-	for range certificatesPages {
-		res, err := box.runner.Run(ctx, box.target, guest.Command{Argv: appliance.CertificatesArgv(next.since), MaxOutput: appliance.MaxOutputBytes})
-		if err != nil || res.ExitCode != 0 {
-			s.Log.Debug("certificates of the proxy", "error", err, "exit", res.ExitCode)
-			break
-		}
-		page, err := appliance.ParseCertificates(res.Stdout)
-		if err != nil {
-			s.Log.Debug("certificates of the proxy", "error", err)
-			break
-		}
-		for host, c := range page.ByName {
-			next.byName[host] = c
-		}
-		next.root = page.Root
-		if page.Newest == next.since {
-			next.since++ // all of one second: on with the next
-		} else if page.Newest > 0 {
-			next.since = page.Newest
-		}
-		if !page.Full {
-			break
-		}
-	}
-	r.mu.Lock()
-	r.certificates[name] = next
-	r.mu.Unlock()
-}
-
-func (r *reconciler) rootOf(name string) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.certificates[name].root
 }
 
 // publish puts what is live on the board.

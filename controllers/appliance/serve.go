@@ -63,7 +63,7 @@ func (r *reconciler) serve(ctx context.Context, s *session, conn *cluster.Connec
 	r.tellRestarts(ctx, s, name, *seen)
 	seen, err = r.apply(ctx, s, box, d.bundle, seen, steps)
 	if err == nil {
-		r.lookAtCertificates(ctx, s, box, *seen)
+		r.lookAtCertificates(ctx, s, box, d.input, *seen)
 		r.publish(name, liveState(d.input, d.bundle, *seen, box.target))
 		r.keep(ctx, s, box, *seen)
 	}
