@@ -4,12 +4,18 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
+	"github.com/proximity-pve/proximity/controllers/appliance"
+	guestside "github.com/proximity-pve/proximity/pkg/appliance"
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem"
+	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
 // stuckEngine has a guest in which every program of ours fails from a moment on, until it is
@@ -91,5 +97,69 @@ func TestGuestIsBootedWhenServicesStayDown(t *testing.T) {
 		if st := w.get(applianceKey).(*v1alpha1.Appliance).GetStatus(); st.GetRepair() != nil || st.GetDownSince() != "" || st.GetUpSince() == "" {
 			t.Errorf("status %v", st)
 		}
+	})
+}
+
+// unsuppliedEngine has a guest that gets no packages from a moment on.
+type unsuppliedEngine struct {
+	*mem.Engine
+	cut atomic.Bool
+}
+
+func (e *unsuppliedEngine) Exec(ctx context.Context, vmid int, c engine.Command) (int, error) {
+	if e.cut.Load() && vmid == applianceID && c.Argv[len(c.Argv)-1] == "install" {
+		return guestside.ExitMissing, nil
+	}
+	return e.Engine.Exec(ctx, vmid, c)
+}
+
+// TestLostPackageIsAnOutage: an appliance that lost a program and does not get it again is not said
+// to serve as before; it is booted for it, and what is done and what is not allowed is named.
+func TestLostPackageIsAnOutage(t *testing.T) {
+	const program = "/usr/sbin/dnsmasq"
+	var supplies *unsuppliedEngine
+	inWorldOn(t, func(e *mem.Engine) engine.Engine { supplies = &unsuppliedEngine{Engine: e}; return supplies }, func(w *world) {
+		w.deployed()
+		time.Sleep(noticed)
+		condition := func(typ string) *v1alpha1.Condition { return resource.FindCondition(w.get(applianceKey), typ) }
+		named := func(reason, word string) func() bool {
+			return func() bool {
+				c := condition(appliance.CondRepaired)
+				return c.GetStatus() == "False" && c.GetReason() == reason && strings.Contains(c.GetMessage(), word)
+			}
+		}
+		if c := condition(appliance.CondRepaired); c != nil {
+			t.Errorf("while all works: %v", c)
+		}
+
+		supplies.cut.Store(true)
+		g, _ := w.engine.Guest(applianceID)
+		stub, err := g.FS().ReadFile(program)
+		w.must(err)
+		w.must(g.FS().Remove(program))
+		_, err = w.engine.Exec(w.Context(), applianceID, engine.Command{Argv: []string{"systemctl", "stop", guestside.UnitDNSMasq}})
+		w.must(err)
+		time.Sleep(time.Minute)
+		for _, typ := range []string{"Ready", appliance.CondDNS, appliance.CondPackages} {
+			if c := condition(typ); c.GetStatus() != "False" {
+				t.Errorf("%s is %s (%s) without the name service", typ, c.GetStatus(), c.GetReason())
+			}
+		}
+		if !named("Restarting", "before the guest is booted")() {
+			t.Errorf("after a minute: %v", condition(appliance.CondRepaired))
+		}
+		w.within(2*time.Minute, "boot is named", named("Repairing", "Guest"))
+		w.mustTell(applianceKey, "GuestRestarted")
+		w.within(15*time.Minute, "what is not allowed is named", named("NotAllowed", "Rebuild"))
+		w.repairBy("Services")
+		w.within(time.Minute, "what is not allowed is named", named("NotAllowed", "Services"))
+		w.editAppliance(func(s *v1alpha1.ApplianceSpec) { s.ReadOnly = proto.Bool(true) })
+		w.within(time.Minute, "what is not allowed is named", named("NotAllowed", "readOnly"))
+		w.editAppliance(func(s *v1alpha1.ApplianceSpec) { s.ReadOnly = nil })
+
+		supplies.cut.Store(false)
+		w.must(g.FS().WriteFile(program, stub, 0o755))
+		w.until("everything ready", w.ready(quickstartKeys...))
+		w.until("nothing is named", func() bool { return condition(appliance.CondRepaired) == nil })
 	})
 }

@@ -16,7 +16,7 @@
 // Beside them, and no part of Ready: InSync (settings that were changed by hand, with
 // driftPolicy warn or ignore), Unique (no copy of the guest), RestartPending (settings that count
 // from the guest's next start on), UpstreamReachable (names that are not ours), DiskSpace, StateKept (with
-// repair Rebuild).
+// repair Rebuild), Repaired (while services are down: what is done about it, and what is not allowed).
 //
 // Reasons: Drifted, InSync, ReadOnly, GuestToAdoptMissing, GuestToAdoptWeaker, Adopted, CopyFound, Unique, PendingChanges, NothingPending, BridgeNotFound, BridgeNotReady, AddressOutsideSubnet, RangeOutsideSubnet, VMIDTaken,
 // VMIDIsCopy, UIDElsewhere, UIDUnknown, NotReserved, GuestsNotVisible, DiskCannotShrink, TemplateMissing, NoTemplateStorage, Fetching, TemplateFetching,
@@ -26,7 +26,7 @@
 // Applied, ApplyFailed, RenderFailed, Serving, NotServing, Disabled, InUse, GuestUnreachable,
 // GuestRestarted, MulticastDNS, Refused, Open,
 // Answering, NoAnswer, NotAsked, Enough, AlmostFull,
-// Rebuilding, Kept, NotKept.
+// Rebuilding, Kept, NotKept, Restarting, Repairing, NotAllowed, NotBooted.
 //
 // Services that are down for long, although the service manager starts them and their
 // configuration is repaired, have the guest booted (repair.go), with growing pauses. Where

@@ -33,6 +33,9 @@ const (
 	bootsBefore = 3
 	maxRebuilds = 3
 
+	// CondRepaired is there while services are down, and says what is done about it.
+	CondRepaired = "Repaired"
+
 	levelGuest   = "Guest"
 	levelRebuild = "Rebuild"
 )
@@ -50,6 +53,7 @@ func (r *reconciler) escalate(ctx context.Context, s *session, conn *cluster.Con
 		if st.Repair != nil && now.Sub(at(st.GetUpSince())) > settledFor {
 			st.Repair = nil
 		}
+		resource.RemoveCondition(s.Object, CondRepaired)
 		return err
 	}
 	if st.GetUpSince() == "" && st.GetDownSince() == "" {
@@ -58,6 +62,7 @@ func (r *reconciler) escalate(ctx context.Context, s *session, conn *cluster.Con
 	if st.GetDownSince() == "" {
 		st.DownSince, st.UpSince = proto.String(now.Format(time.RFC3339)), nil
 	}
+	reportRepair(s, st, err)
 	level := nextLevel(s.Object.GetSpec().GetRepair(), st, now)
 	if level == "" || s.Object.GetSpec().GetReadOnly() || !bootHelps(err) && !guestDoesNotStart(err) {
 		return err
@@ -68,16 +73,9 @@ func (r *reconciler) escalate(ctx context.Context, s *session, conn *cluster.Con
 	if level == levelGuest && guestDoesNotStart(err) && !rebuilds(s.Object.GetSpec()) {
 		return err // it is tried anyway
 	}
-	next := &v1alpha1.RepairStatus{
-		Level: proto.String(level), Attempts: proto.Int32(st.GetRepair().GetAttempts() + 1),
-		LastTime: proto.String(now.Format(time.RFC3339)), Rebuilds: proto.Int32(st.GetRepair().GetRebuilds()),
-	}
-	pause := min(repairPause<<min(next.GetAttempts()-1, 10), maxRepairPause)
-	next.NextTime = proto.String(now.Add(pause).Format(time.RFC3339))
-	if level == levelRebuild {
-		next.Rebuilds, next.Phase = proto.Int32(next.GetRebuilds()+1), proto.String(phaseDestroying)
-	}
+	next := nextRepair(level, st.GetRepair(), now)
 	st.Repair = next
+	reportRepair(s, st, err)
 	if err := s.SaveStatus(ctx); err != nil { // a crash must not make it two
 		return err
 	}
@@ -107,10 +105,50 @@ func nextLevel(allowed string, st *v1alpha1.ApplianceStatus, now time.Time) stri
 	switch {
 	case allowed == "Services", now.Sub(at(st.GetDownSince())) < downBefore, now.Before(at(done.GetNextTime())):
 		return ""
-	case allowed == levelRebuild && done.GetRebuilds() < maxRebuilds && done.GetAttempts()%(bootsBefore+1) == bootsBefore:
+	case allowed == levelRebuild && done.GetRebuilds() < maxRebuilds && boots(done) >= bootsBefore*(done.GetRebuilds()+1):
 		return levelRebuild
 	}
 	return levelGuest
+}
+
+// boots is how often the guest was booted since the services worked last.
+func boots(done *v1alpha1.RepairStatus) int32 { return done.GetAttempts() - done.GetRebuilds() }
+
+// nextRepair is what is kept of a step that is taken now.
+func nextRepair(level string, done *v1alpha1.RepairStatus, now time.Time) *v1alpha1.RepairStatus {
+	next := &v1alpha1.RepairStatus{
+		Level: proto.String(level), Attempts: proto.Int32(done.GetAttempts() + 1),
+		LastTime: proto.String(now.Format(time.RFC3339)), Rebuilds: proto.Int32(done.GetRebuilds()),
+	}
+	if level == levelRebuild {
+		next.Rebuilds, next.Phase = proto.Int32(next.GetRebuilds()+1), proto.String(phaseDestroying)
+		// Boots beyond those that were needed, of a time when it was not allowed, are none of the new
+		// guest, which is booted first as well.
+		next.Attempts = proto.Int32(min(next.GetAttempts(), next.GetRebuilds()*(bootsBefore+1)))
+	}
+	next.NextTime = proto.String(now.Add(min(repairPause<<min(next.GetAttempts()-1, 10), maxRepairPause)).Format(time.RFC3339))
+	return next
+}
+
+// reportRepair says how far the repair of services that are down has come, and what it will not
+// do. It is no part of Ready, and is not there while they work.
+func reportRepair(s *session, st *v1alpha1.ApplianceStatus, err error) {
+	done, allowed := st.GetRepair(), s.Object.GetSpec().GetRepair()
+	down := "services are down since " + st.GetDownSince()
+	switch {
+	case s.Object.GetSpec().GetReadOnly():
+		s.False(CondRepaired, "NotAllowed", "%s; nothing is done about it: spec.readOnly is true", down)
+	case !bootHelps(err) && !guestDoesNotStart(err):
+		s.False(CondRepaired, "NotBooted", "%s; the guest is not booted, which does not help here: %v", down, err)
+	case allowed == "Services":
+		s.False(CondRepaired, "NotAllowed", "%s; the guest is not booted for it: spec.repair is Services", down)
+	case done == nil:
+		s.False(CondRepaired, "Restarting", "%s; they are restarted before the guest is booted", down)
+	case allowed != levelRebuild && boots(done) >= bootsBefore:
+		s.False(CondRepaired, "NotAllowed", "%s and %d boots of the guest did not help; it is not made anew, which spec.repair: Rebuild would allow. It is booted again, not before %s", down, boots(done), done.GetNextTime())
+	default:
+		s.False(CondRepaired, "Repairing", "%s; the last step was %s, at %s, the next comes not before %s", down, done.GetLevel(), done.GetLastTime(), done.GetNextTime())
+	}
 }
 
 // clockWentBack puts times right that lie ahead: a clock that was wrong when they were written

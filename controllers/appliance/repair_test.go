@@ -31,6 +31,7 @@ func TestNextLevel(t *testing.T) {
 		"not allowed to be":            {levelGuest, long, &v1alpha1.RepairStatus{Attempts: proto.Int32(3)}, levelGuest},
 		"booted first when it is anew": {levelRebuild, long, &v1alpha1.RepairStatus{Attempts: proto.Int32(4), Rebuilds: proto.Int32(1)}, levelGuest},
 		"a second time":                {levelRebuild, long, &v1alpha1.RepairStatus{Attempts: proto.Int32(7), Rebuilds: proto.Int32(1)}, levelRebuild},
+		"allowed after many boots":     {levelRebuild, long, &v1alpha1.RepairStatus{Attempts: proto.Int32(4)}, levelRebuild},
 		"no fourth time":               {levelRebuild, long, &v1alpha1.RepairStatus{Attempts: proto.Int32(15), Rebuilds: proto.Int32(3)}, levelGuest},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -58,5 +59,25 @@ func TestClockWentBack(t *testing.T) {
 	before := proto.Clone(st)
 	if clockWentBack(st, noon); !proto.Equal(st, before) {
 		t.Errorf("times that are right are changed: %v", st)
+	}
+}
+
+// A guest that may be made anew only after many boots is at once; the new one is booted as often as
+// any before it is made anew again.
+func TestAllowedLate(t *testing.T) {
+	st := &v1alpha1.ApplianceStatus{DownSince: ago(time.Hour)}
+	now, steps := noon, ""
+	for i := range 24 {
+		allowed := levelGuest
+		if i >= 10 {
+			allowed = levelRebuild
+		}
+		level := nextLevel(allowed, st, now)
+		st.Repair = nextRepair(level, st.GetRepair(), now)
+		steps += level[:1]
+		now = at(st.GetRepair().GetNextTime())
+	}
+	if want := "GGGGGGGGGGRGGGRGGGRGGGGG"; steps != want {
+		t.Errorf("steps %s, want %s", steps, want)
 	}
 }

@@ -50,6 +50,9 @@ func (r *reconciler) serve(ctx context.Context, s *session, conn *cluster.Connec
 		return r.onlyLook(s, d, box, seen, steps)
 	}
 	if lxc.Has(steps, ActionInstall) {
+		if seen != nil { // what was seen before it lost a package counts for nothing any more
+			r.reportInside(s, d.input, *seen)
+		}
 		if seen, err = r.install(ctx, s, box, d.bundle, steps); err != nil {
 			r.Board.Publish(name, nil)
 			return err
