@@ -42,7 +42,9 @@ type Deps struct {
 	Configured func(name string) (cluster.Settings, bool)
 	// Kept is where copies of appliances' state are; nil: there are none.
 	Kept appliance.Keeper
-	Log  *slog.Logger
+	// Patience is how soon the guest of an appliance is booted, or made anew.
+	Patience appliance.Patience
+	Log      *slog.Logger
 	// AppWorkers is how many Apps are reconciled at the same time at most; 0: the default. One
 	// that waits for a task of its guest has a worker.
 	AppWorkers int
@@ -82,7 +84,7 @@ func WithUsage(d Deps) ([]*runtime.Controller, *Usage) {
 		namespace.New(),
 		clustercontroller.New(clustercontroller.Deps{Clusters: d.Clusters, Dial: d.Dial, Configured: d.Configured, Secrets: d.Secrets}),
 		bridge.New(bridge.Deps{Clusters: d.Clusters, Log: d.Log, Probe: d.Probe}),
-		appliance.New(appliance.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Credentials: opened, Keeper: d.Kept, Log: d.Log, Probe: d.Probe}),
+		appliance.New(appliance.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Credentials: opened, Keeper: d.Kept, Patience: d.Patience, Log: d.Log, Probe: d.Probe}),
 		app.New(app.Deps{Clusters: d.Clusters, Board: board, Guests: guests, Secrets: d.Secrets, Log: d.Log, Probe: d.Probe, Workers: d.AppWorkers}),
 		vhost.New(vhost.Deps{Clusters: d.Clusters, Board: board, Credentials: opened, Log: d.Log, Probe: d.Probe}),
 		operation.New(operation.Deps{Clusters: d.Clusters, Board: board, Syncs: previewer, Log: d.Log}),

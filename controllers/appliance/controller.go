@@ -63,8 +63,10 @@ type Deps struct {
 	Credentials *credentials.Reader
 	// Keeper keeps what a guest that is made anew needs of the one before; nil: none is.
 	Keeper Keeper
-	Log    *slog.Logger
-	Probe  time.Duration // 0: DefaultProbe
+	// Patience is how soon a guest is booted, or made anew.
+	Patience Patience
+	Log      *slog.Logger
+	Probe    time.Duration // 0: DefaultProbe
 }
 
 type session = runtime.Session[*v1alpha1.Appliance]
@@ -85,6 +87,7 @@ func New(d Deps) *runtime.Controller {
 	if d.Probe == 0 {
 		d.Probe = DefaultProbe
 	}
+	d.Patience = d.Patience.orDefaults()
 	r := &reconciler{Deps: d, certificates: map[string]certificates{}, kept: map[string]kept{}, silent: map[string]silence{}, looked: map[string]time.Time{}}
 	return runtime.New(runtime.Options[*v1alpha1.Appliance]{
 		Kind: kind, Finalizer: finalizer, Reconciler: r, Ready: readyTable, Resync: d.Probe, Plan: r.Plan,

@@ -1,8 +1,10 @@
 package appliance
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -17,13 +19,6 @@ import (
 )
 
 const (
-	// downBefore is how long services must be down, with their own restarts and repairs of the
-	// configuration having failed, before the guest is booted.
-	downBefore = 90 * time.Second
-	// repairPause is the pause after the first boot for a repair; it doubles with each, up to
-	// maxRepairPause.
-	repairPause    = 3 * time.Minute
-	maxRepairPause = time.Hour
 	// settledFor is how long services must have worked until repairs of before count for nothing:
 	// a guest that works for a minute after each boot is not booted for ever.
 	settledFor = 10 * time.Minute
@@ -40,12 +35,53 @@ const (
 	levelRebuild = "Rebuild"
 )
 
+// Patience is how long services that are down are waited for. The zero value of a field is its
+// default.
+type Patience struct {
+	// After is how long they must be down, with their own restarts and repairs of the
+	// configuration having failed, before the guest is booted; 90 s.
+	After time.Duration `yaml:"after"`
+	// Pause is the pause after the first boot, 3 minutes; it doubles with each, up to Longest, an hour.
+	Pause   time.Duration `yaml:"pause"`
+	Longest time.Duration `yaml:"longest"`
+}
+
+// leastAfter is some looks at the guest; leastPause leaves one that was booted or made anew time to
+// come up, and to be configured a second time when the first was too early.
+const (
+	leastAfter = DefaultProbe
+	leastPause = 15 * time.Second
+)
+
+// Check says which field is out of its bounds.
+func (p Patience) Check() error {
+	p = p.orDefaults()
+	for _, f := range []struct {
+		name      string
+		is, least time.Duration
+	}{{"after", p.After, leastAfter}, {"pause", p.Pause, leastPause}, {"longest", p.Longest, leastPause}} {
+		if f.is < f.least || f.is > 24*time.Hour {
+			return fmt.Errorf("%s %s: allowed is %s to 24h", f.name, f.is, f.least)
+		}
+	}
+	return nil
+}
+
+func (p Patience) orDefaults() Patience {
+	return Patience{After: cmp.Or(p.After, 90*time.Second), Pause: cmp.Or(p.Pause, 3*time.Minute), Longest: cmp.Or(p.Longest, time.Hour)}
+}
+
+// pause is the pause after so many boots.
+func (p Patience) pause(boots int32) time.Duration {
+	return min(p.Pause<<min(boots-1, 10), p.Longest)
+}
+
 // escalate looks at what serve came to, and takes the next step when services are down for
 // long: it boots the guest, or begins to make it anew. It returns the error to report.
 func (r *reconciler) escalate(ctx context.Context, s *session, conn *cluster.Connection, d *desired, node string, err error) error {
 	now := time.Now().UTC().Truncate(time.Second)
 	st := status(s)
-	clockWentBack(st, now)
+	clockWentBack(st, now, r.Patience)
 	if works(s, err) {
 		if st.GetDownSince() != "" || st.GetUpSince() == "" {
 			st.DownSince, st.UpSince = nil, proto.String(now.Format(time.RFC3339))
@@ -63,7 +99,7 @@ func (r *reconciler) escalate(ctx context.Context, s *session, conn *cluster.Con
 		st.DownSince, st.UpSince = proto.String(now.Format(time.RFC3339)), nil
 	}
 	reportRepair(s, st, err)
-	level := nextLevel(s.Object.GetSpec().GetRepair(), st, now)
+	level := nextLevel(s.Object.GetSpec().GetRepair(), st, now, r.Patience)
 	if level == "" || s.Object.GetSpec().GetReadOnly() || !bootHelps(err) && !guestDoesNotStart(err) {
 		return err
 	}
@@ -73,7 +109,7 @@ func (r *reconciler) escalate(ctx context.Context, s *session, conn *cluster.Con
 	if level == levelGuest && guestDoesNotStart(err) && !rebuilds(s.Object.GetSpec()) {
 		return err // it is tried anyway
 	}
-	next := nextRepair(level, st.GetRepair(), now)
+	next := nextRepair(level, st.GetRepair(), now, r.Patience)
 	st.Repair = next
 	reportRepair(s, st, err)
 	if err := s.SaveStatus(ctx); err != nil { // a crash must not make it two
@@ -100,10 +136,10 @@ func (r *reconciler) escalate(ctx context.Context, s *session, conn *cluster.Con
 }
 
 // nextLevel is what is to be done now about services that are down; "" is nothing yet.
-func nextLevel(allowed string, st *v1alpha1.ApplianceStatus, now time.Time) string {
+func nextLevel(allowed string, st *v1alpha1.ApplianceStatus, now time.Time, p Patience) string {
 	done := st.GetRepair()
 	switch {
-	case allowed == "Services", now.Sub(at(st.GetDownSince())) < downBefore, now.Before(at(done.GetNextTime())):
+	case allowed == "Services", now.Sub(at(st.GetDownSince())) < p.After, now.Before(at(done.GetNextTime())):
 		return ""
 	case allowed == levelRebuild && done.GetRebuilds() < maxRebuilds && boots(done) >= bootsBefore*(done.GetRebuilds()+1):
 		return levelRebuild
@@ -115,7 +151,7 @@ func nextLevel(allowed string, st *v1alpha1.ApplianceStatus, now time.Time) stri
 func boots(done *v1alpha1.RepairStatus) int32 { return done.GetAttempts() - done.GetRebuilds() }
 
 // nextRepair is what is kept of a step that is taken now.
-func nextRepair(level string, done *v1alpha1.RepairStatus, now time.Time) *v1alpha1.RepairStatus {
+func nextRepair(level string, done *v1alpha1.RepairStatus, now time.Time, p Patience) *v1alpha1.RepairStatus {
 	next := &v1alpha1.RepairStatus{
 		Level: proto.String(level), Attempts: proto.Int32(done.GetAttempts() + 1),
 		LastTime: proto.String(now.Format(time.RFC3339)), Rebuilds: proto.Int32(done.GetRebuilds()),
@@ -126,7 +162,7 @@ func nextRepair(level string, done *v1alpha1.RepairStatus, now time.Time) *v1alp
 		// guest, which is booted first as well.
 		next.Attempts = proto.Int32(min(next.GetAttempts(), next.GetRebuilds()*(bootsBefore+1)))
 	}
-	next.NextTime = proto.String(now.Add(min(repairPause<<min(next.GetAttempts()-1, 10), maxRepairPause)).Format(time.RFC3339))
+	next.NextTime = proto.String(now.Add(p.pause(next.GetAttempts())).Format(time.RFC3339))
 	return next
 }
 
@@ -153,7 +189,7 @@ func reportRepair(s *session, st *v1alpha1.ApplianceStatus, err error) {
 
 // clockWentBack puts times right that lie ahead: a clock that was wrong when they were written
 // must not hold up repairs until it is as late again.
-func clockWentBack(st *v1alpha1.ApplianceStatus, now time.Time) {
+func clockWentBack(st *v1alpha1.ApplianceStatus, now time.Time, p Patience) {
 	text := now.Format(time.RFC3339)
 	if at(st.GetDownSince()).After(now) {
 		st.DownSince = proto.String(text)
@@ -161,8 +197,8 @@ func clockWentBack(st *v1alpha1.ApplianceStatus, now time.Time) {
 	if at(st.GetUpSince()).After(now) {
 		st.UpSince = proto.String(text)
 	}
-	if at(st.GetRepair().GetNextTime()).After(now.Add(maxRepairPause)) {
-		st.Repair.NextTime = proto.String(now.Add(maxRepairPause).Format(time.RFC3339))
+	if at(st.GetRepair().GetNextTime()).After(now.Add(p.Longest)) {
+		st.Repair.NextTime = proto.String(now.Add(p.Longest).Format(time.RFC3339))
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 )
 
+var patient = Patience{}.orDefaults()
+
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
 func ago(d time.Duration) *string { return proto.String(noon.Add(-d).Format(time.RFC3339)) }
@@ -36,7 +38,7 @@ func TestNextLevel(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			st := &v1alpha1.ApplianceStatus{DownSince: tc.down, Repair: tc.done}
-			if got := nextLevel(tc.allowed, st, noon); got != tc.want {
+			if got := nextLevel(tc.allowed, st, noon, patient); got != tc.want {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
@@ -47,17 +49,17 @@ func TestNextLevel(t *testing.T) {
 func TestClockWentBack(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	st := &v1alpha1.ApplianceStatus{DownSince: ago(-year), Repair: &v1alpha1.RepairStatus{Attempts: proto.Int32(1), NextTime: ago(-year)}}
-	clockWentBack(st, noon)
-	if level := nextLevel("Guest", st, noon.Add(maxRepairPause)); level != levelGuest {
+	clockWentBack(st, noon, patient)
+	if level := nextLevel("Guest", st, noon.Add(patient.Longest), patient); level != levelGuest {
 		t.Errorf("an hour later: %q, status %v", level, st)
 	}
 	st = &v1alpha1.ApplianceStatus{UpSince: ago(-year)}
-	if clockWentBack(st, noon); st.GetUpSince() != *ago(0) {
+	if clockWentBack(st, noon, patient); st.GetUpSince() != *ago(0) {
 		t.Errorf("up since %s", st.GetUpSince())
 	}
 	st = &v1alpha1.ApplianceStatus{DownSince: ago(time.Hour), Repair: &v1alpha1.RepairStatus{NextTime: ago(-time.Minute)}}
 	before := proto.Clone(st)
-	if clockWentBack(st, noon); !proto.Equal(st, before) {
+	if clockWentBack(st, noon, patient); !proto.Equal(st, before) {
 		t.Errorf("times that are right are changed: %v", st)
 	}
 }
@@ -72,12 +74,30 @@ func TestAllowedLate(t *testing.T) {
 		if i >= 10 {
 			allowed = levelRebuild
 		}
-		level := nextLevel(allowed, st, now)
-		st.Repair = nextRepair(level, st.GetRepair(), now)
+		level := nextLevel(allowed, st, now, patient)
+		st.Repair = nextRepair(level, st.GetRepair(), now, patient)
 		steps += level[:1]
 		now = at(st.GetRepair().GetNextTime())
 	}
 	if want := "GGGGGGGGGGRGGGRGGGRGGGGG"; steps != want {
 		t.Errorf("steps %s, want %s", steps, want)
+	}
+}
+
+func TestPatience(t *testing.T) {
+	for boots, want := range map[int32]time.Duration{1: 3 * time.Minute, 2: 6 * time.Minute, 5: 48 * time.Minute, 6: time.Hour, 100: time.Hour} {
+		if got := patient.pause(boots); got != want {
+			t.Errorf("after %d boots: %s, want %s", boots, got, want)
+		}
+	}
+	for _, p := range []Patience{{}, {After: 5 * time.Second, Pause: 15 * time.Second}} {
+		if err := p.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, p := range []Patience{{After: time.Second}, {Pause: -time.Minute}, {Longest: 25 * time.Hour}} {
+		if err := p.Check(); err == nil {
+			t.Errorf("%+v is let through", p)
+		}
 	}
 }

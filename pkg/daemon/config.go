@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/proximity-pve/proximity/controllers/appliance"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 )
@@ -39,6 +40,8 @@ type Config struct {
 	Secrets SecretsConfig `yaml:"secrets"`
 	// Audit is about the audit trail.
 	Audit AuditConfig `yaml:"audit"`
+	// Repair is how soon the guest of an appliance that does not serve is booted, or made anew.
+	Repair appliance.Patience `yaml:"repair"`
 	// LogLevel is debug, info, warn or error.
 	LogLevel string        `yaml:"logLevel"`
 	Proxmox  ProxmoxConfig `yaml:"proxmox"`
@@ -202,6 +205,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.DataDir = dir
 	if c.Audit.MaxAgeDays < 0 || c.Audit.MaxMiB < 0 || c.Audit.MaxAgeDays > 36500 || c.Audit.MaxMiB > 1<<20 {
 		return c, fmt.Errorf("audit: maxAgeDays %d, maxMiB %d: allowed are 1 to 36500 and 1 to 1048576", c.Audit.MaxAgeDays, c.Audit.MaxMiB)
+	}
+	if err := c.Repair.Check(); err != nil {
+		return c, fmt.Errorf("repair: %w", err)
 	}
 	if err := c.Proxmox.Limits.Check(); err != nil {
 		return c, fmt.Errorf("proxmox.limits: %w", err)

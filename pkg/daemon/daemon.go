@@ -131,6 +131,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	all, usage := controllers.WithUsage(controllers.Deps{
 		Clusters: clusters, Dial: dialer.Dial, Configured: configured, Secrets: secrets, GitOps: repositories.GitOps, Log: log,
 		Kept:       keptState{dir: filepath.Join(cfg.DataDir, "appliances"), keys: keys},
+		Patience:   cfg.Repair,
 		AppWorkers: appWorkers(cfg.Proxmox.Limits),
 	})
 	manager := runtime.NewManager(st, log, metrics, all...)

@@ -253,6 +253,7 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		"bad mode":      {"proxmox:\n  endpoints: [https://192.0.2.1:8006]\n  tokenID: a@pve!b\n  tokenSecretFile: /x\n  guestAccess: {mode: magic}\n", "guestAccess.mode"},
 		"half a login":  {"proxmox:\n  endpoints: [https://192.0.2.1:8006]\n  tokenID: a@pve!b\n  tokenSecretFile: /x\n  guestAccess: {mode: console, user: a@pve}\n", "guestAccess.user and passwordFile"},
 		"too many":      {"proxmox:\n  limits: {storageTasks: 1000}\n", "proxmox.limits: storageTasks 1000"},
+		"impatient":     {"repair: {after: 1s}\n", "repair: after 1s: allowed is 5s to 24h"},
 		"no realm":      {"proxmox:\n  endpoints: [https://192.0.2.1:8006]\n  tokenID: a@pve!b\n  tokenSecretFile: /x\n  guestAccess: {mode: console, user: a, passwordFile: /y}\n", "guestAccess.user"},
 	} {
 		cfg := daemon.Config{}
