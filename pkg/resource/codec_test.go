@@ -15,7 +15,7 @@ const head = "apiVersion: proximity/v1alpha1\nkind: %s\nmetadata: {name: x}\n"
 
 func TestDecodeRefuses(t *testing.T) {
 	bridge, app := fmt.Sprintf(head, "Bridge"), fmt.Sprintf(head, "App")
-	const appFields = "hostname, source, state, vmid, node, resources, network, ports, webPort, env, files, packages, commands, healthCheck, deletionPolicy, stateful, suspend, driftPolicy, readOnly, adopt, placement, vhost"
+	const appFields = "hostname, source, state, vmid, node, resources, network, ports, webPort, env, files, packages, commands, healthCheck, deletionPolicy, stateful, suspend, driftPolicy, readOnly, adopt, adoptWeaker, placement, vhost"
 	tests := []struct{ name, text, want string }{
 		{"unknown field", bridge + "spec:\n  subnt: 10.0.0.0/8\n",
 			`f.yaml:5: spec.subnt: unknown field; did you mean "subnet"? allowed are clusterRef, interfaceName, subnet, mtu, comment, deletionPolicy, suspend, backend, sdn, nodes, driftPolicy`},
