@@ -20,6 +20,9 @@ import (
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
+// guestBoots is how long the start of a guest takes.
+const guestBoots = 5 * time.Second
+
 // natEngine has guests that carry out the script of the NAT test: all is well.
 type natEngine struct {
 	*mem.Engine
@@ -39,8 +42,17 @@ func (e *natEngine) Exec(ctx context.Context, vmid int, c engine.Command) (int, 
 	return 0, err
 }
 
+// Start takes the time in which a story can see that there is a guest.
 func (e *natEngine) Start(ctx context.Context, g engine.Guest) error {
-	if e.broken.Load() && g.VMID != applianceID {
+	if g.VMID == applianceID {
+		return e.Engine.Start(ctx, g)
+	}
+	select {
+	case <-time.After(guestBoots):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if e.broken.Load() {
 		return errors.New("it does not start")
 	}
 	return e.Engine.Start(ctx, g)
