@@ -207,7 +207,7 @@ wan_nets() {
 # nat_form: the rules that are loaded now, the file they should come from and the WAN's
 # subnets, as one hash. nat-start records it; any difference later is drift.
 nat_form() {
-	[ -r $ETC/nat.nft ] && rules=$(timeout 2 nft -s list table inet proximity 2>/dev/null) || return 1
+	[ -r $ETC/nat.nft ] && rules=$(timeout 6 nft -s list table inet proximity 2>/dev/null) || return 1
 	rules=$(printf '%s\n' "$rules" | sed '/^\tset conns {/,/^\t}/d') # who has connections now
 	printf '%s\n%s\n%s\n' "$rules" "$(hash_of <$ETC/nat.nft)" "$(wan_nets)" | hash_of
 }
