@@ -39,7 +39,7 @@ judge() {
 		run "$2" "$3" || status=$?
 		local seconds
 		seconds=$(awk -v a="$begun" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
-		if [ "$status" != 0 ] && grep -qE '^ *--- FAIL|^panic: test timed out' "$work/log"; then
+		if [ "$status" != 0 ] && grep -qE '^ *--- FAIL|^panic: ' "$work/log"; then
 			echo "caught $seconds"
 		else
 			echo "MISSED $seconds"
