@@ -1429,7 +1429,8 @@ type RepairStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What was done last: Guest or Rebuild.
 	Level *string `protobuf:"bytes,1,opt,name=level" json:"level,omitempty"`
-	// How often since the services worked last.
+	// How often since the services worked last; of boots before a rebuild was allowed, no more than
+	// come before one.
 	Attempts *int32 `protobuf:"varint,2,opt,name=attempts" json:"attempts,omitempty"`
 	// When, RFC 3339, UTC.
 	LastTime *string `protobuf:"bytes,3,opt,name=last_time,json=lastTime" json:"last_time,omitempty"`
