@@ -42,7 +42,8 @@ type API interface {
 	Tasks(ctx context.Context, node string, f proxmox.TaskFilter) ([]proxmox.TaskListEntry, error)
 }
 
-// Connection is the way to one cluster.
+// Connection is the way to one cluster. A copy is the same way with, say, another API in
+// front; closing either closes both.
 type Connection struct {
 	Name   string
 	API    API
@@ -59,7 +60,9 @@ type Connection struct {
 	// Limits bounds what is done at the same time; the API keeps those that are about requests.
 	Limits Limits
 
-	closers []func() error
+	// ends is shared by all copies, and so is never replaced: copies are made at any time,
+	// also while the connection is being closed. nil: nothing to close.
+	ends *ends
 }
 
 // Set holds the connections by name. It is safe for concurrent use. Those who use a

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/proximity-pve/proximity/pkg/guest"
@@ -48,8 +50,9 @@ func (d Dialer) Dial(name string, s Settings) (*Connection, error) {
 	}
 	c := &Connection{
 		Name: name, API: api, Installation: d.Installation,
-		Limits: s.Limits, Endpoint: s.Endpoints[0], Identity: s.Identity(), Mode: s.Access.Mode, closers: []func() error{func() error { api.Close(); return nil }},
+		Limits: s.Limits, Endpoint: s.Endpoints[0], Identity: s.Identity(), Mode: s.Access.Mode, ends: &ends{},
 	}
+	c.ends.later(func() error { api.Close(); return nil })
 	if s.Access.Mode == AccessConsole {
 		err = c.throughConsoles(s.Access, client, api)
 	} else {
@@ -86,7 +89,7 @@ func (c *Connection) enter(a Access, log *slog.Logger) error {
 		return err
 	}
 	c.Guests, c.Host = way, way
-	c.closers = append(c.closers, way.Close)
+	c.ends.later(way.Close)
 	address := a.address()
 	c.NodeHost = func(node string) string {
 		host, _, err := net.SplitHostPort(address(node))
@@ -110,15 +113,14 @@ func (c *Connection) throughConsoles(a Access, client proxmox.Config, api *proxm
 			return err
 		}
 		cfg.Login = login
-		c.closers = append(c.closers, func() error { login.Close(); return nil })
+		c.ends.later(func() error { login.Close(); return nil })
 	}
 	way, err := console.New(cfg)
 	if err != nil {
 		return err
 	}
 	c.Guests = way
-	// Before the clients: leaving a guest in good order needs them.
-	c.closers = append([]func() error{way.Close}, c.closers...)
+	c.ends.later(way.Close) // before the clients: leaving a guest in good order needs them
 	return nil
 }
 
@@ -149,12 +151,35 @@ func (c *Connection) ProbeNode(ctx context.Context, node string) error {
 	return err
 }
 
-// Close ends the connection. Requests that are under way may fail.
+// Close ends the connection; a second time does nothing. Requests that are under way may
+// fail.
 func (c *Connection) Close() error {
+	if c.ends == nil {
+		return nil
+	}
+	return c.ends.run()
+}
+
+// ends is what is done, last first, when a connection is closed.
+type ends struct {
+	mu   sync.Mutex
+	list []func() error
+}
+
+func (e *ends) later(f func() error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.list = append(e.list, f)
+}
+
+func (e *ends) run() error {
+	e.mu.Lock()
+	list := e.list
+	e.list = nil
+	e.mu.Unlock()
 	var errs []error
-	for _, end := range c.closers {
+	for _, end := range slices.Backward(list) {
 		errs = append(errs, end())
 	}
-	c.closers = nil
 	return errors.Join(errs...)
 }
