@@ -154,7 +154,7 @@ func TestPlan(t *testing.T) {
 		"lease time":        {testDesired(t, lease), base, "Configure", runtime.Restart, "restarts proximity-dnsmasq"},
 		"NAT":               {testDesired(t, func(a *v1alpha1.Appliance) { a.Spec.Nat = &v1alpha1.ApplianceNAT{Enabled: proto.Bool(false)} }), base, "Configure", runtime.InPlace, "nat.nft differs"},
 		"memory":            {testDesired(t, func(a *v1alpha1.Appliance) { a.Spec.Resources = &v1alpha1.Resources{Memory: proto.String("2Gi")} }), base, "Update", runtime.InPlace, "memory"},
-		"proxy died":        {testDesired(t, nil), with(func(o *observed) { o.inside.Services = nil }), "Configure", runtime.Restart, "unknown to systemd"},
+		"proxy died":        {testDesired(t, nil), with(func(o *observed) { o.inside.Services = nil }), "Configure", runtime.Restart, "unknown to the service manager"},
 		"packages missing":  {testDesired(t, nil), with(func(o *observed) { o.inside.Missing = []string{"nft"} }), "InstallPackages Configure", runtime.InPlace, "commands are missing"},
 		"files not listed":  {testDesired(t, lease), with(func(o *observed) { o.inside.Files = nil }), "Configure", runtime.Restart, "another set"},
 		"stopped":           {testDesired(t, nil), with(func(o *observed) { o.guest.Running = false }), "Start", runtime.InPlace, ""},

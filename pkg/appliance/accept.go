@@ -11,6 +11,7 @@ import (
 // accepted is an Input after validation: everything in it is normalised, free of
 // conflicts, and safe to write into any of the files. Renderers read only this.
 type accepted struct {
+	family                         Family
 	name, label, uid, installation string // label: the appliance's own DNS label
 	lanIf, wanIf                   string
 	lan                            netip.Prefix
@@ -87,8 +88,15 @@ func accept(in Input) (*accepted, error) {
 }
 
 func acceptBase(in Input) (*accepted, error) {
+	family, err := FamilyOf(in.OS)
+	if err != nil {
+		return nil, err
+	}
+	if why := family.Cockpit(); in.Cockpit && why != "" {
+		return nil, fmt.Errorf("Cockpit on %s: %s", family.Name(), why)
+	}
 	a := &accepted{
-		name: in.Name, label: strings.ReplaceAll(in.Name, ".", "-"), uid: in.UID, installation: in.InstallationID,
+		family: family, name: in.Name, label: strings.ReplaceAll(in.Name, ".", "-"), uid: in.UID, installation: in.InstallationID,
 		lanIf: orDefault(in.LANInterface, "eth1"), wanIf: orDefault(in.WANInterface, "eth0"),
 		zone: strings.ToLower(in.Zone), lease: in.LeaseTime, nat: in.NAT, cockpit: in.Cockpit,
 	}

@@ -6,25 +6,30 @@ import (
 	"strings"
 )
 
-//go:embed agent/*.sh
+//go:embed agent/*.sh agent/family/*.sh
 var agentSources embed.FS
 
-// agentScript is the program that runs in the guest: the files of agent/ in the order
-// of their names, as one script.
-var agentScript = joinAgent()
-
-func joinAgent() string {
+// joinAgent makes the program that runs in a guest of a family: the files of agent/ in the order
+// of their names, with the family's own behind the first, as one script.
+func joinAgent(family string) string {
 	names, err := fs.Glob(agentSources, "agent/*.sh")
 	if err != nil {
 		panic("appliance: pattern of embedded files: " + err.Error())
 	}
 	var script strings.Builder
-	for _, name := range names { // Glob sorts
-		text, err := agentSources.ReadFile(name)
-		if err != nil {
-			panic("appliance: embedded file: " + err.Error())
+	for i, name := range names { // Glob sorts
+		script.WriteString(agentSource(name))
+		if i == 0 {
+			script.WriteString(agentSource("agent/family/" + family + ".sh"))
 		}
-		script.Write(text)
 	}
 	return script.String()
+}
+
+func agentSource(name string) string {
+	text, err := agentSources.ReadFile(name)
+	if err != nil {
+		panic("appliance: embedded file: " + err.Error())
+	}
+	return string(text)
 }

@@ -25,9 +25,9 @@ var crashPoints = []crashPoint{
 	{"some files swapped", `			sed "s,^,$READY," | xargs -r mv -f -t "$dir" || exit 1`, true},
 	{"all files put", `	if [ -n "$new" ]; then put "$1/files" "$new" || return 1; fi`, true},
 	{"swapped", `	CURRENT=$stage/manifest` + "\n", true},
-	{"services enabled", `	failed=` + "\n" + `	reload_journal`, false},
+	{"services enabled", `	failed=` + "\n" + `	reload_logs`, false},
 	{"rules loaded", `	reload_nat || failed="$failed nat"`, true},
-	{"leases to be dropped are written", `	if [ ! -s $DROP ] && active $unit`, false},
+	{"leases to be dropped are written", `	if [ ! -s $DROP ] && active "$unit"`, false},
 	{"dnsmasq restarted", `	reload_dnsmasq || failed="$failed dns"`, true},
 	{"proxy reloaded", `	reload_caddy || failed="$failed proxy"`, true},
 	{"verified", `	commit "$stage"` + "\n", false},
@@ -37,14 +37,14 @@ var crashPoints = []crashPoint{
 // crashing is the agent that dies at a point.
 func crashing(t *testing.T, p crashPoint) string {
 	t.Helper()
-	if n := strings.Count(agentScript, p.line); n != 1 {
+	if n := strings.Count(debianAgent, p.line); n != 1 {
 		t.Fatalf("%s: %q is in the agent %d times", p.name, p.line, n)
 	}
 	const die = "\tkill -KILL $$; sleep 5\n"
 	if p.after {
-		return strings.Replace(agentScript, p.line, strings.TrimSuffix(p.line, "\n")+"\n"+die, 1)
+		return strings.Replace(debianAgent, p.line, strings.TrimSuffix(p.line, "\n")+"\n"+die, 1)
 	}
-	return strings.Replace(agentScript, p.line, die+p.line, 1)
+	return strings.Replace(debianAgent, p.line, die+p.line, 1)
 }
 
 // TestCrashPoints kills the agent at every point of an apply, and of going back.

@@ -8,13 +8,13 @@ const (
 	PartDNSMasq Part = "dnsmasq" // dnsmasq restarts (about 30 ms, leases kept)
 	PartDNSWAN  Part = "dns-wan" // likewise the dnsmasq of the WAN interface
 	PartCockpit Part = "cockpit" // its socket restarts; sessions go on
-	PartJournal Part = "journal" // journald restarts; it keeps what it has
+	PartJournal Part = "journal" // the bounds of the logs; what there is stays
 	PartHosts   Part = "hosts"   // dnsmasq reads it by itself; a removed reservation needs a signal
 	PartCaddy   Part = "caddy"   // loaded through a stock Caddy's admin socket; of no effect on ours
 	PartProxy   Part = "proxy"   // likewise for a Caddy with our module
 	PartTable   Part = "table"   // followed by a Caddy with our module: nothing is loaded
 	PartNAT     Part = "nat"     // one atomic nft transaction
-	PartUnit    Part = "unit"    // systemd daemon-reload, and that service restarts
+	PartUnit    Part = "unit"    // the definition of a service, which restarts
 	PartData    Part = "data"    // read by the agent each time; nothing to reload
 )
 
@@ -41,6 +41,15 @@ type Bundle struct {
 	Hash     string // hex SHA-256 over paths and contents; equals Observation.SetHash when all is live
 	Rejected []Rejected
 
+	family   Family
 	manifest []byte
 	forward  bool // what net.ipv4.ip_forward must be
+}
+
+// os is the family that the bundle is for; one that Render did not make is for the default.
+func (b Bundle) os() Family {
+	if b.family == nil {
+		return families[0]
+	}
+	return b.family
 }

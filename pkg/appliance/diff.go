@@ -26,14 +26,15 @@ func Diff(b Bundle, o Observation) []string {
 	}
 	// Without an address on the uplink nothing can answer there, which no apply changes.
 	noUplink := o.DNSWAN.Reason == noWANAddress
-	for _, unit := range b.units() {
-		if unit == UnitDNSWAN && noUplink {
+	for _, name := range b.services() {
+		if name == ServiceDNSWAN && noUplink {
 			continue
 		}
+		unit := b.os().Unit(name)
 		s, known := o.Services[unit]
 		switch {
 		case !known:
-			out = append(out, unit+" is unknown to systemd")
+			out = append(out, unit+" is unknown to the service manager")
 		case s.Active != "active":
 			out = append(out, unit+" is "+s.Active)
 		case !s.Enabled:
@@ -58,16 +59,16 @@ func Diff(b Bundle, o Observation) []string {
 	return out
 }
 
-// units are the services of the set, in the order in which guests need them.
-func (b Bundle) units() []string {
-	units := []string{UnitNAT, UnitDNSMasq, UnitCaddy}
+// services are those of the set, in the order in which guests need them.
+func (b Bundle) services() []ServiceName {
+	names := []ServiceName{ServiceNAT, ServiceDNSMasq, ServiceCaddy}
 	if b.has(DNSWANPath) {
-		units = append(units, UnitDNSWAN)
+		names = append(names, ServiceDNSWAN)
 	}
 	if b.has(CockpitPath) {
-		units = append(units, UnitCockpit)
+		names = append(names, ServiceCockpit)
 	}
-	return units
+	return names
 }
 
 func (b Bundle) has(path string) bool {
@@ -89,22 +90,24 @@ func (b Bundle) Hashes() map[string]string {
 // whose files (see Part) one differs, and those that are not active.
 func Restarts(b Bundle, o Observation) []string {
 	var units []string
-	for _, unit := range b.units() {
-		if o.Services[unit].Active != "active" || o.SetHash != b.Hash && restartedBy(b, o, unit) {
+	for _, name := range b.services() {
+		unit := b.os().Unit(name)
+		if o.Services[unit].Active != "active" || o.SetHash != b.Hash && restartedBy(b, o, name) {
 			units = append(units, unit)
 		}
 	}
 	return units
 }
 
-// restartedBy tells whether a file whose change restarts the unit differs. When it is not
+// restartedBy tells whether a file whose change restarts the service differs. When it is not
 // known which files are live, any may.
-func restartedBy(b Bundle, o Observation, unit string) bool {
+func restartedBy(b Bundle, o Observation, s ServiceName) bool {
 	if o.Files == nil {
 		return true
 	}
 	return slices.ContainsFunc(b.Files, func(f File) bool {
-		mine := f.Part == PartDNSMasq && unit == UnitDNSMasq || f.Part == PartDNSWAN && unit == UnitDNSWAN || f.Part == PartCockpit && unit == UnitCockpit || f.Part == PartUnit && f.Path == UnitDir+"/"+unit
+		mine := f.Part == PartDNSMasq && s == ServiceDNSMasq || f.Part == PartDNSWAN && s == ServiceDNSWAN || f.Part == PartCockpit && s == ServiceCockpit ||
+			f.Part == PartUnit && f.Path == b.os().UnitDir()+"/"+b.os().Unit(s)
 		return mine && o.Files[f.Path] != contentHash(f.Content)
 	})
 }

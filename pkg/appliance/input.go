@@ -13,6 +13,7 @@ type Input struct {
 	Name           string // of the Appliance; also its own name in the zone: <name>.lan.<zone>
 	UID            string // of the Appliance resource, the mark in file headers
 	InstallationID string // of the daemon's installation, likewise
+	OS             string // the guest's Family; "" = debian
 
 	LANInterface string       // in the guest; "" = eth1
 	WANInterface string       // in the guest; "" = eth0

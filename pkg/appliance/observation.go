@@ -12,7 +12,7 @@ const Protocol = 2
 // AgentPath is where apply installs the agent in the guest.
 const AgentPath = "/usr/local/lib/proximity/agent"
 
-// Names of the units that the bundle brings.
+// Names that the services of the bundle have in the default family.
 const (
 	UnitDNSMasq = "proximity-dnsmasq.service"
 	UnitCaddy   = "proximity-caddy.service"
@@ -67,12 +67,12 @@ type Observation struct {
 	Missing  []string // commands that the guest lacks
 }
 
-// Service is the state of one systemd unit.
+// Service is the state of one service.
 type Service struct {
-	Active   string // systemd's ActiveState: active, activating, failed, inactive...
+	Active   string // as systemd's ActiveState says it: active, activating, failed, inactive...
 	Enabled  bool   // comes back after a reboot
 	MainPID  int    // 0 = none
-	Restarts int    // by systemd since the unit was started by hand
+	Restarts int    // by the service manager since it was started by hand
 }
 
 // Address is one IPv4 address of an interface.

@@ -208,7 +208,7 @@ func TestDiff(t *testing.T) {
 		"the live files are another set":                           func(o *Observation) { o.SetHash = hashA },
 		"the last apply of this set did not come to its end":       func(o *Observation) { o.Manifest = "" },
 		"proximity-caddy.service is failed":                        func(o *Observation) { o.Services = map[string]Service{UnitCaddy: {Active: "failed"}} },
-		"proximity-nat.service is unknown to systemd":              func(o *Observation) { o.Services = nil },
+		"proximity-nat.service is unknown to the service manager":  func(o *Observation) { o.Services = nil },
 		"the firewall table was changed":                           func(o *Observation) { o.NAT = NATDiffers },
 		"the firewall table is missing":                            func(o *Observation) { o.NAT = NATMissing },
 		"forwarding is false, not true":                            func(o *Observation) { o.Forward = false },

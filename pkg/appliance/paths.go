@@ -4,7 +4,7 @@ package appliance
 const (
 	EtcDir   = "/etc/proximity"
 	StateDir = "/var/lib/proximity"
-	UnitDir  = "/etc/systemd/system"
+	UnitDir  = "/etc/systemd/system" // of the default family
 
 	DHCPHostsDir = EtcDir + "/dhcp-hosts.d"
 	HostsDir     = EtcDir + "/hosts.d"

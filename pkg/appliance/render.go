@@ -37,7 +37,7 @@ func Render(in Input) (Bundle, error) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return Bundle{}, fmt.Errorf("appliance %s: %w", quoted(in.Name), err)
 	}
-	b := Bundle{Rejected: a.rejected, forward: a.nat, Files: []File{
+	b := Bundle{Rejected: a.rejected, family: a.family, forward: a.nat, Files: []File{
 		{Path: DNSMasqPath, Mode: 0o644, Part: PartDNSMasq, Content: dnsmasq},
 		// Passwords' hashes and keys are in them: agent and Caddy read them, nobody else.
 		{Path: VhostsPath, Mode: 0o640, Part: PartCaddy, Content: stock},
@@ -47,7 +47,7 @@ func Render(in Input) (Bundle, error) {
 		{Path: SysctlPath, Mode: 0o644, Part: PartNAT, Content: renderSysctl(a)},
 		{Path: ProbesPath, Mode: 0o644, Part: PartData, Content: renderProbes(a)},
 		{Path: DNSQueryPath, Mode: 0o644, Part: PartData, Content: dnsQuery(proofName(a), typeTXT)},
-		{Path: AgentPath, Mode: 0o755, Part: PartData, Content: []byte(agentScript)},
+		{Path: AgentPath, Mode: 0o755, Part: PartData, Content: []byte(a.family.agent())},
 	}}
 	if a.dnsWAN != nil {
 		b.Files = append(b.Files, File{Path: DNSWANPath, Mode: 0o644, Part: PartDNSWAN, Content: renderDNSWAN(a)},
@@ -56,12 +56,14 @@ func Render(in Input) (Bundle, error) {
 	if a.cockpit {
 		b.Files = append(b.Files, File{Path: CockpitPath, Mode: 0o644, Part: PartCockpit, Content: renderCockpit(a)})
 	}
-	b.Files = append(b.Files, File{Path: JournalPath, Mode: 0o644, Part: PartJournal, Content: renderJournal(a)})
+	b.Files = append(b.Files, a.family.logs(a))
 	if a.acmeRoot != "" {
 		b.Files = append(b.Files, File{Path: ACMERootPath, Mode: 0o644, Part: PartProxy, Content: []byte(a.acmeRoot)})
 	}
 	b.Files = append(b.Files, renderHosts(a)...)
-	b.Files = append(b.Files, renderUnits(a)...)
+	for _, s := range a.services() {
+		b.Files = append(b.Files, a.family.definition(a, s))
+	}
 	slices.SortFunc(b.Files, func(x, y File) int { return strings.Compare(x.Path, y.Path) })
 	size := 0
 	for _, f := range b.Files {
@@ -80,13 +82,6 @@ func header(a *accepted, what string) string {
 	return "# " + what + "\n" +
 		"# Written by Proximity from the Appliance " + a.name + "; changes are overwritten.\n" +
 		"# installation=" + a.installation + " appliance=" + a.uid + "\n"
-}
-
-// renderJournal bounds the journal, in which all services write. What it has is kept over
-// boots, so that the end of the one before can be read.
-func renderJournal(a *accepted) []byte {
-	return []byte(header(a, "The journal of the guest; the agent links it where journald reads it.") +
-		fmt.Sprintf("[Journal]\nStorage=persistent\nSystemMaxUse=%dM\nSystemMaxFileSize=%dM\nRateLimitIntervalSec=30s\nRateLimitBurst=20000\n", a.logMiB, max(8, a.logMiB/8)))
 }
 
 // renderCockpit has the socket listen on the LAN address only, which may come later than it.

@@ -21,7 +21,7 @@ var closedByDefault = []string{
 // WAN interface is in, which only the guest knows; conns is the kernel's own account.
 func renderNAT(a *accepted) []byte {
 	var w bytes.Buffer
-	w.WriteString(header(a, "Firewall and masquerade; loaded by proximity-nat.service."))
+	w.WriteString(header(a, "Firewall and masquerade; loaded by "+a.family.Unit(ServiceNAT)+"."))
 	fmt.Fprintf(&w, "# wan=%s\n", a.wanIf) // read by the agent
 	// Declaring the table makes deleting it safe when it is not there.
 	w.WriteString("table inet proximity\ndelete table inet proximity\ntable inet proximity {\n")
@@ -261,7 +261,7 @@ func renderSysctl(a *accepted) []byte {
 	if a.nat {
 		forward = 1
 	}
-	return []byte(header(a, "Kernel settings of forwarding; written by proximity-nat.service.") +
+	return []byte(header(a, "Kernel settings of forwarding; written by "+a.family.Unit(ServiceNAT)+".") +
 		"net.ipv4.conf.all.accept_redirects=0\n" +
 		"net.ipv4.conf.all.send_redirects=0\n" +
 		fmt.Sprintf("net.ipv4.ip_forward=%d\n", forward))

@@ -33,7 +33,7 @@ func Stage(b Bundle) io.Reader {
 			panic("appliance: write to memory: " + err.Error())
 		}
 	}
-	add("agent", 0o755, []byte(agentScript))
+	add("agent", 0o755, []byte(b.os().agent()))
 	for _, f := range b.Files {
 		add("files"+f.Path, f.Mode, f.Content)
 	}

@@ -102,7 +102,7 @@ func hasTable(t *testing.T, caddy string) bool {
 
 // The agent's own syntax, by the shell that will run it and by the linter.
 func TestAgentScript(t *testing.T) {
-	path := writeFile(t, agentScript)
+	path := writeFile(t, debianAgent)
 	t.Run("sh", func(t *testing.T) { run(t, exec.Command(tool(t, "sh"), "-n", path)) })
 	t.Run("shellcheck", func(t *testing.T) { run(t, exec.Command(tool(t, "shellcheck"), "-s", "dash", path)) })
 }

@@ -6,10 +6,10 @@
 #                          when the live set has that hash. Ends with the line "end".
 #   apply <stage>|-        make the files of a stage live; - = a tar of it on stdin
 #   restart <service|all>  dnsmasq, caddy, nat
-#   logs <service> <n> [<priority>|-] [<cursor>|-] [<text>]   lines of the journal
+#   logs <service> <n> [<priority>|-] [<cursor>|-] [<text>]   lines of the logs
 #   nat-test <host> <port> <forbidden ip>
 #   packages               which needed commands are missing
-#   install                install them with apt
+#   install                install what brings them
 #   certificates <epoch>   what the proxy got since then, at most 200: lines "certificate <epoch>"
 #                          each followed by its PEM, then "root" and that of its own CA
 #   ca-root                the root certificate of the proxy's own CA
@@ -36,9 +36,8 @@ unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY all_proxy
 PROTOCOL=2
 ETC=/etc/proximity
 STATE=/var/lib/proximity
-UNITS=/etc/systemd/system
 LIB=/usr/local/lib/proximity
-READY=/etc/.proximity-ready # same file system as ETC and UNITS, outside of both
+READY=/etc/.proximity-ready # same file system as ETC and the family's UNITS, outside of both
 MANIFEST=$ETC/manifest
 CURRENT=$MANIFEST # whose settings and proofs count; apply points it at the staged one
 LEASES=$STATE/dnsmasq.leases
@@ -47,11 +46,29 @@ NAT_RECORD=/run/proximity-nat.loaded
 LOCK=/run/proximity-agent.lock
 SOCKET=/run/proximity/caddy-admin.sock
 CADDY_IS=$STATE/caddy-is # what the guest's Caddy is, see caddy_is
-DNS_WAN=proximity-dnsmasq-wan.service # only where names are answered on the WAN interface
-JOURNAL=/etc/systemd/journald.conf.d/50-proximity.conf
-COCKPIT=/etc/systemd/system/cockpit.socket.d/50-proximity.conf
-MASKED='dnsmasq.service caddy.service caddy-api.service nftables.service'
 SELF=$0
+
+# What differs between operating system families is in family/<name>.sh, which comes next here:
+#
+#   UNITS, SUFFIX             directory of the service definitions; how their names end
+#   MASKED                    the distribution's own services of what ours bring
+#   missing_commands          lines "missing <command> <package>": what the agent cannot do without
+#   missing_ui                likewise for the management UI, if there is to be one
+#   install_packages <list>   install them
+#   mask_others <list>        stop them, and keep them from starting
+#   service_lines <unit>...   lines "service <unit> <state> enabled|disabled <main pid> <restarts>"
+#   active <unit>             does it run?
+#   main_pid <unit>
+#   manage <verb> <unit>      start, stop or restart; what is wrong on standard output
+#   at_boot <unit>...         do all start at boot?
+#   start_at_boot <unit>...
+#   forget <unit>             stop it, its definition is about to go
+#   units_changed             definitions were changed
+#   last_words <unit> <n>     the last lines that it wrote
+#   reload_logs               the bounds of the logs as the files say
+#   reload_cockpit            likewise the management UI
+#   read_logs <service> <n> <priority>|- <cursor>|-   the newest lines, then "-- cursor: <cursor>"
+#   address_of <host>         its first IPv4 address
 
 # problem <what>: standard input, at most 20 lines, as problem lines.
 problem() {
@@ -63,15 +80,6 @@ die() { # <exit code> <what> <text>
 	printf 'problem %s %s\n' "$2" "$3"
 	exit "$1"
 }
-
-# services: the units of the live set.
-services() {
-	echo proximity-dnsmasq.service proximity-caddy.service proximity-nat.service
-	if has_dns_wan; then echo $DNS_WAN; fi
-	if has_cockpit; then echo cockpit.socket; fi
-}
-has_cockpit() { [ -e $ETC/cockpit-socket.conf ]; }
-has_dns_wan() { [ -e $ETC/dnsmasq-wan.conf ]; }
 
 # value <name> [manifest]: one setting of a manifest.
 value() {
@@ -124,7 +132,7 @@ check_dns_wan() {
 	has_dns_wan || return 0
 	address=$(wan_address)
 	if [ -z "$address" ]; then echo 'dns-wan fail the interface has no address'; return 1; fi
-	# shellcheck disable=SC2046 # four numbers
+	# shellcheck disable=SC2046,SC2183 # four numbers
 	bytes=$(printf '%02x%02x%02x%02x' $(echo "$address" | tr . ' '))
 	case $(ask_dns "$address" $ETC/dns-query-wan.bin) in
 	*"$bytes") echo 'dns-wan ok' ;;

@@ -1,34 +1,22 @@
 
 # --- observe
 
-# Commands the guest needs, each with its Debian package.
-NEEDED='dnsmasq:dnsmasq-base nft:nftables caddy:caddy curl:curl ip:iproute2 bash:bash'
+DNSMASQ=proximity-dnsmasq$SUFFIX
+CADDY=proximity-caddy$SUFFIX
+NAT=proximity-nat$SUFFIX
+DNS_WAN=proximity-dnsmasq-wan$SUFFIX # only where names are answered on the WAN interface
 
-# missing_ui: what the management UI lacks, if there is to be one. Everything else works without.
-missing_ui() {
-	if has_cockpit && [ ! -x /usr/lib/cockpit/cockpit-ws ]; then echo 'missing cockpit-ws cockpit-ws'; fi
-	if has_cockpit && [ ! -d /usr/share/cockpit/systemd ]; then echo 'missing cockpit-system cockpit-system'; fi
-	if has_cockpit && ! command -v cockpit-bridge >/dev/null; then echo 'missing cockpit-bridge cockpit-bridge'; fi
+# services: the units of the live set.
+services() {
+	echo "$DNSMASQ $CADDY $NAT"
+	if has_dns_wan; then echo "$DNS_WAN"; fi
+	if has_cockpit; then echo cockpit.socket; fi
 }
+has_cockpit() { [ -e $ETC/cockpit-socket.conf ]; }
+has_dns_wan() { [ -e $ETC/dnsmasq-wan.conf ]; }
 
-missing_commands() {
-	for pair in $NEEDED; do
-		command -v "${pair%%:*}" >/dev/null || echo "missing ${pair%%:*} ${pair#*:}"
-	done
-}
-
-# A guest that gets little processor time is slow and not broken: what asks the manager or the kernel has
-# longer than what asks a service whose answer clients wait for.
-show_services() {
-	# shellcheck disable=SC2046 # a list
-	timeout 6 systemctl show -p Id -p ActiveState -p UnitFileState -p MainPID -p NRestarts $(services) 2>/dev/null |
-		awk -F= '
-		{ v[$1] = $2 }
-		function flush() { if (v["Id"] != "") print "service", v["Id"], v["ActiveState"] == "" ? "unknown" : v["ActiveState"],
-			v["UnitFileState"] == "enabled" ? "enabled" : "disabled", v["MainPID"] + 0, v["NRestarts"] + 0; split("", v) }
-		$0 == "" { flush() }
-		END { flush() }'
-}
+# shellcheck disable=SC2046 # a list
+show_services() { service_lines $(services); }
 
 # All HTTP probes in one curl, 200 at a time. A connection on the LAN takes no second. A probe that did not come to an end within
 # the time of all has no line, and counts as unknown.
@@ -72,13 +60,16 @@ show_leases() {
 # disk_free: KiB that are left where there is least of what is written to.
 disk_free() { df -Pk / $STATE $ETC 2>/dev/null | awk 'NR > 1 && (least == "" || $4 < least) { least = $4 } END { print least + 0 }'; }
 
-# boot_id: the kernel's boot and, because a guest reboots without it, the start of init.
-boot_id() {
-	stat=$(cat /proc/1/stat)
+# started_at <pid>: when a process began, in ticks of the kernel. With its pid it tells it from others.
+started_at() {
+	stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
 	# shellcheck disable=SC2086 # words
 	set -- ${stat##*) }
-	printf '%s.%s' "$(cat /proc/sys/kernel/random/boot_id)" "${20}"
+	echo "${20}"
 }
+
+# boot_id: the kernel's boot and, because a guest reboots without it, the start of init.
+boot_id() { printf '%s.%s' "$(cat /proc/sys/kernel/random/boot_id)" "$(started_at 1)"; }
 
 observe() { # [hash that the caller expects] [without-probes]
 	printf 'proximity-agent %s %s\n' $PROTOCOL "$(hash_of <"$SELF")"

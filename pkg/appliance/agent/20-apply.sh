@@ -18,8 +18,8 @@ verify_stage() { # <stage>
 
 # plan <stage>: what has to change, "put <part> <mode> <path>" and "del <part> - <path>".
 plan() {
-	live_list | awk -v manifest="$1/manifest" '
-		function part_of(path) { return path ~ /^\/etc\/proximity\/(dhcp-)?hosts\.d\// ? "hosts" : path ~ /\.service$/ ? "unit" : "data" }
+	live_list | awk -v manifest="$1/manifest" -v units="$UNITS/" '
+		function part_of(path) { return path ~ /^\/etc\/proximity\/(dhcp-)?hosts\.d\// ? "hosts" : index(path, units) == 1 ? "unit" : "data" }
 		BEGIN {
 			while ((getline line < manifest) > 0) {
 				split(line, f, " ")
@@ -77,9 +77,8 @@ prepare() {
 	fi
 	caddy_is remember >/dev/null
 	mkdir -p $STATE/caddy && chown caddy:caddy $STATE/caddy && chmod 0700 $STATE/caddy
-	for unit in $MASKED; do # two owners of one port cannot both be right
-		[ "$(readlink $UNITS/"$unit")" = /dev/null ] || timeout 20 systemctl mask --now "$unit" >/dev/null 2>&1
-	done
+	# shellcheck disable=SC2086 # a list
+	mask_others $MASKED # two owners of one port cannot both be right
 	return 0
 }
 
@@ -106,10 +105,7 @@ paths() { printf '%s\n' "$PLAN" | awk -v op="$1" '$1 == op' | cut -d' ' -f4-; }
 swap() { # <stage>
 	new=$(paths put)
 	if [ -n "$new" ]; then put "$1/files" "$new" || return 1; fi
-	paths del | sed -n 's,^/etc/systemd/system/,,p' | while read -r unit; do
-		timeout 20 systemctl stop "$unit" >/dev/null 2>&1
-		timeout 20 systemctl disable "$unit" >/dev/null 2>&1
-	done
+	paths del | sed -n "s,^$UNITS/,,p" | while read -r unit; do forget "$unit"; done
 	paths del | tr '\n' '\0' | xargs -0 -r rm -f --
 }
 

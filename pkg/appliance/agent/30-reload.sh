@@ -17,14 +17,11 @@ stale_leases() {
 		$1 == "lease" && NF >= 5 && (($4 in owner && owner[$4] != $3) || ($3 in old && !($3 in new))) { print $3, $4 }'
 }
 
-active() { [ "$(timeout 5 systemctl is-active "$1" 2>/dev/null)" = active ]; }
-
-# service <verb> <unit>: with the journal's last words when it fails.
+# service <verb> <unit>: with its last words when that fails.
 service() {
-	timeout 5 systemctl reset-failed "$2" 2>/dev/null
 	echo "action $1 $2"
-	out=$(timeout 60 systemctl "$1" "$2" 2>&1) && return 0
-	{ printf '%s\n' "$out"; timeout 5 journalctl -u "$2" -n 8 --no-pager -o cat 2>/dev/null; } | problem "$2"
+	out=$(manage "$1" "$2" 2>&1) && return 0
+	{ printf '%s\n' "$out"; last_words "$2" 8; } | problem "$2"
 	return 1
 }
 
@@ -40,19 +37,19 @@ drop_leases() {
 }
 
 reload_dnsmasq() {
-	unit=proximity-dnsmasq.service
+	unit=$DNSMASQ
 	if [ -n "$STALE" ]; then
 		printf '%s\n' "$STALE" >$DROP.new && mv -f $DROP.new $DROP || return 1
 	fi
-	if [ ! -s $DROP ] && active $unit && ! changes dnsmasq && ! changes unit 'dnsmasq[.]service' && ! pending dnsmasq && [ -z "$NEWDIRS" ] && check_dns >/dev/null; then
+	if [ ! -s $DROP ] && active "$unit" && ! changes dnsmasq && ! changes unit "/$DNSMASQ\$" && ! pending dnsmasq && [ -z "$NEWDIRS" ] && check_dns >/dev/null; then
 		# Names are read as they come; a changed or removed reservation needs a signal.
 		if changes hosts dhcp-hosts || pending hosts; then
 			echo "action reload $unit"
-			kill -HUP "$(systemctl show -p MainPID --value $unit)"
+			kill -HUP "$(main_pid "$unit")"
 		fi
 		return 0
 	fi
-	service restart $unit
+	service restart "$unit"
 }
 
 # dns_wan_start: the appliance's address is the one on the WAN there. The one on the LAN is whom it
@@ -67,61 +64,30 @@ dns_wan_start() {
 reload_dns_wan() {
 	has_dns_wan || return 0
 	[ -n "$(wan_address)" ] || return 0 # it starts by itself when there is one
-	if active $DNS_WAN && ! changes dns-wan && ! changes unit dnsmasq-wan && ! pending dns-wan && check_dns_wan >/dev/null; then return 0; fi
-	service restart $DNS_WAN
-}
-
-# reload_journal: journald reads files of its own directory only.
-reload_journal() {
-	if [ "$(readlink $JOURNAL)" = $ETC/journald.conf ] && ! changes journal && ! pending journal; then return 0; fi
-	mkdir -p "${JOURNAL%/*}" && ln -sfn $ETC/journald.conf $JOURNAL
-	echo 'action restart systemd-journald.service'
-	timeout 20 systemctl restart systemd-journald.service >/dev/null 2>&1 || :
-}
-
-# reload_cockpit: the distribution's own socket, on our address, for root too.
-reload_cockpit() {
-	if ! has_cockpit; then
-		[ -L $COCKPIT ] || return 0
-		rm -f $COCKPIT
-		timeout 30 systemctl disable --now cockpit.socket >/dev/null 2>&1
-		timeout 30 systemctl stop cockpit.service >/dev/null 2>&1
-		timeout 30 systemctl daemon-reload
-		return 0
-	fi
-	fresh=
-	if [ "$(readlink $COCKPIT)" != $ETC/cockpit-socket.conf ]; then
-		fresh=yes
-		mkdir -p "${COCKPIT%/*}" && ln -sfn $ETC/cockpit-socket.conf $COCKPIT
-	fi
-	[ -z "$(missing_ui)" ] || return 0 # it is installed by a step of its own
-	sed -i '/^root$/d' /etc/cockpit/disallowed-users 2>/dev/null
-	if [ -z "$fresh" ] && active cockpit.socket && ! changes cockpit && ! pending cockpit; then return 0; fi
-	timeout 30 systemctl daemon-reload
-	timeout 30 systemctl enable cockpit.socket >/dev/null 2>&1
-	service restart cockpit.socket
+	if active "$DNS_WAN" && ! changes dns-wan && ! changes unit dnsmasq-wan && ! pending dns-wan && check_dns_wan >/dev/null; then return 0; fi
+	service restart "$DNS_WAN"
 }
 
 # runs_with <file>: was this Caddy started with that configuration? After an update of its
 # package it may be another than before, and take no other kind of configuration.
-runs_with() { tr '\0' '\n' <"/proc/$(systemctl show -p MainPID --value proximity-caddy.service)/cmdline" 2>/dev/null | grep -qxF "$1"; }
+runs_with() { tr '\0' '\n' <"/proc/$(main_pid "$CADDY")/cmdline" 2>/dev/null | grep -qxF "$1"; }
 
 caddy_start() { exec caddy run --config "$(caddy_config)"; }
 
 reload_caddy() {
-	unit=proximity-caddy.service
-	if ! active $unit || changes unit caddy; then service restart $unit; return; fi
+	unit=$CADDY
+	if ! active "$unit" || changes unit caddy; then service restart "$unit"; return; fi
 	config=$(caddy_config)
 	part=caddy
 	if [ "$config" = $ETC/proxy.json ]; then part=proxy; fi
 	if ! changes $part && ! pending $part; then
 		check_proxy >/dev/null && return 0
 		# The proxy follows the table by itself.
-		if [ $part = proxy ] && { changes table || pending table; } && wait_for check_proxy $unit 3 >/dev/null; then return 0; fi
+		if [ $part = proxy ] && { changes table || pending table; } && wait_for check_proxy "$unit" 3 >/dev/null; then return 0; fi
 	fi
 	# A Caddy that does not answer, twice within a second each, takes no orders either.
-	case $(check_proxy || check_proxy) in *'no answer'*'no answer'*) service restart $unit; return ;; esac
-	runs_with "$config" || { service restart $unit; return; }
+	case $(check_proxy || check_proxy) in *'no answer'*'no answer'*) service restart "$unit"; return ;; esac
+	runs_with "$config" || { service restart "$unit"; return; }
 	echo "action reload $unit"
 	# It would leave alone what it thinks it has already.
 	out=$(curl -q -s --noproxy '*' --max-time 30 --unix-socket $SOCKET -H 'Host: proximity-admin' -H 'Content-Type: application/json' \
@@ -151,21 +117,22 @@ reload_nat() {
 		echo 'action load nat'
 		nat_start || return 1
 	fi
-	active proximity-nat.service || service start proximity-nat.service
+	active "$NAT" || service start "$NAT"
 }
 
 # reload: every service as the files on disk say, touching only what has to change. The
 # order is the one in which guests need it.
 reload() {
-	if changes unit || pending unit; then timeout 30 systemctl daemon-reload; fi
-	# shellcheck disable=SC2046 # a list
-	if timeout 5 systemctl is-enabled $(services) 2>/dev/null | grep -qvx enabled; then
+	if changes unit || pending unit; then units_changed; fi
+	units=$(services)
+	# shellcheck disable=SC2086 # a list
+	if ! at_boot $units; then
 		echo 'action enable services'
-		# shellcheck disable=SC2046 # a list
-		timeout 30 systemctl enable $(services) 2>&1 | grep -v '^Created symlink' | problem enable
+		# shellcheck disable=SC2086 # a list
+		start_at_boot $units 2>&1 | problem enable
 	fi
 	failed=
-	reload_journal
+	reload_logs
 	reload_nat || failed="$failed nat"
 	reload_dnsmasq || failed="$failed dns"
 	reload_dns_wan || failed="$failed dns-wan"
@@ -191,17 +158,17 @@ wait_for() {
 
 # verify: prints the failing checks. The times cover a start on a loaded node.
 verify() {
-	wait_for check_nat proximity-nat.service 1
-	wait_for check_dns proximity-dnsmasq.service 4
+	wait_for check_nat "$NAT" 1
+	wait_for check_dns "$DNSMASQ" 4
 	# Without an address there is nothing to answer at, which is no fault of this set.
-	if has_dns_wan && [ -n "$(wan_address)" ]; then wait_for check_dns_wan $DNS_WAN 4; fi
-	wait_for check_proxy proximity-caddy.service 6
+	if has_dns_wan && [ -n "$(wan_address)" ]; then wait_for check_dns_wan "$DNS_WAN" 4; fi
+	wait_for check_proxy "$CADDY" 6
 }
 
-# last_words <failing checks>: what their services wrote last.
-last_words() {
+# complaints <failing checks>: what their services wrote last.
+complaints() {
 	printf '%s\n' "$1" | while read -r name _; do
-		case $name in dns) unit=proximity-dnsmasq.service ;; proxy) unit=proximity-caddy.service ;; *) continue ;; esac
-		timeout 5 journalctl -u $unit -n 5 --no-pager -o cat 2>/dev/null | problem $unit
+		case $name in dns) unit=$DNSMASQ ;; proxy) unit=$CADDY ;; *) continue ;; esac
+		last_words "$unit" 5 | problem "$unit"
 	done
 }

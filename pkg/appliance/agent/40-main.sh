@@ -70,7 +70,7 @@ apply() { # <stage>|-
 	failing=$(verify)
 	if [ -n "$failing" ]; then
 		printf '%s\n' "$failing" | problem verify
-		last_words "$failing"
+		complaints "$failing"
 		# Back only to something that worked; else what is new stays for the next try.
 		if [ -n "$PLAN" ] && worse "$before" "$failing"; then roll_back "$stage"; fi
 		exit_code "$failing"
@@ -85,7 +85,7 @@ apply() { # <stage>|-
 # --- the other verbs
 
 unit_of() {
-	case $1 in dnsmasq | caddy | nat | dnsmasq-wan) echo "proximity-$1.service" ;; *) die 64 usage 'service is dnsmasq, caddy or nat' ;; esac
+	case $1 in dnsmasq | caddy | nat | dnsmasq-wan) echo "proximity-$1$SUFFIX" ;; *) die 64 usage 'service is dnsmasq, caddy or nat' ;; esac
 }
 
 restart() { # <service>|all
@@ -102,9 +102,9 @@ restart() { # <service>|all
 	return $result
 }
 
-# logs: the newest lines of the journal, and with a cursor to go on from as the last of them.
+# logs: the newest lines, and with a cursor to go on from as the last of them.
 #   <service>   dnsmasq, dnsmasq-wan, caddy, nat; access or errors of the proxy; kernel; manager,
-#               the service manager; system, everything
+#               the service manager; system, everything that the guest keeps in one place
 #   <lines>     at most so many
 #   <priority>  that important or more, - for all
 #   <cursor>    what comes after it, - for the newest
@@ -113,24 +113,20 @@ logs() {
 	case $2 in '' | *[!0-9]* | ?????*) die 64 usage 'lines from 1 to 9999' ;; esac
 	case $3 in - | emerg | alert | crit | err | warning | notice | info | debug) ;; *) die 64 usage 'a priority as journalctl has them' ;; esac
 	case $4 in *[!A-Za-z0-9=\;,:._-]*) die 64 usage 'a cursor' ;; esac
-	lines=$2 priority=$3 cursor=$4 text=$5 sift=cat
 	case $1 in
-	system) set -- ;;
-	kernel) set -- -k ;;
-	manager) set -- _PID=1 ;;
-	access | errors) sift="sift_$1"; set -- -u proximity-caddy.service ;;
-	*) unit=$(unit_of "$1") || { echo "$unit"; exit 64; }; set -- -u "$unit" ;;
+	system | kernel | manager) sift='cat' ;;
+	access | errors) sift="sift_$1" ;;
+	*) unit=$(unit_of "$1") || { echo "$unit"; exit 64; }; sift='cat' ;;
 	esac
-	[ "$priority" = - ] || set -- "$@" -p "$priority"
-	[ "$cursor" = - ] || set -- "$@" "--after-cursor=$cursor"
-	read=$lines # of what is sifted there must be more
-	[ "$sift$text" = cat ] || read=20000
-	timeout 10 journalctl -q --no-pager -o short-iso -n "$read" --show-cursor "$@" | $sift |
-		grep -F -e "$text" -e '-- cursor: ' | tail -n $((lines + 1))
+	read=$2 # of what is sifted there must be more
+	[ "$sift$5" = cat ] || read=20000
+	read_logs "$1" "$read" "$3" "$4" | $sift | grep -F -e "$5" -e '-- cursor: ' | tail -n $(($2 + 1))
 }
 
 # Caddy writes a line of JSON for each request of a Vhost with an access log, under a name of its own.
+# shellcheck disable=SC2317 # called by its name
 sift_access() { grep -F -e '"logger":"http.log.access' -e '-- cursor: '; }
+# shellcheck disable=SC2317 # likewise
 sift_errors() { grep -E -e '"level":"(warn|error|panic|fatal)"' -e '^-- cursor: ' -e ' caddy\[[0-9]*\]: [^{]'; }
 
 in_set() { nft get element inet proximity "$1" "{ $2 }" >/dev/null 2>&1; }
@@ -145,7 +141,7 @@ rule_for() {
 nat_test() { # <host> <port> <forbidden ip>
 	case $1$3 in *[!A-Za-z0-9.-]*) die 64 usage 'a host name and an address' ;; esac
 	case $2 in '' | *[!0-9]*) die 64 usage 'a port' ;; esac
-	ip=$(timeout 5 getent ahostsv4 "$1" | awk 'NR == 1 { print $1 }')
+	ip=$(address_of "$1")
 	if [ -n "$ip" ]; then echo "nat-test dns ok $ip"; else echo "nat-test dns fail no address for $1"; fi
 	# shellcheck disable=SC2016 # expanded by that bash
 	if [ -z "$ip" ]; then
@@ -159,16 +155,14 @@ nat_test() { # <host> <port> <forbidden ip>
 	if [ "$(rule_for "$3")" = refused ]; then echo "nat-test forbidden ok refused by rule"; else echo "nat-test forbidden fail the rules let it through"; fi
 }
 
-# install: our units own the ports, so the distribution's are masked before they come.
-install_packages() {
+# install_missing: our units own the ports, so the distribution's are masked before they come.
+install_missing() {
 	packages=$({ missing_commands; missing_ui; } | cut -d' ' -f3)
 	[ -n "$packages" ] || return 0
-	for unit in $MASKED; do timeout 20 systemctl mask "$unit" >/dev/null 2>&1; done
-	export DEBIAN_FRONTEND=noninteractive
-	out=$(timeout 120 apt-get -q update 2>&1) || { printf '%s\n' "$out" | tail -n 10 | problem apt; return 66; }
 	# shellcheck disable=SC2086 # a list
-	out=$(timeout 600 apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=60 \
-		install $packages 2>&1) || { printf '%s\n' "$out" | tail -n 10 | problem apt; return 66; }
+	mask_others $MASKED
+	# shellcheck disable=SC2086 # a list
+	install_packages $packages || return 66
 	printf '%s\n' "$packages" | sed 's/^/installed /'
 }
 
@@ -211,7 +205,7 @@ main() {
 	logs/[3456]) logs "$2" "$3" "${4:--}" "${5:--}" "${6:-}" ;;
 	nat-test/4) nat_test "$2" "$3" "$4" && echo end ;;
 	packages/1) missing_commands && missing_ui && echo end ;;
-	install/1) install_packages && echo end ;;
+	install/1) install_missing && echo end ;;
 	certificates/2) certificates "$2" && echo end ;;
 	state-save/1) state_save && echo end ;;
 	state-load/1) state_load && echo end ;;

@@ -1,23 +1,41 @@
 package appliance
 
-// renderUnits makes the three services. Program names are bare: systemd looks them up
-// in its own search path, and packages differ in where they put them. There is no start
-// limit: a service that cannot start now is tried again every second for ever, because
-// nobody may be near to ask for it.
-func renderUnits(a *accepted) []File {
-	unit := func(name, what, body string) File {
-		return File{Path: UnitDir + "/" + name, Mode: 0o644, Part: PartUnit, Content: []byte(header(a, what) + body)}
+import "fmt"
+
+// debian is the family with apt and systemd.
+type debian struct{}
+
+func (debian) Name() string     { return "debian" }
+func (debian) Untested() string { return "" }
+func (debian) Template() string { return "" }
+func (debian) Cockpit() string  { return "" }
+func (debian) UnitDir() string  { return UnitDir }
+func (debian) agent() string    { return debianAgent }
+
+var debianAgent = joinAgent("debian")
+
+func (debian) Unit(s ServiceName) string {
+	if s == ServiceCockpit {
+		return UnitCockpit
 	}
-	files := []File{
-		unit(UnitDNSMasq, "DHCP and DNS of the LAN.", dnsmasqUnit),
-		unit(UnitCaddy, "The reverse proxy.", caddyUnit),
-		unit(UnitNAT, "Firewall, masquerade and forwarding.", natUnit),
-	}
-	if a.dnsWAN != nil {
-		files = append(files, unit(UnitDNSWAN, "DNS on the uplink.", dnsWANUnit))
-	}
-	return files
+	return "proximity-" + string(s) + ".service"
 }
+
+// logs bounds the journal, in which all services write. What it has is kept over boots, so that
+// the end of the one before can be read.
+func (debian) logs(a *accepted) File {
+	return File{Path: JournalPath, Mode: 0o644, Part: PartJournal, Content: []byte(header(a, "The journal of the guest; the agent links it where journald reads it.") +
+		fmt.Sprintf("[Journal]\nStorage=persistent\nSystemMaxUse=%dM\nSystemMaxFileSize=%dM\nRateLimitIntervalSec=30s\nRateLimitBurst=20000\n", a.logMiB, max(8, a.logMiB/8)))}
+}
+
+// definition is a unit. Program names are bare: systemd looks them up in its own search path,
+// and packages differ in where they put them. There is no start limit: a service that cannot
+// start now is tried again every second for ever, because nobody may be near to ask for it.
+func (d debian) definition(a *accepted, s ServiceName) File {
+	return File{Path: UnitDir + "/" + d.Unit(s), Mode: 0o644, Part: PartUnit, Content: []byte(header(a, purposes[s]) + systemdUnits[s])}
+}
+
+var systemdUnits = map[ServiceName]string{ServiceDNSMasq: dnsmasqUnit, ServiceCaddy: caddyUnit, ServiceNAT: natUnit, ServiceDNSWAN: dnsWANUnit}
 
 const dnsWANUnit = `[Unit]
 Description=Proximity DNS on the uplink
