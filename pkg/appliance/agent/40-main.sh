@@ -163,6 +163,8 @@ install_missing() {
 	mask_others $MASKED
 	# shellcheck disable=SC2086 # a list
 	install_packages $packages || return 66
+	left=$(missing_commands; missing_ui)
+	[ -z "$left" ] || { printf '%s\n' "$left" | problem packages; return 66; }
 	printf '%s\n' "$packages" | sed 's/^/installed /'
 }
 

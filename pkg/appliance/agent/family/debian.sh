@@ -23,12 +23,15 @@ missing_ui() {
 	if has_cockpit && ! command -v cockpit-bridge >/dev/null; then echo 'missing cockpit-bridge cockpit-bridge'; fi
 }
 
+# A package that is there may lack the program all the same, so it is unpacked again; apt does not
+# fail when it cannot have it for that.
 install_packages() {
 	command -v apt-get >/dev/null || { echo 'problem apt the guest has no apt-get: its template is not of the family debian, see spec.os'; return 1; }
 	export DEBIAN_FRONTEND=noninteractive
 	out=$(timeout 120 apt-get -q update 2>&1) || { printf '%s\n' "$out" | tail -n 10 | problem apt; return 1; }
 	out=$(timeout 600 apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=60 \
-		install "$@" 2>&1) || { printf '%s\n' "$out" | tail -n 10 | problem apt; return 1; }
+		install --reinstall "$@" 2>&1) || { printf '%s\n' "$out" | tail -n 10 | problem apt; return 1; }
+	printf '%s\n' "$out" | grep 'not possible' | problem apt
 }
 
 mask_others() {
