@@ -17,8 +17,8 @@ func (d *daemon) patch(ref string, spec map[string]any) {
 }
 
 // TestApplianceNetwork is the story of what an appliance does beside the quickstart: a port that
-// leads to a guest, an App that may not go everywhere, names on the uplink, a name that asks for
-// a password, and Cockpit.
+// leads to a guest, an App that may not go everywhere, names on the uplink, a websocket, a name that
+// asks for a password, and Cockpit.
 func TestApplianceNetwork(t *testing.T) {
 	story(t, "all")
 	d := quickstart(t)
@@ -69,6 +69,10 @@ func TestApplianceNetwork(t *testing.T) {
 			t.Error("it answers on the uplink")
 		}
 	})
+
+	t.Run("names on the uplink", func(t *testing.T) { d.namesOnTheUplink(t, wan) })
+
+	t.Run("websocket", d.websocket)
 
 	t.Run("egress", func(t *testing.T) {
 		reached := func() bool {
