@@ -148,6 +148,7 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 		return runtime.Result{}, err
 	}
 	reportZone(s)
+	reportFamily(s)
 	network, err := r.network(ctx, s)
 	if err != nil {
 		// Those that it serves wait for the first look, which may not come for long.

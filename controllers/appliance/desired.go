@@ -90,6 +90,10 @@ func desiredGuest(a *v1alpha1.Appliance, cl *v1alpha1.Cluster, m ownership.Mark,
 	if wan.IP == "" {
 		wan.IP = "dhcp"
 	}
+	family, err := appliance.FamilyOf(spec.GetOs())
+	if err != nil {
+		return nil, runtime.Stalled("UnknownFamily", "spec.os: %v", err)
+	}
 	hostname := spec.GetHostname()
 	if hostname == "" {
 		hostname = a.GetMetadata().GetName()
@@ -97,7 +101,7 @@ func desiredGuest(a *v1alpha1.Appliance, cl *v1alpha1.Cluster, m ownership.Mark,
 	return &lxc.Desired{
 		Mark: m, Hostname: hostname, Storage: cl.GetSpec().GetStorage(), Sizes: size,
 		DriftPolicy: spec.GetDriftPolicy(), Applied: st.GetApplied(), Adopt: spec.GetAdopt(), AdoptWeaker: spec.GetAdoptWeaker(), ReadOnly: spec.GetReadOnly(),
-		Template: cmp.Or(spec.GetTemplate(), cl.GetSpec().GetApplianceTemplate()), Templates: common.Templates(cl),
+		Template: cmp.Or(spec.GetTemplate(), family.Template(), cl.GetSpec().GetApplianceTemplate()), Templates: common.Templates(cl),
 		NICs: map[int]proxmox.NIC{
 			0: wan,
 			1: {Name: lanInterface, Bridge: n.bridge, HWAddr: st.GetLanMac(), IP: n.lan.String(), MTU: n.mtu},
@@ -158,7 +162,7 @@ func (w world) vhostAppliance(v *v1alpha1.Vhost) string {
 func (w world) input(a *v1alpha1.Appliance, cl *v1alpha1.Cluster, n network, installation string) (appliance.Input, error) {
 	name, spec := a.GetMetadata().GetName(), a.GetSpec()
 	in := appliance.Input{
-		Name: name, UID: a.GetMetadata().GetUid(), InstallationID: installation,
+		Name: name, UID: a.GetMetadata().GetUid(), InstallationID: installation, OS: spec.GetOs(),
 		LANInterface: lanInterface, WANInterface: wanInterface,
 		LAN: n.lan, DHCPStart: n.start, DHCPEnd: n.end, Zone: spec.GetDns().GetZone(),
 		NAT: spec.GetNat() == nil || spec.GetNat().GetEnabled(),

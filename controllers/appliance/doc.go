@@ -15,7 +15,8 @@
 //
 // Beside them, and no part of Ready: InSync (settings that were changed by hand, with
 // driftPolicy warn or ignore), Unique (no copy of the guest), RestartPending (settings that count
-// from the guest's next start on), UpstreamReachable (names that are not ours), DiskSpace, StateKept (with
+// from the guest's next start on), UpstreamReachable (names that are not ours), DiskSpace, FamilyTested (an operating
+// system that has not run for real), StateKept (with
 // repair Rebuild), Repaired (while services are down: what is done about it, and what is not allowed).
 //
 // Reasons: Drifted, InSync, ReadOnly, GuestToAdoptMissing, GuestToAdoptWeaker, Adopted, CopyFound, Unique, PendingChanges, NothingPending, BridgeNotFound, BridgeNotReady, AddressOutsideSubnet, RangeOutsideSubnet, VMIDTaken,
@@ -24,7 +25,7 @@
 // Locked, Protected, NodeOffline,
 // NotRunning, Installed, Installing, InstallFailed, Addressed, NoUplinkAddress, NoLANAddress,
 // Applied, ApplyFailed, RenderFailed, Serving, NotServing, Disabled, InUse, GuestUnreachable,
-// GuestRestarted, MulticastDNS, Refused, Open,
+// GuestRestarted, MulticastDNS, Untested, UnknownFamily, Refused, Open,
 // Answering, NoAnswer, NotAsked, Enough, AlmostFull,
 // Rebuilding, Kept, NotKept, Restarting, Repairing, NotAllowed, NotBooted.
 //

@@ -21,6 +21,8 @@ const (
 	CondForwards = "PortForwards"
 	CondUpstream = "UpstreamReachable"
 	CondDisk     = "DiskSpace"
+	// CondFamily warns of an operating system that has not run for real.
+	CondFamily = "FamilyTested"
 
 	// leastDisk is the room, in KiB, below which the next change of the configuration may not fit.
 	leastDisk = 64 << 10
@@ -38,6 +40,16 @@ func reportZone(s *session) {
 	}
 	s.False(CondZone, "MulticastDNS", "names below .local belong to multicast DNS (RFC 6762): many computers ask their neighbours for them and not the name service, "+
 		"so that %s may not resolve outside of the Bridge, and no public authority makes certificates for it; better are home.arpa, a zone below a domain of yours, or .internal", zone)
+}
+
+// reportFamily warns of an operating system that is offered and has not run for real yet.
+func reportFamily(s *session) {
+	family, err := appliance.FamilyOf(s.Object.GetSpec().GetOs())
+	if err != nil || family.Untested() == "" {
+		resource.RemoveCondition(s.Object, CondFamily)
+		return
+	}
+	s.False(CondFamily, "Untested", "spec.os %s: %s", family.Name(), family.Untested())
 }
 
 // reportForwards tells which declared ports lead nowhere.

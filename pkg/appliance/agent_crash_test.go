@@ -52,7 +52,7 @@ func TestCrashPoints(t *testing.T) {
 	if os.Getenv("PROXIMITY_E2E") != "all" {
 		t.Skip("takes a minute or two: PROXIMITY_E2E=all asks for it")
 	}
-	s := newSandbox(t, tool(t, "caddy"))
+	s := newSandbox(t, debian{}, tool(t, "caddy"))
 	b := mustRender(t, quickstart())
 	firstContact(t, s, b)
 	t.Run("apply", func(t *testing.T) { testCrashPoints(t, s.in(t)) })

@@ -24,7 +24,7 @@ func testNet(t *testing.T, s *sandbox, b Bundle) {
 	const own, outside = EtcDir + "/dns-query-wan.bin", "/run/outside.bin"
 	s.must("sh", "-c", "printf '"+octal(dnsQuery("www.outside.example", typeA))+"' >"+outside)
 
-	in := quickstart()
+	in := s.quickstart()
 	in.DNSWAN = &DNSWAN{}
 	in.Forwards = []Forward{
 		{Key: "web", Protocol: "tcp", Port: 8081, To: netip.MustParseAddrPort("10.20.0.50:80")},
@@ -50,7 +50,7 @@ func testNet(t *testing.T, s *sandbox, b Bundle) {
 	}
 
 	// A guest of which nothing is live yet, so that it has no manifest, comes to it as well.
-	s.must("sh", "-c", "rm "+EtcDir+"/manifest && systemctl stop "+UnitDNSWAN)
+	s.must("sh", "-c", "rm "+EtcDir+"/manifest && "+s.manage("stop", ServiceDNSWAN))
 	s.mustBeLive(mustRender(t, in))
 	if out, _ := ask(own); !strings.HasSuffix(out, "c0a83264") {
 		t.Errorf("own name on the WAN interface of a new guest: %s", out)
@@ -114,7 +114,7 @@ func octal(b []byte) string {
 // testWildcard: what has no name of its own below a wildcard leads to the proxy, guests' names
 // do not.
 func testWildcard(t *testing.T, s *sandbox, b Bundle) {
-	in := quickstart()
+	in := s.quickstart()
 	in.Vhosts[0].Hosts = []string{"nginx-01.prox.local", "*.prox.local"}
 	s.mustBeLive(mustRender(t, in))
 	for name, want := range map[string]string{

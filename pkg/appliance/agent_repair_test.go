@@ -13,9 +13,9 @@ import (
 // Guests come, change and go without a restart of dnsmasq, except where a lease has to
 // be taken back.
 func testLiveData(t *testing.T, s *sandbox) {
-	pid := func() int { return s.observe("").Services[UnitDNSMasq].MainPID }
+	pid := func() int { return s.seen(ServiceDNSMasq).MainPID }
 	before := pid()
-	in := quickstart()
+	in := s.quickstart()
 	in.Hosts = append(in.Hosts, Host{Key: "default/two", Hostname: "two", MAC: "bc:24:11:00:00:02", Address: netip.MustParseAddr("10.20.0.51")})
 	s.mustBeLive(mustRender(t, in))
 	lookup := []string{"ip", "netns", "exec", "lan", "getent", "hosts", "two.prox.local"}
@@ -55,16 +55,16 @@ func testDrift(t *testing.T, s *sandbox, b Bundle) {
 		{"file added", "echo '10.20.0.9 evil.prox.local' > /etc/proximity/hosts.d/evil", "evil is not part of it (any more)"},
 		{"symbolic link added", "ln -s /etc/passwd /etc/proximity/hosts.d/link", "link is not part of it (any more)"},
 		{"directory gone", "rm -r /etc/proximity/hosts.d", "app.default.nginx-01 is missing"},
-		{"everything gone", "rm -r /etc/proximity", "proximity-nat.service|never"},
+		{"everything gone", "rm -r /etc/proximity", "|never"},
 		{"rules flushed", "nft flush ruleset", "firewall table is missing"},
 		{"rule added", "nft insert rule inet proximity forward accept", "firewall table was changed"},
 		{"forwarding off", "echo 0 > /proc/sys/net/ipv4/ip_forward", "forwarding is false"},
 		{"WAN changed", "ip address add 198.51.100.7/24 dev eth0", "firewall table was changed"},
-		{"service stopped", "systemctl stop proximity-caddy.service", "proximity-caddy.service is inactive"},
-		{"service disabled", "systemctl disable proximity-dnsmasq.service", "proximity-dnsmasq.service does not start at boot"},
-		{"dnsmasq hangs", "kill -STOP $(systemctl show -p MainPID --value proximity-dnsmasq.service)", "DNS: no answer"},
-		{"Caddy hangs", "kill -STOP $(systemctl show -p MainPID --value proximity-caddy.service)", "proxy: no answer"},
-		{"unit changed", "echo '# x' >> /etc/systemd/system/proximity-caddy.service", "proximity-caddy.service differs"},
+		{"service stopped", s.manage("stop", ServiceCaddy), s.family.Unit(ServiceCaddy) + " is inactive"},
+		{"service disabled", s.manage("disable", ServiceDNSMasq), s.family.Unit(ServiceDNSMasq) + " does not start at boot"},
+		{"dnsmasq hangs", "kill -STOP " + s.manage("pid", ServiceDNSMasq), "DNS: no answer"},
+		{"Caddy hangs", "kill -STOP " + s.manage("pid", ServiceCaddy), "proxy: no answer"},
+		{"unit changed", "echo '# x' >> " + s.family.UnitDir() + "/" + s.family.Unit(ServiceCaddy), s.family.Unit(ServiceCaddy) + " differs"},
 		{"apply was cut", "rm /etc/proximity/manifest", "did not come to its end"},
 		{"Caddy has another configuration", `sed 's/the app/x/' /etc/proximity/vhosts.json | sed 's/"body": "[0-9a-f]*/"body": "0/' > /run/x.json
 			curl -sf --unix-socket /run/proximity/caddy-admin.sock -H 'Host: proximity-admin' -H 'Content-Type: application/json' --data-binary @/run/x.json http://x/load`,
@@ -157,7 +157,7 @@ func testRollBack(t *testing.T, s *sandbox, b Bundle) {
 	}
 	// What was broken before is no reason to go back: the new set stays for the next try.
 	s.must("ip", "address", "flush", "dev", "eth1")
-	in := quickstart()
+	in := s.quickstart()
 	in.Upstreams = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	next := mustRender(t, in)
 	if r, err := s.apply(next); !errors.As(err, &failed) || failed.Exit != ExitBadDNS || r.RolledBack {
@@ -170,7 +170,7 @@ func testRollBack(t *testing.T, s *sandbox, b Bundle) {
 // An apply that is killed leaves the old or the new, and the next one finishes it. The
 // delays spread over an apply's length; the property holds wherever they hit.
 func testKilled(t *testing.T, s *sandbox, b Bundle) {
-	in := quickstart()
+	in := s.quickstart()
 	in.LeaseTime = 3600e9
 	in.Hosts = append(in.Hosts, Host{Key: "default/two", Hostname: "two", MAC: "bc:24:11:00:00:02", Address: netip.MustParseAddr("10.20.0.51")})
 	in.Vhosts = append(in.Vhosts, Vhost{Key: "default/two", UID: "v", Hosts: []string{"two.prox.local"}})

@@ -13,20 +13,20 @@ import (
 // through it lives on. One that it cannot serve is told, and hurts no other.
 func testTable(t *testing.T, s *sandbox, b Bundle) {
 	s.mustBeLive(b)
-	before := s.observe("").Services[UnitCaddy].MainPID
-	in := quickstart()
+	before := s.seen(ServiceCaddy).MainPID
+	in := s.quickstart()
 	in.Vhosts = append(in.Vhosts, Vhost{Key: "default/two", UID: "v", Hosts: []string{"two.prox.local"}, Rules: in.Vhosts[0].Rules})
 	next := mustRender(t, in)
 	r := s.mustBeLive(next)
 	for _, action := range r.Actions {
-		if strings.Contains(action, UnitCaddy) || strings.Contains(action, "proxy.json") {
+		if strings.Contains(action, s.family.Unit(ServiceCaddy)) || strings.Contains(action, "proxy.json") {
 			t.Errorf("one Vhost more: %q", r.Actions)
 		}
 	}
 	if got := s.must("ip", "netns", "exec", "lan", "curl", "-sS", "-m", "3", "http://two.prox.local/"); got != "the app" {
 		t.Errorf("the new Vhost: %q", got)
 	}
-	if after := s.observe("").Services[UnitCaddy].MainPID; after != before {
+	if after := s.seen(ServiceCaddy).MainPID; after != before {
 		t.Error("Caddy was restarted")
 	}
 

@@ -17,11 +17,37 @@ import (
 )
 
 // sandbox is a guest made of namespaces: the real agent, dnsmasq, nft and Caddy on
-// private directories and networks. Only systemd is a stand-in.
+// private directories and networks. Of Debian, systemd is a stand-in; of Alpine it has OpenRC and
+// busybox, and apk is a stand-in.
 type sandbox struct {
-	t     *testing.T
-	pid   int  // of the sandbox's init, in our pid namespace
-	table bool // its Caddy takes Vhosts as a table
+	t      *testing.T
+	pid    int  // of the sandbox's init, in our pid namespace
+	table  bool // its Caddy takes Vhosts as a table
+	family Family
+}
+
+// quickstart is the usual set, for the family of the guest.
+func (s *sandbox) quickstart() Input {
+	in := quickstart()
+	in.OS = s.family.Name()
+	return in
+}
+
+// seen is what is told of a service.
+func (s *sandbox) seen(name ServiceName) Service {
+	s.t.Helper()
+	return s.observe("").Services[s.family.Unit(name)]
+}
+
+// manage is a command of the service manager's own about a service; "pid" is words for a shell
+// that become the process's number.
+func (s *sandbox) manage(verb string, name ServiceName) string {
+	unit := s.family.Unit(name)
+	commands := map[string]string{"stop": "systemctl stop " + unit, "disable": "systemctl disable " + unit, "pid": "$(systemctl show -p MainPID --value " + unit + ")"}
+	if s.family == (alpine{}) {
+		commands = map[string]string{"stop": "rc-service " + unit + " stop", "disable": "rc-update del " + unit + " default", "pid": "$(cut -d' ' -f1 /run/proximity-services/" + unit + ")"}
+	}
+	return commands[verb]
 }
 
 // stockCaddy is a Caddy that says of itself that it has no module of ours.
@@ -35,7 +61,7 @@ func stockCaddy(t *testing.T) string {
 	return path
 }
 
-func newSandbox(t *testing.T, caddy string) *sandbox {
+func newSandbox(t *testing.T, family Family, caddy string) *sandbox {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("namespaces and a firewall need root")
@@ -46,12 +72,17 @@ func newSandbox(t *testing.T, caddy string) *sandbox {
 	for _, name := range []string{"dnsmasq", "nft", "unshare", "nsenter", "curl", "bash", "setpriv", "ip"} {
 		tool(t, name)
 	}
-	here, err := filepath.Abs("testdata/systemd")
+	here, err := filepath.Abs("testdata")
 	if err != nil {
 		t.Fatal(err)
 	}
-	scratch := t.TempDir()
-	cmd := exec.Command("unshare", "-n", "-m", "-p", "-f", "--kill-child", "--mount-proc", filepath.Join(here, "setup"), scratch, here, caddy)
+	scratch, standIns := t.TempDir(), filepath.Join(here, "systemd")
+	if family == (alpine{}) {
+		standIns = filepath.Join(here, "openrc")
+		tool(t, "busybox")
+	}
+	cmd := exec.Command("unshare", "-n", "-m", "-p", "-f", "--kill-child", "--mount-proc", filepath.Join(here, "guest/setup"), scratch, standIns, caddy)
+	cmd.Env = append(os.Environ(), "OPENRC="+openRC(t, family))
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -61,7 +92,7 @@ func newSandbox(t *testing.T, caddy string) *sandbox {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	s := &sandbox{t: t, table: hasTable(t, caddy)}
+	s := &sandbox{t: t, table: hasTable(t, caddy), family: family}
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid))
@@ -78,7 +109,9 @@ func newSandbox(t *testing.T, caddy string) *sandbox {
 }
 
 // in is the same sandbox for a subtest, so that it fails that one.
-func (s *sandbox) in(t *testing.T) *sandbox { return &sandbox{t: t, pid: s.pid, table: s.table} }
+func (s *sandbox) in(t *testing.T) *sandbox {
+	return &sandbox{t: t, pid: s.pid, table: s.table, family: s.family}
+}
 
 // try runs a command in the sandbox.
 func (s *sandbox) try(stdin io.Reader, argv ...string) (out []byte, code int) {
@@ -162,8 +195,8 @@ func withFile(b Bundle, path, content string) Bundle {
 
 // TestAgent runs with the Caddy that set-up makes, so with Vhosts as a table.
 func TestAgent(t *testing.T) {
-	s := newSandbox(t, tool(t, "caddy"))
-	b := mustRender(t, quickstart())
+	s := newSandbox(t, debian{}, tool(t, "caddy"))
+	b := mustRender(t, s.quickstart())
 	firstContact(t, s, b)
 	t.Run("traffic", func(t *testing.T) { testTraffic(t, s.in(t)) })
 	t.Run("verbs", func(t *testing.T) { testVerbs(t, s.in(t)) })
@@ -183,14 +216,14 @@ func TestAgent(t *testing.T) {
 
 // TestAgentWithStockCaddy: what differs with a Caddy that has no table.
 func TestAgentWithStockCaddy(t *testing.T) {
-	s := newSandbox(t, stockCaddy(t))
-	b := mustRender(t, quickstart())
+	s := newSandbox(t, debian{}, stockCaddy(t))
+	b := mustRender(t, s.quickstart())
 	firstContact(t, s, b)
 	t.Run("traffic", func(t *testing.T) { testTraffic(t, s.in(t)) })
 	t.Run("refused", func(t *testing.T) { testRefused(t, s.in(t), b) })
 	t.Run("vhosts", func(t *testing.T) {
 		s := s.in(t)
-		in := quickstart()
+		in := s.quickstart()
 		in.Vhosts[0].Hosts = []string{"other.prox.local"}
 		if r := s.mustBeLive(mustRender(t, in)); !slices.Contains(r.Actions, "reload "+UnitCaddy) {
 			t.Errorf("a change of Vhosts did %q", r.Actions)
@@ -278,9 +311,9 @@ func testVerbs(t *testing.T, s *sandbox) {
 		t.Errorf("logs with a text: %q", got)
 	}
 	testState(t, s)
-	before := s.observe("").Services[UnitDNSMasq].MainPID
+	before := s.seen(ServiceDNSMasq).MainPID
 	s.must("/bin/sh", AgentPath, "restart", "dnsmasq")
-	if after := s.observe("").Services[UnitDNSMasq].MainPID; after == before {
+	if after := s.seen(ServiceDNSMasq).MainPID; after == before {
 		t.Error("restart left the same process")
 	}
 	for _, argv := range [][]string{{}, {"reboot"}, {"logs", "dnsmasq", "1;id"}, {"logs", "../x", "5"}, {"logs", "dnsmasq", "5", "loud"}, {"logs", "dnsmasq", "5", "-", "$(id)"}, {"restart", "ssh"}, {"nat-test", "$(id)", "80", "1.1.1.1"}} {

@@ -25,6 +25,7 @@
 //	/etc/proximity/dnsmasq-wan.conf          names on the WAN interface, if any   restart
 //	/etc/proximity/cockpit-socket.conf       where Cockpit listens, if asked for  restart
 //	/etc/proximity/journald.conf             bounds of the journal                restart
+//	/etc/proximity/log-size                  Alpine: bound of each log            live
 //	/etc/proximity/acme-root.pem             root of an ACME directory, if any    reload
 //	/etc/proximity/proxy.json                configuration of our Caddy           reload
 //	/etc/proximity/vhosts.table              its Vhosts, one a line               live
@@ -35,15 +36,26 @@
 //	/etc/proximity/dns-query.bin             the DNS question of the self-check   read each time
 //	/etc/proximity/manifest                  the list of all these, written last
 //	/etc/systemd/system/proximity-*.service  dnsmasq, caddy, nat, dnsmasq-wan     daemon-reload
+//	/etc/init.d/proximity-*                  likewise on Alpine                   read each time
 //	/usr/local/lib/proximity/agent           the agent itself
 //	/var/lib/proximity/                      leases, certificates, stage, rollback (state, never pushed)
 //
 // # What the guest needs
 //
-// Debian with systemd, and the commands dnsmasq, nft, caddy, curl, ip and bash (for
-// its /dev/udp; everything else is POSIX sh). The distribution's own units of these
-// programs are masked: two owners of one port cannot both be right. Our units are
-// enabled, so that after a reboot of the guest everything is back with no daemon near.
+// A system of one of the families (family.go), and the commands dnsmasq, nft, caddy, curl, ip and
+// bash (for its /dev/udp; everything else is POSIX sh). The distribution's own services of these
+// programs are kept from starting: two owners of one port cannot both be right. Ours start at
+// boot, so that after a reboot of the guest everything is back with no daemon near.
+//
+// # Families
+//
+// Debian, with apt and systemd, is the default. Alpine has apk and OpenRC, which keeps no output
+// and whose supervisor may die: a service begins as the agent there, which writes down its process
+// and sends its output to a log of bounded size (/var/log/proximity) before it becomes the program,
+// and an apply replaces what a dead supervisor left. Cockpit needs systemd. What
+// differs is behind [Family] here, and in the guest behind the functions that agent/00-common.sh
+// lists and agent/family/<name>.sh has; a third family is one of each. Alpine was tried with Debian's OpenRC and
+// busybox only ([Family] Untested), for there is no root file system of it to develop with.
 //
 // # Proxy
 //

@@ -42,7 +42,7 @@ const (
 )
 
 // families are all that there are; the first is the default.
-var families = []Family{debian{}}
+var families = []Family{debian{}, alpine{}}
 
 // FamilyOf finds a family by its name; "" is the default.
 func FamilyOf(name string) (Family, error) {

@@ -81,19 +81,24 @@ var hostile = []string{
 }
 
 func TestNoFieldCanAddAStatement(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		in := everything()
-		for range rapid.IntRange(1, 3).Draw(t, "fields") {
-			value := strings.Join(rapid.SliceOfN(rapid.SampledFrom(hostile), 1, 4).Draw(t, "value"), "")
-			if rapid.Bool().Draw(t, "keep the beginning") {
-				value = "web" + value
-			}
-			spoil(&in, rapid.IntRange(0, 1000).Draw(t, "field"), value)
+	rapid.Check(t, func(t *rapid.T) { checkSpoiled(t, everything()) })
+}
+
+func TestNoFieldCanAddAStatementOnAlpine(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { checkSpoiled(t, onAlpine()) })
+}
+
+func checkSpoiled(t *rapid.T, in Input) {
+	for range rapid.IntRange(1, 3).Draw(t, "fields") {
+		value := strings.Join(rapid.SliceOfN(rapid.SampledFrom(hostile), 1, 4).Draw(t, "value"), "")
+		if rapid.Bool().Draw(t, "keep the beginning") {
+			value = "web" + value
 		}
-		if err := checkStatements(in); err != nil {
-			t.Fatal(err)
-		}
-	})
+		spoil(&in, rapid.IntRange(0, 1000).Draw(t, "field"), value)
+	}
+	if err := checkStatements(in); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func FuzzRender(f *testing.F) {
@@ -101,10 +106,11 @@ func FuzzRender(f *testing.F) {
 		f.Add(i, piece)
 	}
 	f.Fuzz(func(t *testing.T, n int, value string) {
-		in := everything()
-		field := spoil(&in, max(n, -n, 0), value)
-		if err := checkStatements(in); err != nil {
-			t.Fatalf("%s = %q: %v", field, value, err)
+		for _, in := range []Input{everything(), onAlpine()} {
+			field := spoil(&in, max(n, -n, 0), value)
+			if err := checkStatements(in); err != nil {
+				t.Fatalf("%s = %q: %v", field, value, err)
+			}
 		}
 	})
 }
@@ -164,7 +170,7 @@ const (
 	tableID    = `[a-z0-9-]+/` + gName
 )
 
-var pathGrammar = regexp.MustCompile(`\A(/etc/proximity/((dhcp-hosts\.d/|hosts\.d/(app|vhost)\.)[a-z0-9.-]+|[a-z-]+(\.[a-z]+)?)|/etc/systemd/system/proximity-[a-z-]+\.service|/usr/local/lib/proximity/agent)\z`)
+var pathGrammar = regexp.MustCompile(`\A(/etc/proximity/((dhcp-hosts\.d/|hosts\.d/(app|vhost)\.)[a-z0-9.-]+|[a-z-]+(\.[a-z]+)?)|/etc/systemd/system/proximity-[a-z-]+\.service|/etc/init.d/proximity-[a-z-]+|/usr/local/lib/proximity/agent)\z`)
 
 // grammars: per file the lines that may appear, each with how often at most (0 = any).
 var grammars = map[string]map[string]int{
@@ -190,6 +196,12 @@ var grammars = map[string]map[string]int{
 	DNSWANPath: {
 		`interface=` + gIf: 1, `except-interface=lo`: 1, `bind-dynamic`: 1, `user=dnsmasq`: 1, `pid-file=/run/proximity-dnsmasq-wan.pid`: 1,
 		`log-facility=-`: 1, `no-resolv`: 1, `no-hosts`: 1, `server=/` + gName + `/` + gIP: 5, `cache-size=0`: 1, `dns-forward-max=150`: 1,
+	},
+	LogSizePath: {`[0-9]+ bytes for each file of a log`: 1},
+	"/etc/init.d/": {
+		`#!/sbin/openrc-run`: 1, `# Firewall, masquerade and forwarding\.`: 1, `name="proximity-[a-z-]+"`: 1, `supervisor=supervise-daemon`: 1, `command=/bin/sh`: 1,
+		`command_args="/usr/local/lib/proximity/agent become (dnsmasq|dnsmasq-wan|caddy|nat)"`: 1, `respawn_delay=1`: 1, `respawn_max=0`: 1,
+		`retry="TERM/5/KILL/2"`: 1, `rc_ulimit="-n 65536"`: 1, `depend\(\) {`: 1, `\tuse net`: 1, `\tafter bootmisc firewall`: 1, `}`: 1,
 	},
 	CockpitPath: {`\[Socket\]`: 1, `ListenStream=(` + gIP + `:9090)?`: 2, `FreeBind=yes`: 1},
 	JournalPath: {

@@ -162,8 +162,15 @@ func rejecting() Input {
 	return in
 }
 
+// onAlpine has everything that there is on Alpine.
+func onAlpine() Input {
+	in := everything()
+	in.OS, in.Cockpit, in.LogMiB = "alpine", false, 64
+	return in
+}
+
 var goldenInputs = map[string]func() Input{
-	"quickstart": quickstart, "everything": everything, "isolated": isolated, "rejecting": rejecting,
+	"quickstart": quickstart, "everything": everything, "isolated": isolated, "rejecting": rejecting, "alpine": onAlpine,
 }
 
 // TestGolden holds the whole rendered set against testdata/<name>.golden. The agent's
@@ -237,6 +244,8 @@ func contentOf(t *testing.T, b Bundle, path string) string {
 func TestRenderRefusesBadApplianceFields(t *testing.T) {
 	for field, spoil := range map[string]func(*Input){
 		"name":        func(in *Input) { in.Name = "a b" },
+		"system":      func(in *Input) { in.OS = "gentoo" },
+		"Cockpit":     func(in *Input) { in.OS, in.Cockpit = "alpine", true },
 		"empty name":  func(in *Input) { in.Name = "" },
 		"uid":         func(in *Input) { in.UID = "x\ny" },
 		"interface":   func(in *Input) { in.LANInterface = `eth1" accept` },

@@ -102,9 +102,29 @@ func hasTable(t *testing.T, caddy string) bool {
 
 // The agent's own syntax, by the shell that will run it and by the linter.
 func TestAgentScript(t *testing.T) {
-	path := writeFile(t, debianAgent)
-	t.Run("sh", func(t *testing.T) { run(t, exec.Command(tool(t, "sh"), "-n", path)) })
-	t.Run("shellcheck", func(t *testing.T) { run(t, exec.Command(tool(t, "shellcheck"), "-s", "dash", path)) })
+	for _, family := range families {
+		path := writeFile(t, family.agent())
+		t.Run(family.Name()+"/sh", func(t *testing.T) { run(t, exec.Command(tool(t, "sh"), "-n", path)) })
+		t.Run(family.Name()+"/ash", func(t *testing.T) { run(t, exec.Command(tool(t, "busybox"), "ash", "-n", path)) })
+		t.Run(family.Name()+"/shellcheck", func(t *testing.T) { run(t, exec.Command(tool(t, "shellcheck"), "-s", "dash", path)) })
+	}
+}
+
+// The init scripts, likewise; openrc-run gives them to the shell.
+func TestInitScripts(t *testing.T) {
+	b := mustRender(t, onAlpine())
+	n := 0
+	for _, f := range b.Files {
+		if f.Part != PartUnit {
+			continue
+		}
+		n++
+		run(t, exec.Command(tool(t, "busybox"), "ash", "-n", writeFile(t, string(f.Content))))
+		run(t, exec.Command(tool(t, "sh"), "-n", writeFile(t, string(f.Content))))
+	}
+	if n != 4 {
+		t.Errorf("%d init scripts", n)
+	}
 }
 
 func writeFile(t *testing.T, content string) string {

@@ -112,7 +112,9 @@ type ApplianceSpec struct {
 	Node *string `protobuf:"bytes,4,opt,name=node" json:"node,omitempty"`
 	// Host name of the guest; default: the object's name.
 	Hostname *string `protobuf:"bytes,5,opt,name=hostname" json:"hostname,omitempty"`
-	// Operating system family: debian, or alpine (not tested yet for real).
+	// Operating system family: debian, or alpine, which has not run for real yet (see the condition
+	// FamilyTested) and has no Cockpit. Its default template is one whose name begins with alpine-3.
+	// Default: debian.
 	Os *string `protobuf:"bytes,6,opt,name=os" json:"os,omitempty"`
 	// Template: a volume id or a name prefix; default: the cluster's appliance template.
 	Template *string `protobuf:"bytes,7,opt,name=template" json:"template,omitempty"`

@@ -19,6 +19,7 @@
 #   drop-leases            (proximity-dnsmasq.service) forget the leases that apply wants gone
 #   dns-wan-start          (proximity-dnsmasq-wan.service) become dnsmasq for the WAN interface
 #   caddy-start            (proximity-caddy.service) become Caddy with its configuration
+#   become <service>       (where there is no systemd) become that service, with a log
 #
 # Exit codes: 0 done; 64 usage; 65 damaged stage; 66 commands missing; 70/71/72 the
 # staged file of dnsmasq/caddy/nft was refused by the tool, nothing changed; 75 another
@@ -52,6 +53,7 @@ SELF=$0
 #
 #   UNITS, SUFFIX             directory of the service definitions; how their names end
 #   MASKED                    the distribution's own services of what ours bring
+#   PRIORITIES                not empty where lines of logs have them
 #   missing_commands          lines "missing <command> <package>": what the agent cannot do without
 #   missing_ui                likewise for the management UI, if there is to be one
 #   install_packages <list>   install them
@@ -69,6 +71,7 @@ SELF=$0
 #   reload_cockpit            likewise the management UI
 #   read_logs <service> <n> <priority>|- <cursor>|-   the newest lines, then "-- cursor: <cursor>"
 #   address_of <host>         its first IPv4 address
+#   become <service>          what the service manager starts, where it cannot do more than that
 
 # problem <what>: standard input, at most 20 lines, as problem lines.
 problem() {

@@ -112,6 +112,7 @@ restart() { # <service>|all
 logs() {
 	case $2 in '' | *[!0-9]* | ?????*) die 64 usage 'lines from 1 to 9999' ;; esac
 	case $3 in - | emerg | alert | crit | err | warning | notice | info | debug) ;; *) die 64 usage 'a priority as journalctl has them' ;; esac
+	[ "$3" = - ] || [ -n "$PRIORITIES" ] || die 64 usage 'the logs of this guest have no priorities'
 	case $4 in *[!A-Za-z0-9=\;,:._-]*) die 64 usage 'a cursor' ;; esac
 	case $1 in
 	system | kernel | manager) sift='cat' ;;
@@ -216,6 +217,7 @@ main() {
 	drop-leases/1) drop_leases ;;
 	dns-wan-start/1) dns_wan_start ;;
 	caddy-start/1) caddy_start ;;
+	become/2) become "$2" ;;
 	*) die 64 usage 'see the head of this file' ;;
 	esac
 }

@@ -72,11 +72,8 @@ func validateAppliance(a *v1alpha1.Appliance, p *problems) {
 
 // validateUnsupported refuses what the API describes and this version cannot do yet.
 func validateUnsupported(spec *v1alpha1.ApplianceSpec, p *problems) {
-	if spec.GetOs() == "alpine" {
-		p.unsupported("spec.os", "alpine", "the Alpine family is not supported by this version; use debian")
-	}
 	if spec.GetManagementUi() == "Cockpit" && spec.GetOs() == "alpine" {
-		p.unsupported("spec.managementUI", "Cockpit", "Cockpit needs systemd, which Alpine does not have; use None")
+		p.unsupported("spec.managementUI", "Cockpit", "Cockpit needs systemd, which Alpine does not have; use None: the daemon shows services, logs and figures by itself")
 	}
 }
 

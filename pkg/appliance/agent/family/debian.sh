@@ -4,6 +4,7 @@
 UNITS=/etc/systemd/system
 SUFFIX=.service
 MASKED='dnsmasq.service caddy.service caddy-api.service nftables.service'
+PRIORITIES=yes
 JOURNAL=/etc/systemd/journald.conf.d/50-proximity.conf
 COCKPIT=/etc/systemd/system/cockpit.socket.d/50-proximity.conf
 
@@ -118,5 +119,7 @@ read_logs() { # <service> <lines> <priority>|- <cursor>|-
 	[ "$cursor" = - ] || set -- "$@" "--after-cursor=$cursor"
 	timeout 10 journalctl -q --no-pager -o short-iso -n "$lines" --show-cursor "$@"
 }
+
+become() { die 64 usage 'systemd starts the services themselves'; }
 
 address_of() { timeout 5 getent ahostsv4 "$1" | awk 'NR == 1 { print $1 }'; }

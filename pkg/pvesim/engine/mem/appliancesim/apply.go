@@ -36,6 +36,9 @@ func (c *call) apply(ctx context.Context, stage string) int {
 		return exit
 	}
 	changed, err := c.swap(m, contents)
+	if err == nil {
+		err = c.adopt()
+	}
 	if err != nil {
 		return c.fail(appliance.ExitSystem, "files", oneLine(err.Error()))
 	}
@@ -128,6 +131,9 @@ func (c *call) swap(m appliance.Manifest, contents map[string][]byte) (changed [
 		if live[f.Path] != f.Hash {
 			c.say("changed %s", f.Path)
 			changed = append(changed, f.Path)
+			if err := files.MkdirAll(path.Dir(f.Path), 0o755); err != nil {
+				return nil, err
+			}
 			if err := files.WriteFile(f.Path+".new", contents[f.Path], 0o644); err != nil {
 				return nil, err
 			}

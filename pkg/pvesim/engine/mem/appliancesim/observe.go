@@ -49,7 +49,7 @@ func (c *call) observe(ctx context.Context, expected string) int {
 	o.DNS = checkDNS(dns, manifest, applied)
 	if c.g.FS().Exists(appliance.DNSWANPath) { // taken for granted: nobody asks on the uplink here
 		o.DNSWAN = appliance.Check{OK: true}
-		o.Services[appliance.UnitDNSWAN] = appliance.Service{Active: "active", Enabled: true}
+		o.Services[c.told(appliance.UnitDNSWAN)] = appliance.Service{Active: "active", Enabled: true}
 	}
 	if c.g.FS().Exists(appliance.CockpitPath) { // likewise
 		o.Services[appliance.UnitCockpit] = appliance.Service{Active: "active", Enabled: true}
@@ -94,13 +94,15 @@ func liveFiles(files *mem.FS) map[string]string {
 	}
 	walk(appliance.EtcDir)
 	walk(path.Dir(appliance.AgentPath))
-	entries, err := files.ReadDir(appliance.UnitDir)
-	if err != nil {
-		return found
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(path.Base(e.Path), "proximity-") && e.Mode&fs.ModeType == 0 {
-			add(e.Path)
+	for _, dir := range []string{appliance.UnitDir, initDir} {
+		entries, err := files.ReadDir(dir)
+		if err != nil {
+			continue // not there yet
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(path.Base(e.Path), "proximity-") && e.Mode&fs.ModeType == 0 {
+				add(e.Path)
+			}
 		}
 	}
 	return found
@@ -118,7 +120,7 @@ func (c *call) services() map[string]appliance.Service {
 				s.MainPID = b.pid + 10*len(unit) + b.starts[unit] // another after each start
 			}
 		})
-		out[unit] = s
+		out[c.told(unit)] = s
 	}
 	return out
 }

@@ -266,3 +266,21 @@ func TestEgressNeedsTheRules(t *testing.T) {
 		t.Error("reached from an isolated network")
 	}
 }
+
+// Init scripts stand for units of guests in memory.
+func TestAlpineSet(t *testing.T) {
+	f := newFixture(t, "alpine-3.22-proximity_1.0_amd64.tar.xz")
+	in := input()
+	in.OS = "alpine"
+	b := render(t, in)
+	f.firstApply(b)
+	o := f.observe(b.Hash)
+	if s := o.Services["proximity-dnsmasq"]; len(o.Services) != 3 || s.Active != "active" || !s.Enabled {
+		t.Errorf("services: %+v", o.Services)
+	}
+	f.exec(nil, "rm", "/etc/init.d/proximity-caddy")
+	if d := appliance.Diff(b, f.observe(b.Hash)); len(d) != 1 || d[0] != "/etc/init.d/proximity-caddy is missing" {
+		t.Errorf("without an init script: %q", d)
+	}
+	f.apply(b)
+}
