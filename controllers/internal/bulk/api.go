@@ -18,10 +18,10 @@ func (v *View) ClusterResources(ctx context.Context, kind proxmox.ResourceKind) 
 // WaitTask waits as the connection does, together with others for tasks of the node, and
 // notes tasks that ended: what they did is looked at by who waited.
 func (v *View) WaitTask(ctx context.Context, node string, upid proxmox.UPID) (proxmox.TaskStatus, error) {
-	done, leave := v.waits.until(ctx, node, upid, func(ctx context.Context) ([]proxmox.TaskListEntry, error) {
+	list := func(ctx context.Context) ([]proxmox.TaskListEntry, error) {
 		return v.API.Tasks(ctx, node, proxmox.TaskFilter{Source: "all", Limit: taskRows})
-	})
-	defer leave()
+	}
+	done := v.waits.until(ctx, node, upid, list, func(ctx context.Context) (proxmox.TaskStatus, error) { return v.API.TaskStatus(ctx, node, upid) })
 	s, err := proxmox.TaskStatus{UPID: upid, Status: "stopped", Exit: proxmox.TaskOK}, error(nil)
 	if !done {
 		s, err = v.API.WaitTask(ctx, node, upid)

@@ -56,9 +56,10 @@
 //
 // # Tasks
 //
-// Who waits for a task waits together with others on its node (wait.go): one list of tasks, at
-// most twice a second and never before the last tasks of the type would have ended, says which
-// ended well, and when it is time to ask for another one itself. Likewise many who ask for the
+// Who waits for a task waits together with others on its node (wait.go): one list of tasks says
+// which ended well, and when it is time to ask for another one itself. Nobody asks before the
+// last tasks of the type had ended; then, while others of them did, in a dozen steps of at least
+// 20 ms, and after that less and less often, down to twice a second. Likewise many who ask for the
 // status of a guest at the same time get it from one list (shared.go).
 //
 // # Bounds

@@ -129,6 +129,10 @@ func (f *fakeNodes) WaitTask(context.Context, string, proxmox.UPID) (proxmox.Tas
 	return proxmox.TaskStatus{}, nil
 }
 
+func (f *fakeNodes) TaskStatus(context.Context, string, proxmox.UPID) (proxmox.TaskStatus, error) {
+	return proxmox.TaskStatus{}, nil
+}
+
 // ended notes a task that ended on a node.
 func (f *fakeNodes) ended(node, typ string, vmid, n int) proxmox.UPID {
 	upid := proxmox.UPID{Node: node, PID: uint32(n), Type: typ, ID: fmt.Sprint(vmid), User: "root@pam"}

@@ -2,7 +2,6 @@ package bulk
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,9 +12,9 @@ const (
 	// waitEvery is the longest pause between two lists of a node's tasks, waitSoon the
 	// shortest: when a task may end at any moment.
 	waitEvery = 500 * time.Millisecond
-	waitSoon  = 60 * time.Millisecond
-	// waitAlone is how many wait for tasks of a node each by itself; from then on a list for
-	// all of them is cheaper.
+	waitSoon  = 20 * time.Millisecond
+	// waitAlone is how many tasks of a node are asked for one by one; from then on a list for all
+	// of them is cheaper.
 	waitAlone = 2
 	// pastTasks is of how many tasks of a type it is remembered how long they took.
 	pastTasks = 8
@@ -23,68 +22,65 @@ const (
 	maxTypes = 128
 )
 
-// waits lets those who wait for tasks of one node ask together: a list of its tasks says
-// which ended well, and when it is time to ask for another one itself. How a task ended that
-// did not end well is told by its own status, as is all about one that the list lacks, and who
-// finds it running goes on waiting alone. Where no list can be had, everybody asks alone at once.
+// waits lets those who wait for tasks of one node ask together: a list of its tasks says which
+// ended well; a few are asked for one by one. How a task ended that did not end well is told by
+// its own status, as is all about one that the list lacks, and who finds it running goes on
+// waiting alone. Where no list can be had, everybody asks alone at once.
 //
-// Tasks of a type mostly take as long as the last ones did, so nobody asks much before that.
+// Tasks of a type mostly take as long as the last ones did, so nobody asks before that. Then they
+// ask often, the oftener the better it is known, and less and less for one that takes longer.
 type waits struct {
 	mu    sync.Mutex
 	nodes map[string]*waiting
-	took  map[string][]time.Duration // by type of the task, the latest last
+	took  map[string][]span // by type of the task, the latest last
 }
+
+// span is how long a task took: longer than least, until it was seen to run last, and at most
+// until its end was seen.
+type span struct{ least, most time.Duration }
 
 // waiting are those who wait for tasks of one node.
 type waiting struct {
-	alone    int
-	together map[proxmox.UPID]*waiter
-	stop     chan struct{} // of the goroutine that lists; nil: there is none
-	news     chan struct{} // somebody else waits
+	all  map[*waiter]bool
+	stop chan struct{} // of the goroutine that asks; nil: there is none
+	news chan struct{} // somebody else waits
 }
 
-// waiter waits for one task together with others.
+// waiter waits for one task.
 type waiter struct {
-	due    time.Time     // when a list may show its end
-	ran    time.Time     // when a list showed last that it runs
+	upid   proxmox.UPID
+	ask    asker
+	due    time.Time     // when it may have ended
+	ran    time.Time     // when it was seen to run last
 	pause  time.Duration // until the next one, when it does not
-	ended  bool          // the list shows that it ended well
-	listed chan struct{} // closed when that is so, or when it is time to ask
+	steady time.Time     // until then it is the same each time
+	over   bool          // it is known to have ended
+	ended  bool          // and that it ended well
+	told   chan struct{} // closed when that is so, or when it is time to ask
 }
 
-// lister lists a node's tasks, those that ended lately too.
-type lister func(context.Context) ([]proxmox.TaskListEntry, error)
+// lister lists a node's tasks, those that ended lately too, and asker asks for one task.
+type (
+	lister func(context.Context) ([]proxmox.TaskListEntry, error)
+	asker  func(context.Context) (proxmox.TaskStatus, error)
+)
 
-// until returns when a task ended well (done), when it is time to ask for it, or when ctx
-// ends. leave is called when the waiting is over.
-func (w *waits) until(ctx context.Context, node string, upid proxmox.UPID, list lister) (done bool, leave func()) {
+// until returns when a task ended well (done), when it is time to ask how it ended, or when
+// ctx ends.
+func (w *waits) until(ctx context.Context, node string, upid proxmox.UPID, list lister, ask asker) (done bool) {
 	begin := time.Now()
 	w.mu.Lock()
 	if w.nodes == nil {
-		w.nodes, w.took = map[string]*waiting{}, map[string][]time.Duration{}
+		w.nodes, w.took = map[string]*waiting{}, map[string][]span{}
 	}
 	n := w.nodes[node]
 	if n == nil {
-		n = &waiting{together: map[proxmox.UPID]*waiter{}, news: make(chan struct{}, 1)}
+		n = &waiting{all: map[*waiter]bool{}, news: make(chan struct{}, 1)}
 		w.nodes[node] = n
 	}
-	least := w.least(upid.Type)
-	if _, twice := n.together[upid]; twice || n.alone < waitAlone {
-		n.alone++
-		w.mu.Unlock()
-		sleepUntil(ctx, begin.Add(least))
-		return false, func() {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			n.alone--
-			w.remember(upid.Type, shortened(time.Since(begin)))
-		}
-	}
-	me := &waiter{due: begin.Add(max(least, waitSoon)), pause: waitSoon, listed: make(chan struct{})}
-	if least == 0 {
-		me.due, me.pause = begin.Add(waitEvery), waitEvery
-	}
-	n.together[upid] = me
+	me := w.expect(upid.Type, begin)
+	me.upid, me.ask = upid, ask
+	n.all[me] = true
 	if n.stop == nil {
 		n.stop = make(chan struct{})
 		go w.watch(context.WithoutCancel(ctx), n, n.stop, list)
@@ -96,63 +92,76 @@ func (w *waits) until(ctx context.Context, node string, upid proxmox.UPID, list 
 	}
 	w.mu.Unlock()
 	select {
-	case <-me.listed:
+	case <-me.told:
 	case <-ctx.Done():
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n.together[upid] == me {
-		delete(n.together, upid)
+	delete(n.all, me)
+	n.rest()
+	if me.over {
+		w.remember(upid.Type, begin, me.ran)
 	}
-	if n.rest(); me.ended {
-		// It took longer than until it was last seen, if it was.
-		took := shortened(time.Since(begin))
-		if !me.ran.IsZero() {
-			took = me.ran.Sub(begin)
+	return me.ended
+}
+
+// runs notes that the task ran, and when to ask again.
+func (me *waiter) runs(at time.Time) {
+	me.ran = at
+	now := time.Now()
+	if !me.isDue(now) {
+		return
+	}
+	me.due = now.Add(me.pause)
+	if !now.Before(me.steady) {
+		me.pause = min(me.pause*3/2, waitEvery)
+	}
+}
+
+// isDue: almost due is due, for the same list tells others.
+func (me *waiter) isDue(now time.Time) bool { return me.due.Sub(now) <= me.pause/8 }
+
+// steps is in how many steps the time is looked through within which the last tasks of a type
+// ended.
+const steps = 12
+
+// expect is who waits for a task of a type, from begin on. It is called with the lock held.
+func (w *waits) expect(typ string, begin time.Time) *waiter {
+	me := &waiter{due: begin.Add(waitSoon), pause: waitSoon, told: make(chan struct{})}
+	if past := w.took[typ]; len(past) > 0 {
+		all := past[0]
+		for _, s := range past {
+			all = span{min(all.least, s.least), max(all.most, s.most)}
 		}
-		w.remember(upid.Type, took)
+		me.due, me.steady = begin.Add(max(all.least, waitSoon)), begin.Add(all.most)
+		me.pause = min(max((all.most-all.least)/steps, waitSoon), waitEvery/2)
 	}
-	return me.ended, func() {}
+	return me
 }
 
-// shortened allows for that the end was seen late, and for the next one that takes less time.
-func shortened(took time.Duration) time.Duration { return took * 15 / 16 }
-
-// least is the shortest time that one of the last tasks of a type took, 0 for not known.
-func (w *waits) least(typ string) time.Duration {
-	if len(w.took[typ]) == 0 {
-		return 0
-	}
-	return slices.Min(w.took[typ])
-}
-
-// remember notes how long a task took at least. It is called with the lock held.
-func (w *waits) remember(typ string, took time.Duration) {
+// remember notes how long a task took that has just been seen to have ended. One that nobody saw
+// running may have ended some time ago. It is called with the lock held.
+func (w *waits) remember(typ string, begin, ran time.Time) {
 	if _, known := w.took[typ]; !known && len(w.took) >= maxTypes {
 		return
+	}
+	took := span{ran.Sub(begin), time.Since(begin)}
+	if ran.IsZero() {
+		took.least = took.most * 15 / 16
 	}
 	past := append(w.took[typ], took)
 	w.took[typ] = past[max(0, len(past)-pastTasks):]
 }
 
-func sleepUntil(ctx context.Context, at time.Time) {
-	t := time.NewTimer(time.Until(at))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
-// rest ends the listing when nobody needs it. It is called with the lock held.
+// rest ends the asking when nobody needs it. It is called with the lock held.
 func (n *waiting) rest() {
-	if len(n.together) == 0 && n.stop != nil {
+	if len(n.all) == 0 && n.stop != nil {
 		close(n.stop)
 		n.stop = nil
 	}
 }
 
-// watch lists a node's tasks, whenever one may have ended, until stop is closed.
+// watch asks about a node's tasks, whenever one may have ended, until stop is closed.
 func (w *waits) watch(ctx context.Context, n *waiting, stop chan struct{}, list lister) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -163,8 +172,8 @@ func (w *waits) watch(ctx context.Context, n *waiting, stop chan struct{}, list 
 		case <-ctx.Done():
 		}
 	}()
-	for {
-		next := time.NewTimer(w.next(n))
+	for last := time.Now(); ; {
+		next := time.NewTimer(w.next(n, last))
 		select {
 		case <-stop:
 			next.Stop()
@@ -174,46 +183,83 @@ func (w *waits) watch(ctx context.Context, n *waiting, stop chan struct{}, list 
 			continue
 		case <-next.C:
 		}
+		last = time.Now()
 		rctx, done := context.WithTimeout(ctx, patience)
-		rows, err := list(rctx)
+		w.look(rctx, n, list)
 		done()
-		w.tell(n, rows, err)
 	}
 }
 
-// next is the pause until the next list.
-func (w *waits) next(n *waiting) time.Duration {
+// next is the pause until somebody is due, when asked last at last.
+func (w *waits) next(n *waiting, last time.Time) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now, pause := time.Now(), waitEvery
-	for _, me := range n.together {
+	for me := range n.all {
 		pause = min(pause, me.due.Sub(now))
 	}
-	return max(pause, waitSoon/2)
+	return max(pause, last.Add(waitSoon).Sub(now))
+}
+
+// look asks about the tasks of those who are due, or for a list when there are more.
+func (w *waits) look(ctx context.Context, n *waiting, list lister) {
+	begin := time.Now()
+	var due []*waiter
+	w.mu.Lock()
+	few := len(n.all) <= waitAlone
+	for me := range n.all {
+		if few && me.isDue(begin) {
+			due = append(due, me)
+		}
+	}
+	w.mu.Unlock()
+	if !few {
+		rows, err := list(ctx)
+		w.tell(n, begin, rows, err)
+		return
+	}
+	var each sync.WaitGroup
+	for _, me := range due {
+		each.Go(func() {
+			s, err := me.ask(ctx)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if err == nil && s.Running() {
+				me.runs(begin)
+				return
+			}
+			n.tell(me, err == nil, err == nil && s.Exit == proxmox.TaskOK)
+		})
+	}
+	each.Wait()
 }
 
 // tell lets those go on whose task ended well, and those ask whose task the list does not
 // show as running.
-func (w *waits) tell(n *waiting, rows []proxmox.TaskListEntry, err error) {
-	runs, well := map[proxmox.UPID]bool{}, map[proxmox.UPID]bool{}
+func (w *waits) tell(n *waiting, begin time.Time, rows []proxmox.TaskListEntry, err error) {
+	runs, over, well := map[proxmox.UPID]bool{}, map[proxmox.UPID]bool{}, map[proxmox.UPID]bool{}
 	for _, r := range rows {
+		over[r.UPID] = over[r.UPID] || r.End != 0
 		runs[r.UPID] = runs[r.UPID] || r.End == 0 && (r.Status == "" || r.Status == "RUNNING")
 		well[r.UPID] = well[r.UPID] || r.End != 0 && r.Status == proxmox.TaskOK
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := time.Now()
-	for upid, me := range n.together {
-		if err == nil && runs[upid] {
-			me.ran = now
-			if !me.due.After(now) {
-				me.due, me.pause = now.Add(me.pause), min(me.pause*3/2, waitEvery)
-			}
-			continue
+	for me := range n.all {
+		if err == nil && runs[me.upid] {
+			me.runs(begin)
+		} else {
+			n.tell(me, err == nil && over[me.upid], err == nil && well[me.upid])
 		}
-		me.ended = err == nil && well[upid]
-		close(me.listed)
-		delete(n.together, upid)
 	}
-	n.rest()
+}
+
+// tell lets one go on. It is called with the lock held.
+func (n *waiting) tell(me *waiter, over, well bool) {
+	if n.all[me] {
+		me.over, me.ended = over, well
+		close(me.told)
+		delete(n.all, me)
+		n.rest()
+	}
 }

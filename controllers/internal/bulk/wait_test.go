@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,8 +21,18 @@ func upidOf(n int) proxmox.UPID {
 	return u
 }
 
+// untilIn asks for a task that runs until ends after begin, and then has ended so.
+func untilIn(begin time.Time, ends time.Duration, exit string) asker {
+	return func(context.Context) (proxmox.TaskStatus, error) {
+		if time.Since(begin) < ends {
+			return proxmox.TaskStatus{Status: "running"}, nil
+		}
+		return proxmox.TaskStatus{Status: "stopped", Exit: exit}, nil
+	}
+}
+
 // Many who wait for tasks of one node are told by one list at a time, each when its own task
-// runs no more; two wait alone. Without lists all ask alone.
+// runs no more. Without lists all ask alone.
 func TestWaitingTogether(t *testing.T) {
 	for _, broken := range []bool{false, true} {
 		t.Run(fmt.Sprintf("broken %v", broken), func(t *testing.T) {
@@ -46,22 +57,20 @@ func TestWaitingTogether(t *testing.T) {
 				var all sync.WaitGroup
 				for n := range 40 {
 					time.Sleep(time.Millisecond)
-					alone := n < waitAlone
 					all.Go(func() {
-						_, leave := w.until(t.Context(), "a", upidOf(n), list)
-						waited, ends := time.Since(begin), time.Duration(n+1)*100*time.Millisecond
-						if !alone && !broken && (waited < ends || waited > ends+2*waitEvery) {
+						ends := time.Duration(n+1) * 100 * time.Millisecond
+						w.until(t.Context(), "a", upidOf(n), list, untilIn(begin, ends, "OK"))
+						waited := time.Since(begin)
+						if !broken && (waited < ends || waited > ends+2*waitEvery) {
 							t.Errorf("task %d ends after %s, and was asked for after %s", n, ends, waited)
 						}
-						time.Sleep(ends)
-						leave()
 					})
 				}
 				all.Wait()
-				if most := 20; lists > most || lists == 0 {
+				if most := 30; lists > most || lists == 0 {
 					t.Errorf("%d lists", lists)
 				}
-				if n := w.nodes["a"]; n.alone != 0 || len(n.together) != 0 || n.stop != nil {
+				if n := w.nodes["a"]; len(n.all) != 0 || n.stop != nil {
 					t.Errorf("left: %+v", n)
 				}
 			})
@@ -78,34 +87,33 @@ func TestWaitingIsGivenUp(t *testing.T) {
 		var all sync.WaitGroup
 		for n := range 5 {
 			all.Go(func() {
-				_, leave := w.until(ctx, "a", upidOf(n), func(context.Context) ([]proxmox.TaskListEntry, error) {
+				w.until(ctx, "a", upidOf(n), func(context.Context) ([]proxmox.TaskListEntry, error) {
 					var rows []proxmox.TaskListEntry
 					for n := range 5 {
 						rows = append(rows, proxmox.TaskListEntry{UPID: upidOf(n)})
 					}
 					return rows, nil
-				})
-				leave()
+				}, untilIn(time.Now(), time.Hour, "OK"))
 			})
 		}
 		all.Wait()
-		if n := w.nodes["a"]; len(n.together) != 0 || n.stop != nil {
+		if n := w.nodes["a"]; len(n.all) != 0 || n.stop != nil {
 			t.Errorf("left: %+v", n)
 		}
 	})
 }
 
-// A list that shows that a task ended well ends the waiting; one that ended otherwise is asked
-// for itself.
+// What shows that a task ended well ends the waiting; one that ended otherwise is asked for
+// itself.
 func TestEndsThatAListShows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w waits
-		begin := time.Now()
+		begin, exits := time.Now(), []string{"OK", "command failed", "OK", "WARNINGS: 1", "command failed", ""}
 		list := func(context.Context) (rows []proxmox.TaskListEntry, err error) {
 			for n := range 6 {
 				row := proxmox.TaskListEntry{UPID: upidOf(n)}
 				if time.Since(begin) >= time.Second {
-					row.End, row.Status = 1, map[int]string{2: "OK", 3: "WARNINGS: 1", 4: "command failed", 5: ""}[n]
+					row.End, row.Status = 1, exits[n]
 				}
 				rows = append(rows, row)
 			}
@@ -115,15 +123,41 @@ func TestEndsThatAListShows(t *testing.T) {
 		for n := range 6 {
 			time.Sleep(time.Millisecond)
 			all.Go(func() {
-				done, leave := w.until(t.Context(), "a", upidOf(n), list)
-				if done != (n == 2) {
-					t.Errorf("task %d: done %v", n, done)
+				done := w.until(t.Context(), "a", upidOf(n), list, untilIn(begin, time.Second, exits[n]))
+				if done != (exits[n] == "OK") || time.Since(begin) < time.Second {
+					t.Errorf("task %d: done %v after %s", n, done, time.Since(begin))
 				}
-				if n < waitAlone {
-					time.Sleep(time.Second)
-				}
-				leave()
 			})
+		}
+		all.Wait()
+	})
+}
+
+// Those who come all the time keep nobody from being told.
+func TestOthersKeepComing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w waits
+		var all sync.WaitGroup
+		first := time.Now()
+		for n := range 400 {
+			all.Go(func() {
+				begin := time.Now()
+				list := func(context.Context) (rows []proxmox.TaskListEntry, err error) {
+					for n := range 400 { // each began 10 ms after the one before, and takes 100 ms
+						row := proxmox.TaskListEntry{UPID: upidOf(n)}
+						if time.Since(first) >= time.Duration(10*n+100)*time.Millisecond {
+							row.End, row.Status = 1, "OK"
+						}
+						rows = append(rows, row)
+					}
+					return rows, nil
+				}
+				done := w.until(t.Context(), "a", upidOf(n), list, untilIn(begin, 100*time.Millisecond, "OK"))
+				if took := time.Since(begin); !done || took > 2*waitEvery {
+					t.Errorf("task %d: done %v, told after %s", n, done, took)
+				}
+			})
+			time.Sleep(10 * time.Millisecond)
 		}
 		all.Wait()
 	})
@@ -133,12 +167,13 @@ func TestEndsThatAListShows(t *testing.T) {
 func TestTasksThatTakeAsLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w waits
-		lists := 0
-		round := func() (took time.Duration) {
+		lists, asked := 0, atomic.Int32{}
+		round := func(tasks int) (took time.Duration) {
 			begin := time.Now()
+			ends := untilIn(begin, 2200*time.Millisecond, "OK")
 			list := func(context.Context) (rows []proxmox.TaskListEntry, err error) {
 				lists++
-				for n := range 10 {
+				for n := range tasks {
 					row := proxmox.TaskListEntry{UPID: upidOf(n)}
 					if time.Since(begin) >= 2200*time.Millisecond {
 						row.End, row.Status = 1, "OK"
@@ -148,22 +183,29 @@ func TestTasksThatTakeAsLong(t *testing.T) {
 				return rows, nil
 			}
 			var all sync.WaitGroup
-			for n := range 10 {
+			for n := range tasks {
 				all.Go(func() {
-					done, leave := w.until(t.Context(), "a", upidOf(n), list)
+					done := w.until(t.Context(), "a", upidOf(n), list, func(ctx context.Context) (proxmox.TaskStatus, error) { asked.Add(1); return ends(ctx) })
 					if !done {
-						time.Sleep(time.Until(begin.Add(2200 * time.Millisecond)))
+						t.Errorf("task %d is not known to have ended well", n)
 					}
-					leave()
 				})
 			}
 			all.Wait()
 			return time.Since(begin)
 		}
-		first := round()
+		first := round(10)
 		lists = 0
-		if second := round(); second > first || second > 2350*time.Millisecond || lists > 8 {
+		if second := round(10); second > first || second > 2300*time.Millisecond || lists > 10 {
 			t.Errorf("took %s, then %s with %d lists", first, second, lists)
+		}
+		round(10)
+		for _, tasks := range []int{10, 1} { // now it is known well
+			lists = 0
+			asked.Store(0)
+			if took := round(tasks); took > 2250*time.Millisecond || lists > 8 || asked.Load() > 8 {
+				t.Errorf("%d tasks took %s, with %d lists and %d questions", tasks, took, lists, asked.Load())
+			}
 		}
 	})
 }
