@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"regexp"
 	"strconv"
@@ -219,6 +220,26 @@ func parseLeaseLine(o *Observation, s string) error {
 	}
 	o.Leases = append(o.Leases, l)
 	return nil
+}
+
+// ParseLeases reads dnsmasq's lease file (LeasesPath): expiry, MAC address, address, host name
+// and client id. Lines of another form, such as those of DHCPv6, are left out.
+func ParseLeases(text string) []Lease {
+	var o Observation
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) < 4 {
+			continue
+		}
+		if _, err := net.ParseMAC(f[1]); err != nil {
+			continue
+		}
+		if f[3] == "*" {
+			f[3] = "-"
+		}
+		_ = parseLeaseLine(&o, strings.Join(f[:4], " ")) // it adds nothing then
+	}
+	return o.Leases
 }
 
 func parseCheck(to *Check, s string) error {

@@ -269,3 +269,23 @@ func TestParseManifest(t *testing.T) {
 		}
 	}
 }
+
+func TestParseLeases(t *testing.T) {
+	const file = `1795482833 BC:24:11:00:00:01 10.20.0.10 nginx-01 ff:00:01
+0 bc:24:11:00:00:02 10.20.0.11 * *
+half a line
+x bc:24:11:00:00:03 10.20.0.12 * *
+duid 00:01:00:01:2f:aa
+1795482833 1 fd00::1 host ff
+`
+	want := []Lease{
+		{Expiry: time.Unix(1795482833, 0).UTC(), MAC: "bc:24:11:00:00:01", Address: netip.MustParseAddr("10.20.0.10"), Hostname: "nginx-01"},
+		{MAC: "bc:24:11:00:00:02", Address: netip.MustParseAddr("10.20.0.11")},
+	}
+	if got := ParseLeases(file); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v", got)
+	}
+	if got := ParseLeases(""); got != nil {
+		t.Errorf("of nothing: %+v", got)
+	}
+}

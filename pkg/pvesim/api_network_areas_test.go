@@ -214,6 +214,7 @@ func TestSDNOnACluster(t *testing.T) {
 		t.Fatal("no guest")
 	}
 	r.node.Nodes()[0].SetOnline(false)
+	engines["pve3"].RenewDHCP("v1")
 	if got := guest.Address("eth0"); got != "" {
 		t.Errorf("an address from a node that is away: %s", got)
 	}

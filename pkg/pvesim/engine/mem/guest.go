@@ -136,6 +136,9 @@ func (g *Guest) start(spec engine.Guest) error {
 	g.mu.Unlock()
 	g.saveOrLog()
 	g.startEnabledUnits()
+	for _, nic := range spec.NICs {
+		g.address(nic) // it asks for a lease; one that gets none asks again at the next look
+	}
 	return nil
 }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine"
 )
 
-// DHCPFunc answers one DHCP request: the address with prefix length and the gateway.
-// ok false means that nobody answered; the guest asks again at the next look. It is
+// DHCPFunc answers one DHCP request: the address with prefix length and the gateway. A guest
+// asks at its boot. ok false means that nobody answered; it asks again at the next look. It is
 // called without any lock of the engine held.
 type DHCPFunc func(mac, hostname string) (cidr, gateway string, ok bool)
 

@@ -18,7 +18,7 @@ import (
 const diskFree = int64(8<<30) / 1024
 
 func (c *call) observe(ctx context.Context, expected string) int {
-	// Guests ask for their address when somebody looks; their boot does not.
+	// Guests that got no address at their boot ask again when somebody looks.
 	for _, g := range c.sim.engine.Guests() {
 		if g.Running() {
 			g.Interfaces()
