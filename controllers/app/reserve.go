@@ -173,6 +173,7 @@ func reserveIn(tx runtime.Tx, self resource.Key, cl *v1alpha1.Cluster, n network
 		return err
 	}
 	st.Address = proto.String(addr.String())
+	st.Appliance = proto.String(n.appliance.GetMetadata().GetName()) // with it, or its appliance looks twice
 	// Another one may have been given the last room since the choice was made.
 	if choice.again(tx.List(kind, "")); choice.chosen() {
 		st.Placement = choice.status()
