@@ -183,11 +183,20 @@ func (r *reconciler) provisioned(ctx context.Context, s *session, conn *cluster.
 func (r *reconciler) addressed(ctx context.Context, s *session, conn *cluster.Connection, o lxc.Observed, n network, unserved string) error {
 	want, memory := status(s).GetAddress(), r.memory(s, conn)
 	ifs, known := memory.Addresses()
-	begin := time.Now()
+	begin, saw := time.Now(), memory.SawAddresses
 	if !known {
 		var err error
-		if ifs, err = conn.API.LXCInterfaces(ctx, o.Node, int(status(s).GetVmid())); err != nil {
+		var leased bool
+		if st := r.Board.Get(n.appliance.GetMetadata().GetName()); o.AsMade && st != nil {
+			ifs, leased, err = memory.FirstAddresses(ctx, o.Node, status(s).GetMac(), guest.Target{Node: st.Node, VMID: st.VMID})
+		} else {
+			ifs, err = conn.API.LXCInterfaces(ctx, o.Node, int(status(s).GetVmid()))
+		}
+		if err != nil {
 			return lxc.Classify(fmt.Errorf("read the guest's addresses: %w", err))
+		}
+		if leased {
+			saw = memory.SawLeases
 		}
 	}
 	got := ""
@@ -202,7 +211,7 @@ func (r *reconciler) addressed(ctx context.Context, s *session, conn *cluster.Co
 	switch got {
 	case want:
 		if !known {
-			memory.SawAddresses(begin, ifs)
+			saw(begin, ifs)
 		}
 		s.True(CondNetwork, "Addressed", "the guest got %s by DHCP", want)
 		return nil

@@ -31,7 +31,9 @@
 // NoAddress, WrongAddress, Served, NotServed, Provisioned, Installing, ProvisionFailed,
 // NotRequested, NotReady, Healthy, NoCheck, Unhealthy, AddressConflict, GuestUnreachable, Queued.
 //
-// What looking costs: nothing of its own for an App that is as it should be (package bulk).
+// What looking costs: nothing of its own for an App that is as it should be (package bulk). One
+// that is new costs two requests of its own, to create and to start its guest, when many come at
+// once; what else is asked is asked for all of them. Alone it costs some more.
 // Applications are asked by the one call that the appliance's probe makes; only those that
 // do not answer it well are asked one by one, 8 at a time with 3 s for each.
 //

@@ -27,6 +27,9 @@ func (v *View) WaitTask(ctx context.Context, node string, upid proxmox.UPID) (pr
 		s, err = v.API.WaitTask(ctx, node, upid)
 	}
 	if vmid, ok := upid.VMID(); ok {
+		if err != nil {
+			v.distrust(vmid)
+		}
 		v.settle(vmid, err != nil)
 	}
 	if upid.Type == proxmox.TaskDownload {
@@ -82,7 +85,7 @@ func (v *View) DeleteLXC(ctx context.Context, node string, vmid int, d proxmox.L
 
 // StartLXC implements proxmox.PowerController.
 func (v *View) StartLXC(ctx context.Context, node string, vmid int) (upid proxmox.UPID, err error) {
-	err = v.changing(vmid, func() (err error) {
+	err = v.starting(vmid, func() (err error) {
 		upid, err = v.API.StartLXC(ctx, node, vmid)
 		return err
 	})

@@ -78,31 +78,38 @@ func (v *View) auditOne(ctx context.Context, vmid int, wake func(resource.Key)) 
 		v.mu.Unlock()
 		return
 	}
-	node, digest, addresses := g.face.node, g.digest, g.addresses
+	node, digest, addresses, leased, from, accept := g.face.node, g.digest, g.addresses, g.leased, g.from, g.accept
 	v.mu.Unlock()
 	begin := time.Now()
 	cfg, err := v.API.LXCConfig(ctx, node, vmid)
 	same := err == nil && digest != "" && cfg.Digest == digest && cfg.Lock == ""
-	sameAddresses := false
-	if same && addresses != nil {
+	var seen any
+	if err == nil && digest == "" && accept != nil { // the first that is read
+		seen, same = accept(cfg)
+	}
+	sameAddresses, asked := false, addresses != nil
+	if same && asked {
 		list, err := v.API.LXCInterfaces(ctx, node, vmid)
-		sameAddresses = err == nil && sameInterfaces(list, addresses)
+		sameAddresses = err == nil && (sameInterfaces(list, addresses) || leased && haveAddresses(list, addresses))
+		addresses = list
 	}
 	if ctx.Err() != nil {
 		return // nothing was found out
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.guests[vmid] != g || g.seen == nil || g.digest != digest {
+	if v.guests[vmid] != g || g.seen == nil || g.digest != digest || seen != nil && !g.from.Equal(from) {
 		return // somebody has looked, or changed it, meanwhile
 	}
-	if !same || addresses != nil && !sameAddresses {
+	if !same || asked && !sameAddresses {
 		g.tell(wake)
 		return
 	}
-	g.from = begin
-	if addresses != nil && g.addresses != nil {
-		g.addressesFrom = begin
+	if g.from = begin; seen != nil {
+		g.seen, g.digest, g.accept, g.made = seen, cfg.Digest, nil, nil
+	}
+	if asked && g.addresses != nil {
+		g.addresses, g.addressesFrom, g.leased = addresses, begin, false
 	}
 }
 

@@ -18,6 +18,10 @@
 //	n/6  GET /nodes/{n}/tasks: what ended since on which guest; of each node every 30 s
 //	2 a  GET of configuration and addresses of a guests, the audit
 //
+// The audit also reads for the first time what nobody has read of a guest that ours has just
+// made: its configuration must be exactly what was asked for, and its address the one that its
+// appliance leased to it; otherwise its controller looks.
+//
 // The audit finds what no list shows (a NIC, the description, an address): the guests whose
 // configuration was read longest ago, at least auditGuests (12) of them and as many as are
 // needed for each guest to have its turn within auditAll (30 min). Up to 12 guests are thus
@@ -44,6 +48,16 @@
 //   - the list says of the power what the direct look said;
 //   - no task has ended on the guest since, and no audit found another configuration.
 //
+// # Guests that are just made
+//
+// A guest that a task of ours has made well is taken for what it was made with for a minute at
+// most (AsMade), until it has been seen to run: its configuration is not read then, and of
+// its power, lock, tags and limits it is a list that tells, asked for after the task. Any other
+// change of ours, a request whose outcome is not known, a task of somebody else's, a copy, or
+// another face than the last one that was relied upon end that. Nothing is done on this ground
+// but to start the guest (package lxc). Its first address is looked up in the leases of its
+// appliance when others ask at the same time (FirstAddresses, leases.go): by one command for all.
+//
 // # Nodes and templates
 //
 // Inventory is what nodes are chosen by, read once for all who ask (inventory.go has what it
@@ -60,7 +74,8 @@
 // which ended well, and when it is time to ask for another one itself. Nobody asks before the
 // last tasks of the type had ended; then, while others of them did, in a dozen steps of at least
 // 20 ms, and after that less and less often, down to twice a second. Likewise many who ask for the
-// status of a guest at the same time get it from one list (shared.go).
+// status of a guest at the same time, or within a second after many did, get it from one list
+// (shared.go).
 //
 // # Bounds
 //

@@ -29,6 +29,7 @@ type fakeNodes struct {
 	tasks   map[string][]proxmox.TaskListEntry
 	fail    map[string]bool // requests that fail, by name
 	slow    time.Duration
+	able    bool // to change guests
 }
 
 type fakeGuest struct {
@@ -122,7 +123,7 @@ func (f *fakeNodes) LXCInterfaces(ctx context.Context, _ string, vmid int) ([]pr
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return []proxmox.GuestInterface{{Name: "eth0", Inet: f.guests[vmid].address}}, nil
+	return []proxmox.GuestInterface{{Name: "eth0", HWAddr: "bc:24:11:00:00:01", Inet: f.guests[vmid].address}}, nil
 }
 
 func (f *fakeNodes) WaitTask(context.Context, string, proxmox.UPID) (proxmox.TaskStatus, error) {
@@ -211,7 +212,7 @@ func (o *observed) directLook(vmid int) {
 	g := *o.nodes.guests[vmid]
 	o.nodes.mu.Unlock()
 	o.guest(vmid).Saw(time.Now(), g.node, g.digest, g.row, vmid)
-	o.guest(vmid).SawAddresses(time.Now(), []proxmox.GuestInterface{{Name: "eth0", Inet: g.address}})
+	o.guest(vmid).SawAddresses(time.Now(), []proxmox.GuestInterface{{Name: "eth0", HWAddr: "bc:24:11:00:00:01", Inet: g.address}})
 }
 
 func (o *observed) relied(vmid int) bool {

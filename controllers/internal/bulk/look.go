@@ -180,7 +180,7 @@ func (v *View) compare(node string, begin time.Time, rows []proxmox.LXCStatus, w
 			g.face, g.shown, g.since = f, true, time.Time{}
 			if !borneOut {
 				g.since = end
-				g.tell(wake)
+				g.tellFace(wake)
 			}
 		}
 		g.unsure = false
@@ -257,8 +257,18 @@ func (v *View) doubtAll(node string, wake func(resource.Key)) {
 	}
 }
 
-// tell doubts what was seen and wakes who relied on it.
+// tell doubts what was seen, and what the guest was made with, and wakes who relied on it.
 func (g *guest) tell(wake func(resource.Key)) {
+	g.made = nil
+	g.tellFace(wake)
+}
+
+// tellFace is tell for another face. As long as nobody has relied on the one before, the guest is
+// just being made or started: what it was made with is held against its face at each look.
+func (g *guest) tellFace(wake func(resource.Key)) {
+	if g.seen != nil {
+		g.made = nil
+	}
 	if key, ok := g.doubt(); ok {
 		wake(key)
 	}

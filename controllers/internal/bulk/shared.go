@@ -60,47 +60,70 @@ func (s *shared[T]) run(ctx context.Context, f *flight[T], fetch func(context.Co
 	}
 }
 
-// statusesAlone is how many ask for the status of a guest of one node each by itself; from
-// then on the node's list is asked for, once for all.
-const statusesAlone = 2
+const (
+	// fewAlone is how many ask for something each by itself; from then on one question for all is
+	// cheaper.
+	fewAlone = 2
+	// crowdFor is how long they are taken for many after they were.
+	crowdFor = time.Second
+)
 
-// statuses are the questions about guests of each node.
-type statuses struct {
+// crowd counts those who ask at the same time.
+type crowd struct {
 	mu    sync.Mutex
-	nodes map[string]*asking
-}
-
-// asking are those who ask about one node's guests.
-type asking struct {
 	alone int
-	list  shared[proxmox.LXCStatus]
+	last  time.Time // when there were many
 }
 
 // enter tells how to ask: together with others, or alone until leave is called.
-func (s *statuses) enter(node string) (n *asking, together bool, leave func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n = s.nodes[node]; n == nil {
-		if n = (&asking{}); s.nodes == nil {
-			s.nodes = map[string]*asking{}
+func (c *crowd) enter() (together bool, leave func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); c.alone >= fewAlone {
+		c.last = now
+		return true, func() {}
+	} else if now.Sub(c.last) < crowdFor {
+		return true, func() {}
+	}
+	c.alone++
+	return false, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.alone--
+	}
+}
+
+// asking are those who ask for rows of the same list.
+type asking[T any] struct {
+	crowd
+	list shared[T]
+}
+
+// askings are those who ask, by what the list is of. There are as many as nodes or appliances.
+type askings[K comparable, T any] struct {
+	mu sync.Mutex
+	of map[K]*asking[T]
+}
+
+func (a *askings[K, T]) get(key K) *asking[T] {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := a.of[key]
+	if n == nil {
+		if a.of == nil {
+			a.of = map[K]*asking[T]{}
 		}
-		s.nodes[node] = n
+		n = &asking[T]{}
+		a.of[key] = n
 	}
-	if n.alone >= statusesAlone {
-		return n, true, func() {}
-	}
-	n.alone++
-	return n, false, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		n.alone--
-	}
+	return n
 }
 
 // LXCStatus asks for one guest, or for all of its node when others ask at the same time. The
 // answer is never older than the question, and a guest that the list lacks is asked for itself.
 func (v *View) LXCStatus(ctx context.Context, node string, vmid int) (proxmox.LXCStatus, error) {
-	n, together, leave := v.statuses.enter(node)
+	n := v.statuses.get(node)
+	together, leave := n.enter()
 	defer leave()
 	if !together {
 		return v.API.LXCStatus(ctx, node, vmid)

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/proximity-pve/proximity/pkg/appliance"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
 	"github.com/proximity-pve/proximity/pkg/resource"
@@ -24,6 +25,9 @@ const (
 	// freshFor is how many periods what was looked at directly holds without a list: the next
 	// one may fail.
 	freshFor = 2
+	// takenFor is how long a guest is taken for what it was made with while nobody has read its
+	// configuration: until it has been started, and been seen to run.
+	takenFor = time.Minute
 )
 
 // View is what is known of one connection's guests. It is the connection's API too (see
@@ -35,9 +39,10 @@ type View struct {
 	log          *slog.Logger
 	period       time.Duration
 	lists        shared[proxmox.Resource]
-	statuses     statuses
-	turns        *turns // for tasks on guests
-	inside       *turns // for work in guests
+	statuses     askings[string, proxmox.LXCStatus] // by node
+	leases       askings[int, appliance.Lease]      // by the appliance's VMID
+	turns        *turns                             // for tasks on guests
+	inside       *turns                             // for work in guests
 	waits        waits
 	inventories  inventories
 	fetches      fetches
@@ -74,9 +79,17 @@ type guest struct {
 	from   time.Time
 	digest string
 	looked face // as that look saw it
+	// accept is there when that look read no configuration: it tells of the first that is read
+	// whether it is the one that was taken for granted.
+	accept func(proxmox.LXCConfig) (seen any, ok bool)
+	// made is what the guest was made with, as long as that can be taken for granted.
+	made     any
+	madeFor  resource.Key
+	madeFrom time.Time
 
 	addresses     []proxmox.GuestInterface // nil: not known
 	addressesFrom time.Time
+	leased        bool // they are those of leases
 }
 
 // face is what a node's list shows of a guest and what changes only when something was done
@@ -132,7 +145,52 @@ func (p Guest) Saw(from time.Time, node, digest string, status proxmox.LXCStatus
 	defer v.mu.Unlock()
 	if g := v.guests[p.vmid]; g != nil && !from.Before(g.touched) {
 		g.key, g.seen, g.from, g.digest, g.looked = p.key, seen, from, digest, faceOf(node, status)
+		g.accept, g.made = nil, nil
 	}
+}
+
+// SawAsMade is Saw for a look that took for granted what Made left, and read no configuration.
+// The first audit asks accept whether the one that it reads is that, and keeps what it returns.
+func (p Guest) SawAsMade(from time.Time, node string, status proxmox.LXCStatus, seen any, accept func(proxmox.LXCConfig) (seen any, ok bool)) {
+	v := p.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if g := v.guests[p.vmid]; g != nil && !from.Before(g.touched) {
+		g.key, g.seen, g.from, g.digest, g.looked = p.key, seen, from, "", faceOf(node, status)
+		g.accept = accept
+	}
+}
+
+// Untouched tells that nothing was ever changed of the guest through the view, nor tried to be.
+func (p Guest) Untouched() bool {
+	v := p.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	g := v.guests[p.vmid]
+	return g != nil && g.touched.IsZero()
+}
+
+// Made leaves what the guest was made with by a task of ours that has just ended well.
+func (p Guest) Made(with any) {
+	v := p.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if g := v.guests[p.vmid]; g != nil && !g.unsure {
+		g.made, g.madeFor, g.madeFrom = with, p.key, time.Now()
+	}
+}
+
+// AsMade returns it for at most takenFor, as long as nothing was changed through the view but
+// that the guest was started, and nothing says that anybody else has done anything to it.
+func (p Guest) AsMade() (with any, ok bool) {
+	v := p.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	g := v.guests[p.vmid]
+	if g == nil || g.made == nil || g.madeFor != p.key || g.unsure || time.Since(g.madeFrom) > takenFor {
+		return nil, false
+	}
+	return g.made, true
 }
 
 // Recall returns what was left by this object's Saw, as long as nothing says that it may not
@@ -150,11 +208,15 @@ func (p Guest) Recall() (seen any, ok bool) {
 
 // SawAddresses leaves the interfaces that the guest was asked for at from.
 func (p Guest) SawAddresses(from time.Time, list []proxmox.GuestInterface) {
+	p.sawAddresses(from, list, false)
+}
+
+func (p Guest) sawAddresses(from time.Time, list []proxmox.GuestInterface, leased bool) {
 	v := p.view
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if g := v.guests[p.vmid]; g != nil && !from.Before(g.touched) {
-		g.addresses, g.addressesFrom = list, from
+		g.addresses, g.addressesFrom, g.leased = list, from, leased
 	}
 }
 
@@ -208,14 +270,31 @@ func (v *View) settle(vmid int, unsure bool) {
 	}
 }
 
+// distrust forgets what a guest was made with.
+func (v *View) distrust(vmid int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if g := v.guests[vmid]; g != nil {
+		g.made = nil
+	}
+}
+
 // changing makes a change of ours. It is noted before and after the request: a look in between
 // may have seen either.
 func (v *View) changing(vmid int, do func() error) error {
+	v.distrust(vmid)
+	return v.starting(vmid, do)
+}
+
+// starting is changing for what leaves the configuration as it is, if it succeeds.
+func (v *View) starting(vmid int, do func() error) error {
 	v.touch(vmid)
 	unsure := true
 	defer func() { v.settle(vmid, unsure) }()
 	err := do()
-	unsure = err != nil
+	if unsure = err != nil; unsure {
+		v.distrust(vmid)
+	}
 	return err
 }
 

@@ -40,6 +40,10 @@ func (p *Pending) look(ctx context.Context, api cluster.API, vmid int, o lxc.Obs
 	switch {
 	case !o.Running || digest != "" && digest == p.of:
 		return false, nil
+	case o.AsMade: // it was started with what it has
+		changed = len(p.Keys) > 0 || p.of != digest
+		p.Keys, p.of = nil, digest
+		return changed, nil
 	case digest != "" && digest == p.stoppedOf:
 		p.Keys, p.of = nil, digest
 		return true, nil

@@ -8,7 +8,11 @@
 // the Journal, durably, before they wait for it; after a restart the Driver re-attaches.
 //
 // Where a Memory holds what was seen last and the plan for that is empty, nothing is asked.
-// Every step is planned on a look of its own, made right before.
+// Every step is planned on a look of its own, made right before. Of a guest that is made for
+// the first time that look is a list (made.go): it is made when the list lacks it, for its VMID
+// is reserved and Proxmox refuses a second guest of one VMID, also after a restart of the
+// daemon that has forgotten the first request; and it is started when our own task has made it
+// and the list shows it as it was made.
 //
 // What the Driver never does: change or delete a guest without our mark; take a missing
 // row in a list for a missing guest; repeat a request whose outcome is not known. Such a

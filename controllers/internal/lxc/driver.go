@@ -105,11 +105,23 @@ func (d *Driver) converge(ctx context.Context, desired *Desired, mark ownership.
 	if err != nil {
 		return Observed{}, nil, err
 	}
+	l := look{
+		mark: mark, node: at, direct: desired == nil || d.Memory == nil,
+		never: desired != nil && !desired.Adopt && !desired.ReadOnly && node == "" && d.Place != nil,
+	}
 	for range maxRounds {
-		if err := d.Settle(ctx, mark.VMID); err != nil {
+		ended, err := d.settle(ctx, mark.VMID)
+		if err != nil {
 			return Observed{}, nil, err
 		}
-		o, err := d.Observe(ctx, mark, at)
+		switch {
+		case ended == ActionCreate && l.created != nil:
+			d.Memory.Made(l.created)
+			l.created = nil
+		case ended == ActionStart && d.Turns != nil:
+			d.Turns.Release() // looking at it is no work for the node
+		}
+		o, err := d.observe(ctx, l)
 		if err != nil {
 			return o, nil, d.away(ctx, o.Node, mark.VMID, err)
 		}
@@ -122,6 +134,10 @@ func (d *Driver) converge(ctx context.Context, desired *Desired, mark ownership.
 			}
 		}
 		steps, blocked := plan(o)
+		if o.AsMade && (blocked != nil || len(steps) > 0 && ofGuest(steps[0].Action) && steps[0].Action != ActionStart) {
+			l.direct = true // nothing but its start is decided upon without a look at the guest itself
+			continue
+		}
 		if blocked != nil {
 			return o, nil, runtime.Stalled(blocked.Reason, "%s", blocked.Text)
 		}
@@ -142,20 +158,29 @@ func (d *Driver) converge(ctx context.Context, desired *Desired, mark ownership.
 		if err := d.act(ctx, desired, mark, o, steps[0]); err != nil {
 			return o, nil, err
 		}
+		if steps[0].Action == ActionCreate && l.never && !l.direct {
+			l.created = newMade(desired)
+		}
 	}
 	return Observed{}, nil, runtime.Waiting(lockRecheck, "NotSettling", "guest %d keeps changing while it is worked on", mark.VMID)
 }
 
 // Settle waits for the task in the journal, if there is one. It is about the guest vmid.
 func (d *Driver) Settle(ctx context.Context, vmid int) error {
+	_, err := d.settle(ctx, vmid)
+	return err
+}
+
+// settle is Settle that tells what a task was for that ended well and without warnings.
+func (d *Driver) settle(ctx context.Context, vmid int) (well string, err error) {
 	text, purpose := d.Journal.Task()
 	if text == "" {
-		return nil
+		return "", nil
 	}
 	upid, err := proxmox.ParseUPID(text)
 	if err != nil {
 		d.Log.Warn("journal holds no UPID, dropping it", "upid", text)
-		return d.Journal.SetTask(ctx, "", "")
+		return "", d.Journal.SetTask(ctx, "", "")
 	}
 	wctx, cancel := context.WithTimeout(ctx, taskPatience)
 	defer cancel()
@@ -171,56 +196,84 @@ func (d *Driver) Settle(ctx context.Context, vmid int) error {
 		if sorted := d.endFetch(cause); sorted != nil {
 			d.Report.Warning(ctx, purpose+"Failed", "%v", failed)
 			if err := d.Journal.SetTask(ctx, "", ""); err != nil {
-				return err
+				return "", err
 			}
-			return fmt.Errorf("%s: %w", purpose, sorted)
+			return "", fmt.Errorf("%s: %w", purpose, sorted)
 		}
 	}
 	switch {
 	case err == nil && status.Warnings() > 0:
 		d.Report.Normal(ctx, purpose+"Done", "task %s ended with %d warnings", upid, status.Warnings())
 	case err == nil:
+		well = purpose
 		d.Report.Normal(ctx, purpose+"Done", "task %s ended OK", upid)
 	case errors.As(err, &failed):
 		d.Report.Warning(ctx, purpose+"Failed", "%v", failed)
 		if cerr := d.Journal.SetTask(ctx, "", ""); cerr != nil {
-			return cerr
+			return "", cerr
 		}
-		return fmt.Errorf("%s: %w", purpose, err)
+		return "", fmt.Errorf("%s: %w", purpose, err)
 	case errors.As(err, &lost):
 		// What it did is seen by observing; it is not repeated blindly.
 		d.Report.Warning(ctx, purpose+"Lost", "%v", lost)
 	case ctx.Err() == nil && errors.Is(wctx.Err(), context.DeadlineExceeded):
-		return runtime.Waiting(taskRecheck, "TaskRunning", "task %s (%s) is still running", upid, purpose)
+		return "", runtime.Waiting(taskRecheck, "TaskRunning", "task %s (%s) is still running", upid, purpose)
 	case proxmox.IsUnavailable(err) && !d.online(ctx, upid.Node):
 		if err := d.strand(ctx, upid, vmid); err != nil {
-			return err
+			return "", err
 		}
 		d.Report.Warning(ctx, purpose+"Lost", "task %s: its node is offline, and guest %d is on another one now", upid, vmid)
 	default:
-		return fmt.Errorf("wait for task %s: %w", upid, classify(err))
+		return "", fmt.Errorf("wait for task %s: %w", upid, classify(err))
 	}
-	return d.Journal.SetTask(ctx, "", "")
+	return well, d.Journal.SetTask(ctx, "", "")
 }
 
 // Observe looks at the guest where it is now: on the node that Proxmox's list names, which
 // may not be the one it was made on.
 func (d *Driver) Observe(ctx context.Context, mark ownership.Mark, node string) (Observed, error) {
-	begin, o, listed := time.Now(), Observed{Node: node}, false
+	return d.observe(ctx, look{mark: mark, node: node, direct: true})
+}
+
+// look is where a guest is looked for and what is known of it.
+type look struct {
+	mark ownership.Mark
+	node string
+	// direct: nothing is taken for granted. Otherwise it may be what it was made with, and one
+	// that nobody has ever seen (never, as the object's status tells) absent, as the list lacks
+	// it; made.go says why.
+	direct, never bool
+	// created is what it is being made with, nil when that is not by this driver.
+	created *made
+}
+
+func (d *Driver) observe(ctx context.Context, l look) (Observed, error) {
+	if !l.direct {
+		if o, ok := d.asMade(ctx, l.mark); ok {
+			return o, nil
+		}
+	}
+	mark := l.mark
+	begin, o, listed := time.Now(), Observed{Node: l.node}, false
 	rows, err := d.API.ClusterResources(ctx, proxmox.GuestResources)
 	if err != nil {
 		return o, classify(fmt.Errorf("list guests: %w", err))
 	}
-	tag := ownership.UIDTag(mark.UID)
+	tag, seesOurs := ownership.UIDTag(mark.UID), false
 	for _, r := range rows {
+		tags := proxmox.SplitTags(r.Tags)
+		seesOurs = seesOurs || slices.Contains(tags, ownership.Tag)
 		switch {
 		case int(r.VMID) == mark.VMID && r.Type == "qemu":
 			return o, runtime.Stalled("VMIDTaken", "VMID %d is taken by a virtual machine; use another VMID", mark.VMID)
 		case int(r.VMID) == mark.VMID:
 			o.Node, listed = r.Node, true
-		case slices.Contains(proxmox.SplitTags(r.Tags), tag):
+		case slices.Contains(tags, tag):
 			o.Elsewhere = int(r.VMID)
 		}
+	}
+	if l.never && !l.direct && !listed && seesOurs && o.Elsewhere == 0 && o.Node != "" && d.Memory.Untouched() {
+		return o, nil
 	}
 	if o.Node == "" {
 		if o.Node, err = d.search(ctx, mark.VMID); err != nil || o.Node == "" {
@@ -349,6 +402,9 @@ func (d *Driver) refused(ctx context.Context, s Step, mark ownership.Mark, err e
 	return classify(fmt.Errorf("%s guest %d: %w", s.Action, mark.VMID, err))
 }
 
+// nestingFeature is exactly the one key: any other feature is for root@pam only.
+var nestingFeature = proxmox.PropertyString{{Key: "nesting", Value: "1"}}
+
 func createRequest(d *Desired, volid string) proxmox.LXCCreate {
 	swap := d.SwapMiB
 	c := proxmox.LXCCreate{
@@ -363,8 +419,7 @@ func createRequest(d *Desired, volid string) proxmox.LXCCreate {
 		c.Extra = map[string]string{"cmode": console.ShellMode}
 	}
 	if d.Nesting {
-		// Exactly the one key: any other feature is for root@pam only.
-		c.Features = proxmox.PropertyString{{Key: "nesting", Value: "1"}}
+		c.Features = nestingFeature
 	}
 	return c
 }

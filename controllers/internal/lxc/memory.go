@@ -15,6 +15,15 @@ type Memory interface {
 	// the status on its node.
 	Saw(from time.Time, node, digest string, status proxmox.LXCStatus, seen any)
 	Recall() (seen any, ok bool)
+	// SawAsMade is Saw for a look that read no configuration. Who reads the first one asks
+	// accept whether it is the one that the look took for granted, and keeps what that returns.
+	SawAsMade(from time.Time, node string, status proxmox.LXCStatus, seen any, accept func(proxmox.LXCConfig) (seen any, ok bool))
+	// Untouched tells that no change of the guest was ever asked for, in this daemon's life.
+	Untouched() bool
+	// Made leaves what the guest has just been made with. AsMade returns it for a short while, as
+	// long as nothing has been done to the guest since, as far as is known, but to start it.
+	Made(with any)
+	AsMade() (with any, ok bool)
 }
 
 // Turns gives the guest its turn among those that tasks work on.

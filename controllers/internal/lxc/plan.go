@@ -64,6 +64,9 @@ type Observed struct {
 	Mark     *ownership.Mark
 	Running  bool
 	Config   proxmox.LXCConfig
+	// AsMade: the guest has just been made by us, and Config is what it was made with. It may
+	// not have been read yet, and then has no digest.
+	AsMade bool
 	// Elsewhere is the VMID of another guest that carries our uid's tag, 0 for none.
 	Elsewhere int
 	// Template is what there is to make the guest from, looked at when it is absent.
