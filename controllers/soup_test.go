@@ -332,10 +332,11 @@ func (s *soup) endTrouble() {
 	}
 }
 
-// takeBack rebuilds, as the conditions say.
+// takeBack removes and rebuilds, as the conditions say.
 func (s *soup) takeBack() {
+	zoneTaken := s.stalled(bridgeKey, "ZoneTaken")
 	told := func() bool {
-		return slices.ContainsFunc(s.keys(), func(key resource.Key) bool { return s.stalled(key, "UIDUnknown")() })
+		return zoneTaken() || slices.ContainsFunc(s.keys(), func(key resource.Key) bool { return s.stalled(key, "UIDUnknown")() })
 	}
 	for n := range 6 {
 		// A look that hangs is given up after a minute; what it found is told by the next one.
@@ -346,6 +347,11 @@ func (s *soup) takeBack() {
 			return
 		}
 		s.unlockAll()
+		if zoneTaken() {
+			s.removeZone()
+			s.until("the zone is not taken", func() bool { return !zoneTaken() })
+			continue
+		}
 		key := s.askFor("Rebuild", "Cluster", "default", map[string]string{"dryRun": "false"})
 		s.until("rebuild ended", func() bool { p := s.operation(key).GetPhase(); return p == "Succeeded" || p == "Failed" })
 		st := s.operation(key)

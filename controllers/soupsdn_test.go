@@ -37,6 +37,17 @@ func (s *soup) ourSDN() string {
 	return strings.Join(ours, ", ")
 }
 
+// removeZone takes away our zone, of which nothing tells that it is ours once the vnet in it and
+// the database are gone.
+func (s *soup) removeZone() {
+	s.Helper()
+	s.note("zones removed", "")
+	s.must(s.admin.DeleteSDNZone(s.Context(), "proxlan"))
+	up, err := s.admin.ApplySDN(s.Context())
+	s.must(err)
+	s.waited(up.Node, up, nil)
+}
+
 // cutSDN does something to our part of the software-defined network, and perhaps applies it.
 func (s *soup) cutSDN() {
 	ctx := s.Context()

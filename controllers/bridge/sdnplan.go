@@ -297,6 +297,9 @@ func (d *sdnDesired) taken(o sdnSeen) *runtime.Blocked {
 				"run `proxctl admin rebuild` to take it back, or remove the vnet", d.vnet, o.madeFor)}
 	case o.stagedVNet() != nil && !o.vnetOurs:
 		return &runtime.Blocked{Reason: "VNetTaken", Text: fmt.Sprintf("there is an SDN vnet %s that is not ours; use another spec.interfaceName", d.vnet)}
+	case o.stagedZone() != nil && !o.zoneOurs(d) && len(o.tenants) == 0 && o.zone.Type == d.kind:
+		return &runtime.Blocked{Reason: "ZoneTaken", Text: fmt.Sprintf(
+			"there is an SDN zone %s (%s) without a vnet, and nothing tells that it is ours; remove it if it is, or use another spec.sdn.zone", d.zone, o.zone.Type)}
 	case o.stagedZone() != nil && !o.zoneOurs(d):
 		return &runtime.Blocked{Reason: "ZoneTaken", Text: fmt.Sprintf("there is an SDN zone %s (%s) that is not ours; use another spec.sdn.zone", d.zone, o.zone.Type)}
 	case o.tagUser != "":
