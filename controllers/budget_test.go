@@ -37,7 +37,7 @@ func TestWhatAnAppCosts(t *testing.T) {
 		limits   cluster.Limits
 		requests int     // for each App
 		times    float64 // the time of the ideal client
-	}{"default": {cluster.Limits{}, 16, 1.02}, "lifted": {lifted, 4, 1.10}} {
+	}{"default": {cluster.Limits{}, 18, 1.03}, "lifted": {lifted, 4, 1.10}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var ideal time.Duration
