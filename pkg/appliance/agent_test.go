@@ -214,6 +214,83 @@ func TestAgent(t *testing.T) {
 	}
 }
 
+// TestAgentWithIPTables: the guest has no nft, and the same packets come through and the same are
+// refused.
+func TestAgentWithIPTables(t *testing.T) {
+	s := withoutNFT(t, "nft")
+	b := mustRender(t, s.quickstart())
+	firstContact(t, s, b)
+	t.Run("traffic", func(t *testing.T) { testTraffic(t, s.in(t)) })
+	t.Run("verbs", func(t *testing.T) { testVerbs(t, s.in(t)) })
+	t.Run("senders", func(t *testing.T) { testSenders(t, s.in(t)) })
+	t.Run("packets", func(t *testing.T) { testNet(t, s.in(t), b) })
+	t.Run("rules", func(t *testing.T) { testIPTables(t, s.in(t), b) })
+}
+
+// TestAgentWithLegacyIPTables: what could differ with the older one.
+func TestAgentWithLegacyIPTables(t *testing.T) {
+	s := withoutNFT(t, "legacy")
+	b := mustRender(t, s.quickstart())
+	firstContact(t, s, b)
+	t.Run("senders", func(t *testing.T) { testSenders(t, s.in(t)) })
+	t.Run("rules", func(t *testing.T) { testIPTables(t, s.in(t), b) })
+}
+
+// withoutNFT is a guest that has only iptables, of that kind, and in it a rule of somebody else, who
+// has no say.
+func withoutNFT(t *testing.T, kind string) *sandbox {
+	t.Helper()
+	s := newSandbox(t, debian{}, tool(t, "caddy"))
+	for _, name := range []string{"iptables", "ip6tables"} {
+		for _, verb := range []string{"", "-restore", "-save"} {
+			s.must("ln", "-sf", tool(t, name+"-"+kind+verb), "/usr/local/sbin/"+name+verb)
+		}
+	}
+	s.must("mount", "--bind", "/dev/null", tool(t, "nft"))
+	s.must("iptables", "-A", "FORWARD", "-j", "ACCEPT")
+	return s
+}
+
+// What is changed about the rules is seen and put right, nothing of somebody else's is touched, and
+// rules of guests that are gone are gone.
+func testIPTables(t *testing.T, s *sandbox, b Bundle) {
+	in := s.quickstart()
+	in.Hosts[0].Egress = &Egress{Rules: []EgressRule{{Deny: true, Protocol: "tcp", Ports: make([]int, 0, 40)}}}
+	for port := range 40 {
+		in.Hosts[0].Egress.Rules[0].Ports = append(in.Hosts[0].Egress.Rules[0].Ports, 9000+port)
+	}
+	s.mustBeLive(mustRender(t, in))
+	if n := strings.Count(s.must("iptables-save"), "-A PROXIMITY-10.20.0.50 "); n != 3 {
+		t.Errorf("%d rules for 40 ports", n)
+	}
+	s.mustBeLive(b)
+	for _, c := range []struct{ name, command, want string }{
+		{"flushed", "iptables -F && iptables -X", "firewall table is missing"},
+		{"another table flushed", "iptables -t nat -F", "firewall table was changed"},
+		{"a rule of ours gone", "iptables -D PROXIMITY-FWD -j DROP", "firewall table was changed"},
+		{"a rule before ours", "iptables -I FORWARD 1 -j ACCEPT", "firewall table was changed"},
+		{"the jump twice", "iptables -I INPUT 1 -s 203.0.113.1 -j DROP && iptables -I INPUT 1 -j PROXIMITY-IN && iptables -D INPUT -s 203.0.113.1 -j DROP", ""},
+		{"WAN changed", "ip address add 198.51.100.7/24 dev eth0", "firewall table was changed"},
+		{"WAN as it was", "ip address del 198.51.100.7/24 dev eth0", "firewall table was changed"},
+	} {
+		s.must("sh", "-c", c.command)
+		if d := strings.Join(Diff(b, s.observe(b.Hash)), "; "); !strings.Contains(d, c.want) {
+			t.Errorf("%s: %q in %q", c.name, c.want, d)
+		}
+		s.must("/bin/sh", AgentPath, "restart", "nat")
+		s.mustBeLive(b)
+		testTraffic(t, s)
+	}
+	saved := s.must("iptables-save")
+	for text, want := range map[string]int{
+		"-j PROXIMITY-IN\n": 1, "-j PROXIMITY-FWD\n": 1, "-A FORWARD -j ACCEPT\n": 1, "PROXIMITY-10.20.0.50": 0,
+	} {
+		if n := strings.Count(saved+"\n", text); n != want {
+			t.Errorf("%q is there %d times, want %d\n%s", text, n, want, saved)
+		}
+	}
+}
+
 // TestAgentWithStockCaddy: what differs with a Caddy that has no table.
 func TestAgentWithStockCaddy(t *testing.T) {
 	s := newSandbox(t, debian{}, stockCaddy(t))

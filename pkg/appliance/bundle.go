@@ -13,7 +13,7 @@ const (
 	PartCaddy   Part = "caddy"   // loaded through a stock Caddy's admin socket; of no effect on ours
 	PartProxy   Part = "proxy"   // likewise for a Caddy with our module
 	PartTable   Part = "table"   // followed by a Caddy with our module: nothing is loaded
-	PartNAT     Part = "nat"     // one atomic nft transaction
+	PartNAT     Part = "nat"     // one atomic transaction of nft, or of iptables for each table
 	PartUnit    Part = "unit"    // the definition of a service, which restarts
 	PartData    Part = "data"    // read by the agent each time; nothing to reload
 )

@@ -31,6 +31,7 @@
 //	/etc/proximity/vhosts.table              its Vhosts, one a line               live
 //	/etc/proximity/vhosts.json               all that a stock Caddy needs         reload
 //	/etc/proximity/nat.nft                   firewall and masquerade, one table   atomic
+//	/etc/proximity/nat.{ip,ip6}tables        the same for a guest without nft     atomic by table
 //	/etc/proximity/sysctl.conf               kernel settings of forwarding        with nat.nft
 //	/etc/proximity/probes                    what observe asks on the way         read each time
 //	/etc/proximity/dns-query.bin             the DNS question of the self-check   read each time
@@ -42,7 +43,7 @@
 //
 // # What the guest needs
 //
-// A system of one of the families (family.go), and the commands dnsmasq, nft, caddy, curl, ip and
+// A system of one of the families (family.go), and the commands dnsmasq, nft (or iptables), caddy, curl, ip and
 // bash (for its /dev/udp; everything else is POSIX sh). The distribution's own services of these
 // programs are kept from starting: two owners of one port cannot both be right. Ours start at
 // boot, so that after a reboot of the guest everything is back with no daemon near.
@@ -87,4 +88,8 @@
 // the Input wins over everything. A guest with an [Egress] policy has that before these rules;
 // it can only take away. Declared ports of the WAN interface's address ([Forward]) lead to
 // guests. Each guest has a bound of connections.
+//
+// nft loads the rules; a guest that has only iptables gets the same from it. Its chains are ours by
+// their names there, asked before all others, and end in a refusal, so that a rule of somebody else
+// opens nothing.
 package appliance

@@ -166,11 +166,15 @@ const (
 	gIdent = `[A-Za-z0-9._-]+`
 	gHash  = `[0-9a-f]{64}`
 
+	gRefuse = ` -j REJECT --reject-with icmp-admin-prohibited`
+	gKnown  = `-A PROXIMITY-(IN|FWD) -m conntrack --ctstate (RELATED,ESTABLISHED -j ACCEPT|INVALID -j DROP)`
+	gServed = `-A PROXIMITY-IN -i ` + gIf + ` -p (tcp -m multiport --dports 80,443|(tcp|udp) --dport 53) -j ACCEPT`
+
 	tableFirst = `\{"entries":[0-9]+,"version":"[0-9a-f]{32}","check":"proximity-table\.invalid"\}`
 	tableID    = `[a-z0-9-]+/` + gName
 )
 
-var pathGrammar = regexp.MustCompile(`\A(/etc/proximity/((dhcp-hosts\.d/|hosts\.d/(app|vhost)\.)[a-z0-9.-]+|[a-z-]+(\.[a-z]+)?)|/etc/systemd/system/proximity-[a-z-]+\.service|/etc/init.d/proximity-[a-z-]+|/usr/local/lib/proximity/agent)\z`)
+var pathGrammar = regexp.MustCompile(`\A(/etc/proximity/((dhcp-hosts\.d/|hosts\.d/(app|vhost)\.)[a-z0-9.-]+|[a-z-]+(\.[a-z6]+)?)|/etc/systemd/system/proximity-[a-z-]+\.service|/etc/init.d/proximity-[a-z-]+|/usr/local/lib/proximity/agent)\z`)
 
 // grammars: per file the lines that may appear, each with how often at most (0 = any).
 var grammars = map[string]map[string]int{
@@ -206,6 +210,28 @@ var grammars = map[string]map[string]int{
 	CockpitPath: {`\[Socket\]`: 1, `ListenStream=(` + gIP + `:9090)?`: 2, `FreeBind=yes`: 1},
 	JournalPath: {
 		`\[Journal\]`: 1, `Storage=persistent`: 1, `System(MaxUse|MaxFileSize)=[0-9]+M`: 2, `RateLimit(IntervalSec=30s|Burst=20000)`: 2,
+	},
+	IPTablesPath: {
+		`\*(filter|raw|nat)`: 3, `COMMIT`: 3, `:PROXIMITY-(IN|FWD|FORBIDDEN|ALLOWED|CLOSED|WAN|EGRESS|OPEN|SENDER|DNAT|SNAT|` + gIP + `) - \[0:0\]`: 13,
+		`-I (INPUT 1 -j PROXIMITY-IN|FORWARD 1 -j PROXIMITY-FWD|PREROUTING 1 -j PROXIMITY-(SENDER|DNAT)|POSTROUTING 1 -j PROXIMITY-SNAT)`: 5,
+		gKnown: 4, `-A PROXIMITY-(IN|FWD) -j DROP`: 2, `-A PROXIMITY-IN -i lo -j ACCEPT`: 1, gServed: 4,
+		`-A PROXIMITY-IN -i ` + gIf + ` -p udp (--dport 67|--sport 67 --dport 68) -j ACCEPT`: 2, `-A PROXIMITY-IN ! -s ` + gNet + ` -i ` + gIf + ` -j DROP`: 1,
+		`-A PROXIMITY-IN -i ` + gIf + ` -p icmp -j ACCEPT`: 2, `-A PROXIMITY-IN -i ` + gIf + ` -s (@WAN@|` + gNet + `) -p (tcp|udp) --dport 53 -j ACCEPT`: 4,
+		`-A PROXIMITY-IN -i ` + gIf + ` -d ` + gIP + `/32 -p tcp --dport 9090 -j ACCEPT`: 1,
+		`-A PROXIMITY-(FORBIDDEN|CLOSED|WAN) -d (@WAN@|` + gNet + `)` + gRefuse:          13, `-A PROXIMITY-ALLOWED -d ` + gNet + ` -j PROXIMITY-OPEN`: 2,
+		`-A PROXIMITY-FWD -s ` + gNet + ` -i ` + gIf + ` -o ` + gIf + ` -j PROXIMITY-EGRESS`: 1, `-A PROXIMITY-FWD -i ` + gIf + ` -o ` + gIf + ` -m conntrack --ctstate DNAT -j ACCEPT`: 1,
+		`-A PROXIMITY-EGRESS -j PROXIMITY-(FORBIDDEN|ALLOWED|CLOSED|WAN|OPEN)`: 5, `-A PROXIMITY-EGRESS -s ` + gIP + `/32 -j PROXIMITY-` + gIP: 2,
+		`-A PROXIMITY-OPEN -m conntrack --ctstate NEW -m connlimit --connlimit-above [0-9]+ --connlimit-mask 32 --connlimit-saddr` + gRefuse: 1, `-A PROXIMITY-OPEN -j ACCEPT`: 1,
+		`-A PROXIMITY-` + gIP + `( -d ` + gNet + `)?( -p (tcp|udp))?( -m multiport --dports [0-9]+(,[0-9]+)*)?( -j RETURN|` + gRefuse + `)`: 6,
+		`-A PROXIMITY-SENDER ! -i ` + gIf + ` -j RETURN`: 1, `-A PROXIMITY-SENDER -p udp --sport 68 --dport 67 -j RETURN`: 1,
+		`-A PROXIMITY-SENDER -s ` + gIP + `/32 -m mac --mac-source ` + gMAC + ` -j RETURN`: 2, `-A PROXIMITY-SENDER -m mac --mac-source ` + gMAC + ` -j DROP`: 2,
+		`-A PROXIMITY-SENDER -s ` + gIP + `/32 -j DROP`: 3, `-A PROXIMITY-SNAT -s ` + gNet + ` -o ` + gIf + ` -j MASQUERADE`: 1,
+		`-A PROXIMITY-DNAT -i ` + gIf + `( -s ` + gNet + `)? -m addrtype --dst-type LOCAL -p (tcp|udp) --dport [0-9]+ -j DNAT --to-destination ` + gIP + `:[0-9]+`: 2,
+	},
+	IP6TablesPath: {
+		`# Firewall of IPv6 where there is no nft; loaded by [a-z.-]+`: 1,
+		`\*filter`: 1, `COMMIT`: 1, `:PROXIMITY-(IN|FWD) - \[0:0\]`: 2, `-I (INPUT 1 -j PROXIMITY-IN|FORWARD 1 -j PROXIMITY-FWD)`: 2,
+		gKnown: 2, `-A PROXIMITY-(IN|FWD) -j DROP`: 2, `-A PROXIMITY-IN (-i lo|-p ipv6-icmp) -j ACCEPT`: 2, gServed: 4,
 	},
 	NATPath: {
 		`# wan=` + gIf: 1, `table inet proximity`: 1, `delete table inet proximity`: 1, `table inet proximity {`: 1, `}`: 1, `\t}`: 0,

@@ -11,14 +11,17 @@ const (
 
 	DNSMasqPath = EtcDir + "/dnsmasq.conf"
 	// DNSWANPath is the configuration of the dnsmasq that answers on the WAN interface.
-	DNSWANPath   = EtcDir + "/dnsmasq-wan.conf"
-	VhostsPath   = EtcDir + "/vhosts.json"  // of a stock Caddy
-	ProxyPath    = EtcDir + "/proxy.json"   // of a Caddy with our module
-	TablePath    = EtcDir + "/vhosts.table" // likewise
-	NATPath      = EtcDir + "/nat.nft"
-	SysctlPath   = EtcDir + "/sysctl.conf"
-	ProbesPath   = EtcDir + "/probes"
-	DNSQueryPath = EtcDir + "/dns-query.bin"
+	DNSWANPath = EtcDir + "/dnsmasq-wan.conf"
+	VhostsPath = EtcDir + "/vhosts.json"  // of a stock Caddy
+	ProxyPath  = EtcDir + "/proxy.json"   // of a Caddy with our module
+	TablePath  = EtcDir + "/vhosts.table" // likewise
+	NATPath    = EtcDir + "/nat.nft"
+	// IPTablesPath and IP6TablesPath are the same rules for a guest that has no nft.
+	IPTablesPath  = EtcDir + "/nat.iptables"
+	IP6TablesPath = EtcDir + "/nat.ip6tables"
+	SysctlPath    = EtcDir + "/sysctl.conf"
+	ProbesPath    = EtcDir + "/probes"
+	DNSQueryPath  = EtcDir + "/dns-query.bin"
 	// CockpitPath says where Cockpit's socket listens; the agent links it where systemd reads it.
 	CockpitPath = EtcDir + "/cockpit-socket.conf"
 	// JournalPath bounds the journal.

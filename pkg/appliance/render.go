@@ -44,6 +44,8 @@ func Render(in Input) (Bundle, error) {
 		{Path: ProxyPath, Mode: 0o640, Part: PartProxy, Content: proxy},
 		{Path: TablePath, Mode: 0o640, Part: PartTable, Content: table},
 		{Path: NATPath, Mode: 0o644, Part: PartNAT, Content: renderNAT(a)},
+		{Path: IPTablesPath, Mode: 0o644, Part: PartNAT, Content: renderIPTables(a)},
+		{Path: IP6TablesPath, Mode: 0o644, Part: PartNAT, Content: renderIP6Tables(a)},
 		{Path: SysctlPath, Mode: 0o644, Part: PartNAT, Content: renderSysctl(a)},
 		{Path: ProbesPath, Mode: 0o644, Part: PartData, Content: renderProbes(a)},
 		{Path: DNSQueryPath, Mode: 0o644, Part: PartData, Content: dnsQuery(proofName(a), typeTXT)},

@@ -13,7 +13,7 @@ const (
 	ExitMissing  = 66 // commands are missing, or could not be installed
 	ExitDNSMasq  = 70 // dnsmasq refused its file; nothing was changed
 	ExitCaddy    = 71 // Caddy refused its file; nothing was changed
-	ExitNFT      = 72 // nft refused its file; nothing was changed
+	ExitNFT      = 72 // nft, or iptables, refused its file; nothing was changed
 	ExitBusy     = 75 // another apply is running
 	ExitSystem   = 76 // a file or service could not be changed (disk full, no systemd)
 	ExitBadDNS   = 80 // after the change dnsmasq did not answer

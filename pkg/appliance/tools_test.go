@@ -53,6 +53,7 @@ func TestRealToolsAccept(t *testing.T) {
 		b := mustRender(t, goldenInputs[name]())
 		t.Run(name+"/dnsmasq", func(t *testing.T) { checkWithDNSMasq(t, b) })
 		t.Run(name+"/nft", func(t *testing.T) { checkWithNFT(t, b) })
+		t.Run(name+"/iptables", func(t *testing.T) { checkWithIPTables(t, b) })
 		t.Run(name+"/caddy", func(t *testing.T) { checkWithCaddy(t, b) })
 	}
 }
@@ -67,6 +68,17 @@ func checkWithNFT(t *testing.T, b Bundle) {
 		t.Skip("a network namespace needs root")
 	}
 	run(t, exec.Command(tool(t, "unshare"), "-n", tool(t, "nft"), "-c", "-f", writeFile(t, contentOf(t, b, NATPath))))
+}
+
+// iptables likewise, and has its lock in /run. The agent puts the subnets in.
+func checkWithIPTables(t *testing.T, b Bundle) {
+	if os.Getuid() != 0 {
+		t.Skip("a network namespace needs root")
+	}
+	for command, path := range map[string]string{"iptables-restore": IPTablesPath, "ip6tables-restore": IP6TablesPath} {
+		file := writeFile(t, strings.ReplaceAll(contentOf(t, b, path), WANMark, "192.168.50.0/24"))
+		run(t, exec.Command(tool(t, "unshare"), "-n", "-m", "sh", "-c", "mount -t tmpfs tmpfs /run && "+tool(t, command)+" --noflush --test "+file))
+	}
 }
 
 // Validation opens the certificate storage, so its path is led to a directory of the test.

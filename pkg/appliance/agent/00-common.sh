@@ -22,7 +22,7 @@
 #   become <service>       (where there is no systemd) become that service, with a log
 #
 # Exit codes: 0 done; 64 usage; 65 damaged stage; 66 commands missing; 70/71/72 the
-# staged file of dnsmasq/caddy/nft was refused by the tool, nothing changed; 75 another
+# staged file of dnsmasq/caddy/nft (or iptables) was refused by the tool, nothing changed; 75 another
 # apply is running; 76 a file or service could not be changed; 80/81/82 after the change
 # dnsmasq/caddy/nat did not work: rolled back if it had worked before.
 # Every failure prints lines "problem <what> <the tool's own words>".
@@ -122,7 +122,7 @@ ask_dns() {
 		dns "$1" "$2" 2>/dev/null | od -An -v -tx1 | tr -d ' \n'
 }
 
-wan_if() { sed -n 's/^# wan=//p' $ETC/nat.nft; }
+wan_if() { sed -n 's/^# wan=//p' $ETC/nat.nft 2>/dev/null; }
 
 # wan_address: the first address of the WAN interface.
 wan_address() {
@@ -215,11 +215,41 @@ wan_nets() {
 		awk '$1 ~ /^[0-9.]+(\/[0-9]+)?$/ {print $1}' | sort -u | paste -s -d, -
 }
 
+# has_firewall: is there what loads rules?
+has_firewall() { command -v nft >/dev/null || command -v iptables-restore >/dev/null; }
+
+# uses_nft: iptables is for guests that have only that. Where it has loaded rules it goes on until
+# the guest boots: two sets of rules at once would be neither.
+uses_nft() { command -v nft >/dev/null && ! [ -e $NAT_RECORD.iptables ]; }
+
+# iptables_tools: one for each family of addresses that the guest has.
+iptables_tools() {
+	echo iptables
+	if [ -d /proc/sys/net/ipv6 ] && command -v ip6tables-restore >/dev/null; then echo ip6tables; fi
+}
+
+# iptables_rules: our rules as they are loaded, and what the kernel's own chains ask first.
+iptables_rules() {
+	for tool in $(iptables_tools); do
+		timeout 6 "$tool-save" 2>/dev/null | awk -v tool="$tool" '
+			/^\*/ { table = $1 }
+			/^:PROXIMITY-/ { print tool, table, $1; if ($1 == ":PROXIMITY-IN") ours = 1 }
+			/^-A PROXIMITY-/ { print tool, table, $0 }
+			/^-A (INPUT|FORWARD|PREROUTING|POSTROUTING) / && table != "*mangle" && !seen[table, $2]++ { print tool, table, $0 }
+			END { exit !ours }' || return 1
+	done
+}
+
 # nat_form: the rules that are loaded now, the file they should come from and the WAN's
 # subnets, as one hash. nat-start records it; any difference later is drift.
 nat_form() {
-	[ -r $ETC/nat.nft ] && rules=$(timeout 6 nft -s list table inet proximity 2>/dev/null) || return 1
-	rules=$(printf '%s\n' "$rules" | sed '/^\tset conns {/,/^\t}/d') # who has connections now
+	[ -r $ETC/nat.nft ] || return 1
+	if uses_nft; then
+		rules=$(timeout 6 nft -s list table inet proximity 2>/dev/null) || return 1
+		rules=$(printf '%s\n' "$rules" | sed '/^\tset conns {/,/^\t}/d') # who has connections now
+	else
+		rules=$(iptables_rules) || return 1
+	fi
 	printf '%s\n%s\n%s\n' "$rules" "$(hash_of <$ETC/nat.nft)" "$(wan_nets)" | hash_of
 }
 

@@ -41,7 +41,11 @@ check_files() { # <stage>
 	if [ -e "$1/files$ETC/dnsmasq-wan.conf" ]; then
 		out=$(dnsmasq --test -C "$1/files$ETC/dnsmasq-wan.conf" 2>&1) || { printf '%s\n' "$out" | problem dnsmasq; return 70; }
 	fi
-	out=$(nft -c -f "$1/files$ETC/nat.nft" 2>&1) || { printf '%s\n' "$out" | problem nft; return 72; }
+	if uses_nft; then
+		out=$(nft -c -f "$1/files$ETC/nat.nft" 2>&1) || { printf '%s\n' "$out" | problem nft; return 72; }
+	else
+		out=$(load_iptables "$1/files$ETC" --test) || { printf '%s\n' "$out" | problem iptables; return 72; }
+	fi
 	# As the user that it will run as: validation opens the certificate storage.
 	install -d -o caddy -g caddy -m 0700 $STATE/caddy
 	# What only Caddy may read beside us.

@@ -100,11 +100,57 @@ reload_caddy() {
 	esac
 }
 
+# iptables_text <tool> <file>: what is to be loaded, for the tables as they are now. A jump that is
+# there already goes first, wherever it stands; so do chains of ours that are no part of it any more.
+iptables_text() {
+	timeout 6 "$1-save" 2>/dev/null | awk -v nets="$(wan_nets)" -v rules="$2" '
+		/^\*/ { table = $1 }
+		/^:PROXIMITY-/ { had[table] = had[table] " " substr($1, 2) }
+		/^-A [A-Z]+ -j PROXIMITY-[A-Z]+$/ { jumps[table, $2, $4]++ }
+		END {
+			subnets = split(nets, subnet, ",")
+			while ((getline line < rules) > 0) {
+				text[++lines] = line
+				if (line ~ /^\*/) table = line
+				if (line ~ /^:/) { split(substr(line, 2), f, " "); want[table, f[1]] = 1 }
+			}
+			for (i = 1; i <= lines; i++) {
+				line = text[i]
+				if (line ~ /@WAN@/) {
+					for (k = 1; k <= subnets; k++) { filled = line; sub(/@WAN@/, subnet[k], filled); print filled }
+					continue
+				}
+				if (line ~ /^-I /) {
+					split(line, f, " ")
+					for (k = jumps[table, f[2], f[5]]; k > 0; k--) print "-D", f[2], "-j", f[5]
+				}
+				if (line == "COMMIT") { printf "%s", gone; gone = "" }
+				print line
+				if (line ~ /^\*/) {
+					table = line
+					n = split(had[table], chain, " ")
+					for (k = 1; k <= n; k++) if (!((table, chain[k]) in want)) { print ":" chain[k] " - [0:0]"; gone = gone "-X " chain[k] "\n" }
+				}
+			}
+		}'
+}
+
+# load_iptables <etc> [--test]: each table in one transaction.
+load_iptables() {
+	for tool in $(iptables_tools); do
+		# shellcheck disable=SC2086 # an option, or none
+		iptables_text "$tool" "$1/nat.$tool" | timeout 10 "$tool-restore" -w 5 --noflush ${2:-} 2>&1 || return 1
+	done
+}
+
 # nat_start: the rules in one transaction, then forwarding.
 nat_start() {
-	nets=$(wan_nets)
-	out=$({ cat $ETC/nat.nft; if [ -n "$nets" ]; then echo "add element inet proximity wan { $nets }"; fi; } | timeout 10 nft -f - 2>&1) ||
-		{ printf '%s\n' "$out" | problem nat; return 1; }
+	if uses_nft; then
+		nets=$(wan_nets)
+		out=$({ cat $ETC/nat.nft; if [ -n "$nets" ]; then echo "add element inet proximity wan { $nets }"; fi; } | timeout 10 nft -f - 2>&1)
+	else
+		: >$NAT_RECORD.iptables && out=$(load_iptables $ETC)
+	fi || { printf '%s\n' "$out" | problem nat; return 1; }
 	nat_form >$NAT_RECORD
 	grep '^net\.ipv4\.' $ETC/sysctl.conf | while IFS='=' read -r key setting; do
 		out=$(printf '%s\n' "$setting" 2>&1 >"/proc/sys/$(printf %s "$key" | tr . /)") || { printf '%s\n' "$key: $out" | problem nat; exit 1; }

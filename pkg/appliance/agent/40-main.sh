@@ -130,7 +130,20 @@ sift_access() { grep -F -e '"logger":"http.log.access' -e '-- cursor: '; }
 # shellcheck disable=SC2317 # likewise
 sift_errors() { grep -E -e '"level":"(warn|error|panic|fatal)"' -e '^-- cursor: ' -e ' caddy\[[0-9]*\]: [^{]'; }
 
-in_set() { nft get element inet proximity "$1" "{ $2 }" >/dev/null 2>&1; }
+in_set() { # <set> <address>
+	if uses_nft; then
+		nft get element inet proximity "$1" "{ $2 }" >/dev/null 2>&1
+		return
+	fi
+	iptables -w 5 -S "PROXIMITY-$(echo "$1" | tr '[:lower:]' '[:upper:]')" 2>/dev/null | awk -v ip="$2" '
+		function number(address,  f) { split(address, f, "."); return ((f[1] * 256 + f[2]) * 256 + f[3]) * 256 + f[4] }
+		$3 == "-d" {
+			split($4, p, "/")
+			size = 2 ^ (32 - p[2])
+			if (int(number(ip) / size) == int(number(p[1]) / size)) found = 1
+		}
+		END { exit !found }'
+}
 
 # What the rules say of a destination; the appliance itself is not bound by them, so it
 # cannot try it from a guest's place.

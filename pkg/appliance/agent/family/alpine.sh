@@ -14,12 +14,13 @@ PRIORITIES=
 RECORDS=/run/proximity-services # "<pid> <started at> <restarts>" of each, by unit
 
 # Of busybox's own commands, find, timeout and others know less than is asked of them here.
-NEEDED='bash caddy coreutils curl dnsmasq findutils flock iproute2 nftables setpriv shadow tar'
+NEEDED='bash caddy coreutils curl dnsmasq findutils flock iproute2 setpriv shadow tar'
 
 missing_commands() {
 	for package in $NEEDED; do
 		apk info -e "$package" >/dev/null 2>&1 || echo "missing $package $package"
 	done
+	has_firewall || echo 'missing nftables nftables'
 }
 
 missing_ui() { :; }

@@ -9,12 +9,13 @@ JOURNAL=/etc/systemd/journald.conf.d/50-proximity.conf
 COCKPIT=/etc/systemd/system/cockpit.socket.d/50-proximity.conf
 
 # Commands the guest needs, each with its package.
-NEEDED='dnsmasq:dnsmasq-base nft:nftables caddy:caddy curl:curl ip:iproute2 bash:bash'
+NEEDED='dnsmasq:dnsmasq-base caddy:caddy curl:curl ip:iproute2 bash:bash'
 
 missing_commands() {
 	for pair in $NEEDED; do
 		command -v "${pair%%:*}" >/dev/null || echo "missing ${pair%%:*} ${pair#*:}"
 	done
+	has_firewall || echo 'missing nft nftables'
 }
 
 # missing_ui: everything else works without.
