@@ -148,7 +148,7 @@ func TestPlan(t *testing.T) {
 		effect runtime.Effect // of the last step
 		says   string
 	}{
-		"never looked at":   {testDesired(t, nil), observed{}, "DownloadTemplate Create Start InstallPackages Configure", runtime.InPlace, "write 13 files"},
+		"never looked at":   {testDesired(t, nil), observed{}, "DownloadTemplate Create Start InstallPackages Configure", runtime.InPlace, "write 15 files"},
 		"as desired":        {testDesired(t, nil), base, "", "", ""},
 		"an App more":       {testDesired(t, nil, testApp("web")), base, "Configure", runtime.InPlace, "hosts.d/app.default.web"},
 		"lease time":        {testDesired(t, lease), base, "Configure", runtime.Restart, "restarts proximity-dnsmasq"},
