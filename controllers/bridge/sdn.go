@@ -94,7 +94,24 @@ func (n sdnBridge) observe(ctx context.Context, nodes []sdnNode, recorded bool, 
 
 // observeNode looks at the vnet on one node.
 func (n sdnBridge) observeNode(ctx context.Context, node *sdnNode) error {
-	node.status, node.message, node.reloading = "", "the node knows no such network", false
+	node.reloading = false
+	if err := n.observeStatus(ctx, node); err != nil || node.wanted && node.status == proxmox.SDNAvailable {
+		return err
+	}
+	running, err := n.conn.API.Tasks(ctx, node.name, proxmox.TaskFilter{Source: "active", Type: reloadTasks, Limit: 1})
+	if err != nil {
+		return lxc.Classify(fmt.Errorf("list the reloads of %s: %w", node.name, err))
+	}
+	if node.reloading = len(running) > 0; node.reloading {
+		return nil
+	}
+	// A reload that ended between the two questions is in neither answer.
+	return n.observeStatus(ctx, node)
+}
+
+// observeStatus asks a node what has become of the vnet there.
+func (n sdnBridge) observeStatus(ctx context.Context, node *sdnNode) error {
+	node.status, node.message = "", "the node knows no such network"
 	rows, err := n.conn.API.NodeSDNVNets(ctx, node.name, n.names.zone)
 	if err != nil && !proxmox.IsNotExist(err) {
 		return sdnError(fmt.Errorf("look at SDN zone %s on %s: %w", n.names.zone, node.name, err))
@@ -104,14 +121,6 @@ func (n sdnBridge) observeNode(ctx context.Context, node *sdnNode) error {
 			node.status, node.message = row.Status, row.Message
 		}
 	}
-	if node.wanted && node.status == proxmox.SDNAvailable {
-		return nil
-	}
-	running, err := n.conn.API.Tasks(ctx, node.name, proxmox.TaskFilter{Source: "active", Type: reloadTasks, Limit: 1})
-	if err != nil {
-		return lxc.Classify(fmt.Errorf("list the reloads of %s: %w", node.name, err))
-	}
-	node.reloading = len(running) > 0
 	return nil
 }
 
