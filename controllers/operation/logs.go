@@ -62,7 +62,21 @@ func (t *target) collectLogs(ctx context.Context, args map[string]string) (outco
 			}
 		}
 	}
+	if err == nil && len(out.log) == 0 {
+		if out.result == nil {
+			out.result = map[string]string{}
+		}
+		out.result["why"] = f.nothing(t.app)
+	}
 	return out, err
+}
+
+// nothing says why there may be no line.
+func (f logFilter) nothing(app bool) string {
+	if !app && f.service == "kernel" {
+		return "an unprivileged guest may not read the kernel's log, which is the node's: ask there with journalctl -k"
+	}
+	return "the journal has none that is asked for"
 }
 
 // journalctl is the command in an App's guest, which has no agent.

@@ -26,3 +26,15 @@ func TestLogFilter(t *testing.T) {
 		}
 	}
 }
+
+// TestNoLines: whoever gets no line is told why there may be none.
+func TestNoLines(t *testing.T) {
+	for service, want := range map[string]string{"kernel": "may not read the kernel's log", "dnsmasq": "none that is asked for"} {
+		if got := (logFilter{service: service}).nothing(false); !strings.Contains(got, want) {
+			t.Errorf("%s: %s", service, got)
+		}
+	}
+	if got := (logFilter{service: "kernel"}).nothing(true); strings.Contains(got, "kernel") {
+		t.Errorf("an App's service of that name: %s", got)
+	}
+}

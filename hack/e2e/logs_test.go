@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -38,6 +39,8 @@ func TestLogs(t *testing.T) {
 	if got := d.must("logs", app, "--contains", "nginx"); !strings.Contains(got, "nginx") {
 		t.Errorf("an App's:\n%s", got)
 	}
+
+	t.Run("kernel", d.kernelLog)
 
 	t.Run("follow", func(t *testing.T) {
 		cmd := exec.Command(filepath.Join(binDir, "proxctl"), "--endpoint-file", filepath.Join(d.dir, "endpoint.json"), "logs", apl, "--follow", "--contains", "followed-")
@@ -87,4 +90,22 @@ func TestLogs(t *testing.T) {
 		}
 	})
 	d.stop()
+}
+
+// kernelLog: a line of the kernel is collected where the guest may read the kernel's log; where it
+// may not, whoever asks for it is told why there is none.
+func (d *daemon) kernelLog(t *testing.T) {
+	if d.inGuest(9999, "sh", "-c", "timeout 2 dd if=/dev/kmsg bs=8192 count=1 of=/dev/null").code == 0 {
+		if err := os.WriteFile("/dev/kmsg", []byte("<4>proximity-e2e: a line of the kernel"), 0); err != nil {
+			t.Skipf("no line can be given to the kernel: %v", err)
+		}
+		eventually(t, "a line of the kernel is collected", func() bool {
+			return strings.Contains(d.must("logs", apl, "--service", "kernel", "--contains", "proximity-e2e"), "a line of the kernel")
+		})
+		return
+	}
+	r := d.proxctl("logs", apl, "--service", "kernel")
+	if r.code != 0 || strings.TrimSpace(r.out) != "" || !strings.Contains(r.err, "may not read the kernel's log") {
+		t.Errorf("exit code %d\n%s%s", r.code, r.out, r.err)
+	}
 }

@@ -119,7 +119,11 @@ func (a *app) finish(ctx context.Context, conn *connection, op *v1alpha1.Operati
 		fmt.Fprintln(a.Out, term.CleanLog(line))
 	}
 	if !verbose && len(op.GetStatus().GetLog()) == 0 && op.GetStatus().GetPhase() == phaseSucceeded {
-		fmt.Fprintln(a.Err, "No log lines.")
+		why := ""
+		if said := op.GetStatus().GetResult()["why"]; said != "" {
+			why = ": " + term.Clean(said)
+		}
+		fmt.Fprintf(a.Err, "No log lines%s.\n", why)
 	}
 	if verbose {
 		for _, name := range slices.Sorted(maps.Keys(op.GetStatus().GetResult())) {
