@@ -20,7 +20,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -146,7 +148,7 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	if err != nil {
 		return runtime.Result{}, err
 	}
-	r.resolve(s, index, opened)
+	r.resolve(s, a, index, opened)
 	r.reportHealth(s, a.GetMetadata().GetName())
 	r.reportCertificates(s, a.GetMetadata().GetName(), opened)
 	if err := r.programmed(s, a, routing.Render(s.Object, index, a, opened)); err != nil {
@@ -193,10 +195,13 @@ func (r *reconciler) accept(ctx context.Context, s *session, index map[string]*v
 	return nil
 }
 
-func (r *reconciler) resolve(s *session, index map[string]*v1alpha1.App, opened routing.Credentials) {
-	rules, unresolved := routing.Backends(s.Object, index)
+func (r *reconciler) resolve(s *session, a *v1alpha1.Appliance, index map[string]*v1alpha1.App, opened routing.Credentials) {
+	rules, unresolved := routing.Backends(s.Object, index, a)
 	var addrs []string
 	for _, rule := range rules {
+		if rule.ManagementUI {
+			addrs = append(addrs, net.JoinHostPort(a.GetSpec().GetLan().GetAddress(), strconv.Itoa(appliance.CockpitPort)))
+		}
 		for _, b := range rule.Backends {
 			if !slices.Contains(addrs, b.Address) {
 				addrs = append(addrs, b.Address)
@@ -284,6 +289,14 @@ func (r *reconciler) serving(ctx context.Context, s *session, a *v1alpha1.Applia
 		s.True(CondServing, "Maintenance", "requests for %s get the maintenance page", host)
 		return nil
 	}
+	if routing.LeadsToUI(s.Object) { // to ask for it would start it each time
+		if !managed(st) {
+			s.False(CondServing, "BackendFailed", "a request for %s fails: the management UI does not listen", host)
+			return runtime.Waiting(recheck, "BackendFailed", "the management UI does not listen")
+		}
+		s.True(CondServing, "Serving", "the management UI listens, and is started by the first request for %s", host)
+		return nil
+	}
 	if p := st.Observation.Probes["vhost/"+routing.Key(s.Object.GetMetadata())]; p.State == appliance.ProbeOK || answers(p.Code) {
 		s.True(CondServing, "Serving", "%s", reached(host, p.Code))
 		return nil
@@ -309,6 +322,11 @@ func (r *reconciler) serving(ctx context.Context, s *session, a *v1alpha1.Applia
 	}
 	s.True(CondServing, "Serving", "%s", reached(host, v.Code))
 	return nil
+}
+
+// managed tells whether the management UI of an appliance listens.
+func managed(st *live.State) bool {
+	return st.Observation.Services[appliance.UnitCockpit].Active == "active"
 }
 
 // answers: the proxy itself answers 502 to 504 for a backend that does not answer it; what else
@@ -360,6 +378,9 @@ func (r *reconciler) reportHealth(s *session, served string) {
 	var all []*v1alpha1.BackendHealth
 	for _, address := range status(s).GetBackends() {
 		state := "Unknown"
+		if routing.LeadsToUI(s.Object) {
+			state = map[bool]string{true: "Healthy", false: "Unhealthy"}[managed(st)]
+		}
 		switch st.Observation.Probe(live.BackendKey(strings.ToLower(address))).State {
 		case appliance.ProbeOK:
 			state = "Healthy"

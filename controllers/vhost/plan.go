@@ -72,6 +72,9 @@ func names(v appliance.Vhost) string { return listed(v.Hosts) }
 func backends(v appliance.Vhost) string {
 	var all []string
 	for _, r := range v.Rules {
+		if r.ManagementUI {
+			return "the management UI of the appliance"
+		}
 		for _, b := range r.Backends {
 			if !slices.Contains(all, b.Address) {
 				all = append(all, b.Address)
@@ -182,7 +185,7 @@ func (r *reconciler) Plan(ctx context.Context, p runtime.Planning[*v1alpha1.Vhos
 		appliance: a.GetMetadata().GetName(), vhost: routing.Render(p.Object, w.apps, a, opened),
 		conflict: conflict(p.Object, w.rivals(p.Object), w.apps, w.appliances),
 	}, o)
-	_, notes := routing.Backends(p.Object, w.apps)
+	_, notes := routing.Backends(p.Object, w.apps, a)
 	if opened.Missing != "" {
 		notes = append(notes, opened.Missing)
 	}

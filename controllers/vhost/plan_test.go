@@ -33,6 +33,7 @@ func TestPlan(t *testing.T) {
 		"corrected":         {want, observed{appliance: "one", vhost: &b, refused: "bad"}, "ChangeVhost: serve a.test from 10.0.0.1:80", ""},
 		"conflict":          {&desired{appliance: "one", vhost: a, conflict: "taken"}, observed{}, "", "Conflict"},
 		"no backend yet":    {&desired{appliance: "one", vhost: appliance.Vhost{Hosts: []string{"a.test"}}}, observed{}, "ServeVhost: serve a.test from its backends, as soon as one has an address", ""},
+		"management UI":     {&desired{appliance: "one", vhost: appliance.Vhost{Hosts: []string{"a.test"}, Rules: []appliance.Rule{{ManagementUI: true}}}}, observed{}, "ServeVhost: serve a.test from the management UI of the appliance", ""},
 		"deleted":           {nil, observed{appliance: "one", vhost: &a}, "WithdrawVhost: stop serving a.test", ""},
 		"deleted, unserved": {nil, observed{appliance: "one"}, "", ""},
 	} {

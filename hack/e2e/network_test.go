@@ -68,6 +68,7 @@ func TestApplianceNetwork(t *testing.T) {
 		if r := node("-k", "https://"+wan+":9090/"); r.code == 0 {
 			t.Error("it answers on the uplink")
 		}
+		d.cockpitByName(t, "root", "of-the-test")
 	})
 
 	t.Run("names on the uplink", func(t *testing.T) { d.namesOnTheUplink(t, wan) })

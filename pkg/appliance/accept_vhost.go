@@ -85,10 +85,33 @@ func (a *accepted) acceptVhost(v Vhost) (acceptedVhost, error) {
 	if got.Rules, err = a.acceptRules(v.Rules); err != nil {
 		return got, err
 	}
+	if err := a.checkUI(&got); err != nil {
+		return got, err
+	}
 	if got.TLS, err = a.acceptTLS(v.TLS, got.wild()); err != nil {
 		return got, err
 	}
 	return got, a.acceptGuards(&got.Vhost)
+}
+
+// leadsToUI tells whether the Vhost leads to the management UI.
+func (v *acceptedVhost) leadsToUI() bool {
+	return slices.ContainsFunc(v.Rules, func(r Rule) bool { return r.ManagementUI })
+}
+
+// checkUI holds a Vhost that leads to the management UI to what keeps that safe.
+func (a *accepted) checkUI(v *acceptedVhost) error {
+	switch {
+	case !v.leadsToUI():
+		return nil
+	case !a.cockpit:
+		return errors.New("the appliance has no management UI: spec.managementUI of the Appliance")
+	case len(v.Rules) > 1 || v.Rules[0].Path != "" || len(v.Rules[0].Backends) > 0 || v.Rules[0].Redirect != nil:
+		return errors.New("nothing else is served under a name of the management UI")
+	case !v.TLS.Redirect || len(v.wild()) > 0:
+		return errors.New("the management UI is served over HTTPS only, under whole names")
+	}
+	return nil
 }
 
 // acceptGuards takes what decides who may use a Vhost, and what is changed for all rules.

@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -127,6 +128,41 @@ func testWildcard(t *testing.T, s *sandbox, b Bundle) {
 	}
 	if out, code := s.try(nil, "ip", "netns", "exec", "lan", "curl", "-sS", "-m", "3", "http://any.prox.local/"); string(out) != "the app" {
 		t.Errorf("page of a wildcard: %d %q", code, out)
+	}
+	s.mustBeLive(b)
+}
+
+// testSelf: a name that leads to the appliance itself is no backend, whichever of its addresses it
+// has, and counts as one that does not answer.
+func testSelf(t *testing.T, s *sandbox, b Bundle) {
+	s.must("bash", "-c", "printf '%s\n' '127.0.0.1 inner.example' '10.20.0.1 outer.example' '192.168.50.100 uplink.example' >>/etc/hosts")
+	s.must("bash", "-c", "HOME=/run setsid caddy respond --listen :2020 'an inner door' >/dev/null 2>&1 </dev/null & sleep 0.5")
+	in := s.quickstart()
+	for i, backend := range []string{"inner.example:2020", "outer.example:2020", "uplink.example:2020", "outer.example:80"} {
+		name := fmt.Sprintf("self-%d", i)
+		in.Vhosts = append(in.Vhosts, Vhost{Key: "b/" + name, UID: name, Hosts: []string{name + ".prox.local"}, Rules: []Rule{{Backends: []Backend{{Address: backend}}}}})
+		in.Probes = append(in.Probes, Probe{Key: "backend/" + name, Kind: ProbeTCP, Address: backend})
+	}
+	s.mustBeLive(mustRender(t, in))
+	if out, _ := s.try(nil, "curl", "-sS", "-m", "3", "http://127.0.0.1:2020/"); string(out) != "an inner door" {
+		t.Fatalf("the door to begin with: %q", out)
+	}
+	o := s.observe("")
+	for _, v := range in.Vhosts[1:] {
+		out, _ := s.try(nil, "ip", "netns", "exec", "lan", "curl", "-sS", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", "http://"+v.Hosts[0]+"/")
+		if string(out) != "502" {
+			t.Errorf("%s: %q, want 502", v.Rules[0].Backends[0].Address, out)
+		}
+		if p := o.Probe("backend/" + v.UID); p.State != ProbeFail {
+			t.Errorf("%s: %+v", v.Rules[0].Backends[0].Address, p)
+		}
+	}
+	if err := s.serves(); err != nil {
+		t.Error(err)
+	}
+	s.must("sh", "-c", "if command -v iptables >/dev/null && ! nft --version >/dev/null 2>&1; then iptables -F PROXIMITY-SELF; else nft flush chain inet proximity self; fi")
+	if out, _ := s.try(nil, "ip", "netns", "exec", "lan", "curl", "-sS", "-m", "5", "http://"+in.Vhosts[1].Hosts[0]+"/"); string(out) != "an inner door" {
+		t.Errorf("it is not the rule that keeps the proxy from the door: %q", out)
 	}
 	s.mustBeLive(b)
 }

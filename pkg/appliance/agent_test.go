@@ -203,6 +203,7 @@ func TestAgent(t *testing.T) {
 	t.Run("live data", func(t *testing.T) { testLiveData(t, s.in(t)) })
 	t.Run("senders", func(t *testing.T) { testSenders(t, s.in(t)) })
 	t.Run("packets", func(t *testing.T) { testNet(t, s.in(t), b) })
+	t.Run("names of its own", func(t *testing.T) { testSelf(t, s.in(t), b) })
 	t.Run("wildcard", func(t *testing.T) { testWildcard(t, s.in(t), b) })
 	t.Run("drift", func(t *testing.T) { testDrift(t, s.in(t), b) })
 	t.Run("refused", func(t *testing.T) { testRefused(t, s.in(t), b) })
@@ -225,6 +226,7 @@ func TestAgentWithIPTables(t *testing.T) {
 	t.Run("senders", func(t *testing.T) { testSenders(t, s.in(t)) })
 	t.Run("packets", func(t *testing.T) { testNet(t, s.in(t), b) })
 	t.Run("rules", func(t *testing.T) { testIPTables(t, s.in(t), b) })
+	t.Run("names of its own", func(t *testing.T) { testSelf(t, s.in(t), b) })
 }
 
 // TestAgentWithLegacyIPTables: what could differ with the older one.

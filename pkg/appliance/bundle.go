@@ -7,7 +7,7 @@ type Part string
 const (
 	PartDNSMasq Part = "dnsmasq" // dnsmasq restarts (about 30 ms, leases kept)
 	PartDNSWAN  Part = "dns-wan" // likewise the dnsmasq of the WAN interface
-	PartCockpit Part = "cockpit" // its socket restarts; sessions go on
+	PartCockpit Part = "cockpit" // its socket restarts; sessions end
 	PartJournal Part = "journal" // the bounds of the logs; what there is stays
 	PartHosts   Part = "hosts"   // dnsmasq reads it by itself; a removed reservation needs a signal
 	PartCaddy   Part = "caddy"   // loaded through a stock Caddy's admin socket; of no effect on ours

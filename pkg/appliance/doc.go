@@ -24,6 +24,7 @@
 //	/etc/proximity/hosts.d/vhost.<ns>.<name> names that lead to the proxy         live
 //	/etc/proximity/dnsmasq-wan.conf          names on the WAN interface, if any   restart
 //	/etc/proximity/cockpit-socket.conf       where Cockpit listens, if asked for  restart
+//	/etc/proximity/cockpit.conf              its names, if Vhosts lead to it      restart
 //	/etc/proximity/journald.conf             bounds of the journal                restart
 //	/etc/proximity/log-size                  Alpine: bound of each log            live
 //	/etc/proximity/acme-root.pem             root of an ACME directory, if any    reload
@@ -79,6 +80,12 @@
 // guest; <hostname>.lan.<zone> always to the guest, and so does the reverse zone.
 // Names that guests claim in their DHCP requests are ignored: no guest can take the
 // name of another.
+//
+// # The proxy and the appliance itself
+//
+// Addresses of the appliance are no backends: Render refuses them, and where a name leads to one the
+// firewall refuses the proxy's connection. Cockpit, to which a Vhost may lead that says so
+// ([Rule.ManagementUI]), has a socket in the file system for the proxy alone.
 //
 // # Forwarding
 //

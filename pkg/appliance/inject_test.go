@@ -168,6 +168,7 @@ const (
 
 	gRefuse = ` -j REJECT --reject-with icmp-admin-prohibited`
 	gKnown  = `-A PROXIMITY-(IN|FWD) -m conntrack --ctstate (RELATED,ESTABLISHED -j ACCEPT|INVALID -j DROP)`
+	gSelf   = `-A PROXIMITY-SELF -p tcp -m tcp ! --dport 53 -m owner --uid-owner @PROXY@ -m addrtype --dst-type LOCAL -m conntrack --ctstate NEW -j REJECT --reject-with tcp-reset`
 	gServed = `-A PROXIMITY-IN -i ` + gIf + ` -p (tcp -m multiport --dports 80,443|(tcp|udp) --dport 53) -j ACCEPT`
 
 	tableFirst = `\{"entries":[0-9]+,"version":"[0-9a-f]{32}","check":"proximity-table\.invalid"\}`
@@ -207,13 +208,19 @@ var grammars = map[string]map[string]int{
 		`command_args="/usr/local/lib/proximity/agent become (dnsmasq|dnsmasq-wan|caddy|nat)"`: 1, `respawn_delay=1`: 1, `respawn_max=0`: 1,
 		`retry="TERM/5/KILL/2"`: 1, `rc_ulimit="-n 65536"`: 1, `depend\(\) {`: 1, `\tuse net`: 1, `\tafter bootmisc firewall`: 1, `}`: 1,
 	},
-	CockpitPath: {`\[Socket\]`: 1, `ListenStream=(` + gIP + `:9090)?`: 2, `FreeBind=yes`: 1},
+	CockpitPath: {
+		`\[Socket\]`: 1, `ListenStream=(` + gIP + `:9090)?`: 2, `FreeBind=yes`: 1, `ListenStream=/run/proximity-cockpit.sock`: 1, `SocketUser=caddy`: 1, `SocketMode=0600`: 1,
+	},
+	CockpitConfPath: {
+		`\[WebService\]`: 1, `Origins =( https://` + gName + `)+ https://` + gIP + `:9090 https://` + gName + `:9090`: 1, `ProtocolHeader = X-Forwarded-Proto`: 1,
+		`ForwardedForHeader = X-Forwarded-For`: 1,
+	},
 	JournalPath: {
 		`\[Journal\]`: 1, `Storage=persistent`: 1, `System(MaxUse|MaxFileSize)=[0-9]+M`: 2, `RateLimit(IntervalSec=30s|Burst=20000)`: 2,
 	},
 	IPTablesPath: {
-		`\*(filter|raw|nat)`: 3, `COMMIT`: 3, `:PROXIMITY-(IN|FWD|FORBIDDEN|ALLOWED|CLOSED|WAN|EGRESS|OPEN|SENDER|DNAT|SNAT|` + gIP + `) - \[0:0\]`: 13,
-		`-I (INPUT 1 -j PROXIMITY-IN|FORWARD 1 -j PROXIMITY-FWD|PREROUTING 1 -j PROXIMITY-(SENDER|DNAT)|POSTROUTING 1 -j PROXIMITY-SNAT)`: 5,
+		`\*(filter|raw|nat)`: 3, `COMMIT`: 3, `:PROXIMITY-(IN|FWD|FORBIDDEN|ALLOWED|CLOSED|WAN|EGRESS|OPEN|SENDER|SELF|DNAT|SNAT|` + gIP + `) - \[0:0\]`: 14,
+		`-I (INPUT 1 -j PROXIMITY-IN|FORWARD 1 -j PROXIMITY-FWD|OUTPUT 1 -j PROXIMITY-SELF|PREROUTING 1 -j PROXIMITY-(SENDER|DNAT)|POSTROUTING 1 -j PROXIMITY-SNAT)`: 6, gSelf: 1,
 		gKnown: 4, `-A PROXIMITY-(IN|FWD) -j DROP`: 2, `-A PROXIMITY-IN -i lo -j ACCEPT`: 1, gServed: 4,
 		`-A PROXIMITY-IN -i ` + gIf + ` -p udp (--dport 67|--sport 67 --dport 68) -j ACCEPT`: 2, `-A PROXIMITY-IN ! -s ` + gNet + ` -i ` + gIf + ` -j DROP`: 1,
 		`-A PROXIMITY-IN -i ` + gIf + ` -p icmp -j ACCEPT`: 2, `-A PROXIMITY-IN -i ` + gIf + ` -s (@WAN@|` + gNet + `) -p (tcp|udp) --dport 53 -j ACCEPT`: 4,
@@ -230,7 +237,7 @@ var grammars = map[string]map[string]int{
 	},
 	IP6TablesPath: {
 		`# Firewall of IPv6 where there is no nft; loaded by [a-z.-]+`: 1,
-		`\*filter`: 1, `COMMIT`: 1, `:PROXIMITY-(IN|FWD) - \[0:0\]`: 2, `-I (INPUT 1 -j PROXIMITY-IN|FORWARD 1 -j PROXIMITY-FWD)`: 2,
+		`\*filter`: 1, `COMMIT`: 1, `:PROXIMITY-(IN|FWD|SELF) - \[0:0\]`: 3, `-I (INPUT 1 -j PROXIMITY-IN|FORWARD 1 -j PROXIMITY-FWD|OUTPUT 1 -j PROXIMITY-SELF)`: 3, gSelf: 1,
 		gKnown: 2, `-A PROXIMITY-(IN|FWD) -j DROP`: 2, `-A PROXIMITY-IN (-i lo|-p ipv6-icmp) -j ACCEPT`: 2, gServed: 4,
 	},
 	NATPath: {
@@ -254,6 +261,8 @@ var grammars = map[string]map[string]int{
 		`\t\telements = { ` + gIP + `(, ` + gIP + `)* }`: 1, `\t\ttype filter hook prerouting priority raw; policy accept;`: 1,
 		`\t\tiifname != "` + gIf + `" accept`: 1, `\t\tudp sport 68 udp dport 67 accept`: 1, `\t\tether saddr \. ip saddr @guests accept`: 1,
 		`\t\tether saddr @guest_macs meta protocol ip drop`: 1, `\t\tip saddr @guest_addresses drop`: 1, `\t\tip saddr ` + gIP + ` drop`: 1,
+		`\tset proxy {`: 1, `\t\ttypeof meta skuid`: 1, `\tchain self {`: 1, `\t\ttype filter hook output priority filter; policy accept;`: 1,
+		`\t\tmeta skuid @proxy fib daddr type local ct state new tcp dport != 53 reject with tcp reset`: 1,
 		// What only some appliances have.
 		`\t\tiifname "` + gIf + `" ip daddr ` + gIP + ` tcp dport 9090 accept`:                                     1,
 		`\t\tiifname "` + gIf + `" ip saddr (@wan|{ ` + gNets + ` }) meta l4proto { tcp, udp } th dport 53 accept`: 1,
@@ -414,7 +423,7 @@ func checkTable(content []byte, vhosts int) error {
 }
 
 var (
-	placeholders = regexp.MustCompile(`\{http\.(error\.status_(code|text)|request\.(host|uri|method)|reverse_proxy\.header\.[A-Za-z0-9-]+)\}`)
+	placeholders = regexp.MustCompile(`\{http\.(error\.status_(code|text)|request\.(host|hostport|uri|method)|reverse_proxy\.header\.[A-Za-z0-9-]+)\}`)
 	// Text of a header or page may hold anything but the braces of a placeholder.
 	harmless = regexp.MustCompile(`\A([^{}\x00-\x08\x0b\x0c\x0e-\x1f\\]|\\[{}]|\\)*\z`)
 )
@@ -426,7 +435,7 @@ func checkJSON(v any) error {
 	for _, k := range strings.Fields(`accounts active algorithm authentication basic certificate deferred delete expect_status
 		expect_statuses handle_response hash hash_cache http_basic insecure_skip_verify interval key key_name least_conn load_pem log_skip logs max_size
 		method not password propagation_delay propagation_timeout provider providers realm request resolvers response response_header_timeout rewrite
-		server server_name set skip_log status strip_path_prefix timeout trusted_roots_pem_files uri username vars weights dns
+		server server_name set skip_log status strip_path_prefix timeout trusted_roots_pem_files uri username vars versions weights dns
 		X-Forwarded-Method X-Forwarded-Uri Retry-After Cache-Control @id acme admin apps automate automatic_https automation backend body ca certificate_authorities
 		certificates challenges config dial dial_timeout disable disabled email errors fail_duration file file_system grace_period group
 		handle handler headers health_checks host hosts http https id idle_timeout install_trust internal issuers listen load_balancing local
@@ -501,7 +510,7 @@ func TestTheGrammarNotices(t *testing.T) {
 		}
 	}
 	table := contentOf(t, b, TablePath)
-	for _, change := range [][2]string{{`"entries":6`, `"entries":5`}, {`"tls":true`, `"env":true`}, {`"dial":"10.40.0.10:80"`, `"dial":"{env.HOME}"`}, {`"id":"shop/`, `"id":"shop `}} {
+	for _, change := range [][2]string{{`"entries":7`, `"entries":6`}, {`"tls":true`, `"env":true`}, {`"dial":"10.40.0.10:80"`, `"dial":"{env.HOME}"`}, {`"id":"shop/`, `"id":"shop `}} {
 		if spoiled := strings.Replace(table, change[0], change[1], 1); spoiled == table || checkTable([]byte(spoiled), vhostsOf(b)) == nil {
 			t.Errorf("%s was not noticed", change[1])
 		}

@@ -62,6 +62,8 @@ type Rule struct {
 	Path     string    // prefix on segment borders: "/api" matches /api and /api/x, not /apix; "" = "/"
 	Backends []Backend // none = 503: a Vhost whose App is not up yet still answers
 	Redirect *Redirect // in place of backends
+	// ManagementUI leads to Cockpit, in place of backends; the only rule of its Vhost, for "/".
+	ManagementUI bool
 
 	StripPath         bool // backends see the path without the prefix
 	Request, Response Headers

@@ -24,6 +24,8 @@ const (
 	DNSQueryPath  = EtcDir + "/dns-query.bin"
 	// CockpitPath says where Cockpit's socket listens; the agent links it where systemd reads it.
 	CockpitPath = EtcDir + "/cockpit-socket.conf"
+	// CockpitConfPath is Cockpit's own configuration where Vhosts lead to it, likewise.
+	CockpitConfPath = EtcDir + "/cockpit.conf"
 	// JournalPath bounds the journal.
 	JournalPath  = EtcDir + "/journald.conf"
 	ACMERootPath = EtcDir + "/acme-root.pem"
@@ -35,6 +37,13 @@ const (
 	CaddyStorage = StateDir + "/caddy"
 	CARootPath   = CaddyStorage + "/pki/authorities/local/root.crt"
 )
+
+// CockpitSocket is where the proxy reaches Cockpit: no name and no address leads to it, so that only
+// a Vhost does that says so.
+const CockpitSocket = "/run/proximity-cockpit.sock"
+
+// CockpitPort is where Cockpit answers on the LAN address.
+const CockpitPort = 9090
 
 // ProxyProofHost and TableCheckHost are the Host headers of the proxy's self-checks (RFC
 // 6761: never real names). The first tells which configuration answers, the second which table

@@ -57,6 +57,9 @@ func Render(in Input) (Bundle, error) {
 	}
 	if a.cockpit {
 		b.Files = append(b.Files, File{Path: CockpitPath, Mode: 0o644, Part: PartCockpit, Content: renderCockpit(a)})
+		if origins := a.cockpitOrigins(); origins != nil {
+			b.Files = append(b.Files, File{Path: CockpitConfPath, Mode: 0o644, Part: PartCockpit, Content: renderCockpitConf(a, origins)})
+		}
 	}
 	b.Files = append(b.Files, a.family.logs(a))
 	if a.acmeRoot != "" {
@@ -86,10 +89,38 @@ func header(a *accepted, what string) string {
 		"# installation=" + a.installation + " appliance=" + a.uid + "\n"
 }
 
-// renderCockpit has the socket listen on the LAN address only, which may come later than it.
+// renderCockpit has the socket listen on the LAN address only, which may come later than it, and,
+// where a Vhost leads to it, for the proxy alone.
 func renderCockpit(a *accepted) []byte {
+	proxied := ""
+	if a.cockpitOrigins() != nil {
+		proxied = "ListenStream=" + CockpitSocket + "\nSocketUser=caddy\nSocketMode=0600\n"
+	}
 	return []byte(header(a, "The socket of Cockpit, the management UI.") +
-		fmt.Sprintf("[Socket]\nListenStream=\nListenStream=%s:9090\nFreeBind=yes\n", a.lan.Addr()))
+		fmt.Sprintf("[Socket]\nListenStream=\nListenStream=%s:%d\nFreeBind=yes\n%s", a.lan.Addr(), CockpitPort, proxied))
+}
+
+// cockpitOrigins are the names under which Vhosts lead to Cockpit, as browsers say where a page is
+// from; nil without any.
+func (a *accepted) cockpitOrigins() (origins []string) {
+	for _, v := range a.vhosts {
+		if v.leadsToUI() {
+			for _, h := range v.Hosts {
+				origins = append(origins, "https://"+h)
+			}
+		}
+	}
+	return origins
+}
+
+// renderCockpitConf has Cockpit take requests that came over the proxy for what they were before.
+// With a list of origins there is no other than those, so it has those of the LAN too.
+func renderCockpitConf(a *accepted, origins []string) []byte {
+	for _, own := range []string{a.lan.Addr().String(), a.label + "." + a.lanZone()} {
+		origins = append(origins, fmt.Sprintf("https://%s:%d", own, CockpitPort))
+	}
+	return []byte(header(a, "The configuration of Cockpit; the agent links it where Cockpit reads it.") +
+		"[WebService]\nOrigins = " + strings.Join(origins, " ") + "\nProtocolHeader = X-Forwarded-Proto\nForwardedForHeader = X-Forwarded-For\n")
 }
 
 func setHash(b Bundle) string { return HashSet(b.Hashes()) }

@@ -13,6 +13,9 @@ import (
 // repeats a line that has it for each, and leaves it out where there is none.
 const WANMark = "@WAN@"
 
+// ProxyMark stands for the proxy's user, whom the agent puts there.
+const ProxyMark = "@PROXY@"
+
 const (
 	// refuseRule answers what is not allowed, so that a guest learns it at once.
 	refuseRule = "-j REJECT --reject-with icmp-admin-prohibited"
@@ -55,6 +58,7 @@ func renderIPTables(a *accepted) []byte {
 	a.iptablesForward(&filter)
 	filter.first("INPUT", "IN")
 	filter.first("FORWARD", "FWD")
+	iptablesSelf(&filter)
 
 	raw.chain("SENDER")
 	a.iptablesSenders(&raw)
@@ -87,7 +91,15 @@ func renderIP6Tables(a *accepted) []byte {
 	filter.add("FWD", "-j DROP")
 	filter.first("INPUT", "IN")
 	filter.first("FORWARD", "FWD")
+	iptablesSelf(&filter)
 	return []byte(header(a, "Firewall of IPv6 where there is no nft; loaded by "+a.family.Unit(ServiceNAT)+".") + filter.text("filter"))
+}
+
+// iptablesSelf keeps the proxy from the appliance itself (see selfChain).
+func iptablesSelf(t *iptables) {
+	t.chain("SELF")
+	t.add("SELF", "-p tcp -m tcp ! --dport 53 -m owner --uid-owner %s -m addrtype --dst-type LOCAL -m conntrack --ctstate NEW -j REJECT --reject-with tcp-reset", ProxyMark)
+	t.first("OUTPUT", "SELF")
 }
 
 // known lets through what belongs to a connection that was let through.

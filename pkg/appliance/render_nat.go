@@ -30,6 +30,7 @@ func renderNAT(a *accepted) []byte {
 	writeSet(&w, "closed", parsePrefixes(closedByDefault))
 	writeSet(&w, "wan", nil)
 	writeSenders(&w, a)
+	w.WriteString(selfChain)
 	fmt.Fprintf(&w, inputChain, a.lanIf, a.wanIf, a.lan.Masked(), dnsWANRule(a), cockpitRule(a))
 	if !a.nat {
 		w.WriteString(isolatedChain + "}\n")
@@ -66,6 +67,21 @@ const inputChain = `
 		iifname "%[1]s" meta l4proto { tcp, udp } th dport 53 accept
 		iifname "%[2]s" udp sport 67 udp dport 68 accept
 %[4]s%[5]s		iifname { "%[1]s", "%[2]s" } tcp dport { 80, 443 } accept
+	}
+`
+
+// selfChain keeps the proxy from the appliance itself. A backend may be a name, and what that leads
+// to is known when a connection is made and not before: what nobody may reach through a Vhost,
+// such as the proxy itself in a circle, is not reached through a name either. The set has the
+// proxy's user, which the agent adds.
+const selfChain = `
+	set proxy {
+		typeof meta skuid
+	}
+
+	chain self {
+		type filter hook output priority filter; policy accept;
+		meta skuid @proxy fib daddr type local ct state new tcp dport != 53 reject with tcp reset
 	}
 `
 

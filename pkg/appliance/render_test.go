@@ -79,6 +79,11 @@ func everything() Input {
 			Rules: []Rule{{Backends: []Backend{{Address: "10.40.0.10:80"}}}},
 			TLS:   TLS{Mode: TLSProvided, Redirect: true, Certificate: givenCertificate, PrivateKey: Hidden(givenKey)},
 		},
+		{
+			Key: "default/cockpit", UID: "v7", Hosts: []string{"cockpit.apps.example.org", "net.example.org"},
+			Rules: []Rule{{ManagementUI: true}}, TLS: TLS{Redirect: true},
+			AllowFrom: []netip.Prefix{netip.MustParsePrefix("192.168.50.0/24")},
+		},
 	}
 	in.Hosts[0].Egress = &Egress{Deny: true, Rules: []EgressRule{
 		{To: netip.MustParsePrefix("203.0.113.0/24"), Protocol: "tcp", Ports: []int{443, 80}},
@@ -150,6 +155,7 @@ func rejecting() Input {
 		Vhost{Key: "b/forbidden", UID: "v5", Hosts: []string{"c.prox.local"}, Rules: []Rule{{Backends: []Backend{{Address: "192.168.50.2:8006"}}}}},
 		Vhost{Key: "b/path", UID: "v6", Hosts: []string{"d.prox.local"}, Rules: []Rule{{Path: "/{env.HOME}"}}},
 		Vhost{Key: "b/later", UID: "v7", Hosts: []string{"free.prox.local"}},
+		Vhost{Key: "b/ui", UID: "v8", Hosts: []string{"e.prox.local"}, Rules: []Rule{{ManagementUI: true}}, TLS: TLS{Redirect: true}},
 	)
 	in.Forwards = []Forward{
 		{Key: "web", Protocol: "tcp", Port: 443, To: netip.MustParseAddrPort("10.20.0.50:443")},

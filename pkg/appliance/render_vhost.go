@@ -214,6 +214,8 @@ func ruleRoute(r Rule, d dialect) object {
 			to = strings.TrimSuffix(to, "/") + "{http.request.uri}"
 		}
 		handle = append(handle, object{"handler": "static_response", "status_code": r.Redirect.Code, "headers": object{"Location": []string{to}}})
+	case r.ManagementUI:
+		handle = append(handle, proxyToUI())
 	case len(r.Backends) == 0:
 		return withPath(textRoute(503, "503: this application has no running backend\n"), r.Path)
 	default:
@@ -230,6 +232,21 @@ func withPath(route object, path string) object {
 		route["match"] = []object{{"path": []string{path, path + "/*"}}}
 	}
 	return route
+}
+
+// proxyToUI sends a request to Cockpit. It has a certificate of its own that nobody knows, which does
+// not matter on a socket that only Cockpit listens on. Some Caddys tell a backend over TLS its own
+// name, of which a socket has none; Cockpit wants the one that the browser knows.
+func proxyToUI() object {
+	return object{
+		"handler":   "reverse_proxy",
+		"upstreams": []object{{"dial": "unix/" + CockpitSocket}},
+		"transport": object{
+			"protocol": "http", "dial_timeout": "3s", "versions": []string{"1.1"},
+			"tls": object{"insecure_skip_verify": true, "server_name": "localhost"},
+		},
+		"headers": object{"request": object{"set": object{"Host": []string{"{http.request.hostport}"}}}},
+	}
 }
 
 // proxyTo sends a request to one of the backends.

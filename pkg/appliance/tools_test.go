@@ -76,7 +76,7 @@ func checkWithIPTables(t *testing.T, b Bundle) {
 		t.Skip("a network namespace needs root")
 	}
 	for command, path := range map[string]string{"iptables-restore": IPTablesPath, "ip6tables-restore": IP6TablesPath} {
-		file := writeFile(t, strings.ReplaceAll(contentOf(t, b, path), WANMark, "192.168.50.0/24"))
+		file := writeFile(t, strings.NewReplacer(WANMark, "192.168.50.0/24", ProxyMark, "997").Replace(contentOf(t, b, path)))
 		run(t, exec.Command(tool(t, "unshare"), "-n", "-m", "sh", "-c", "mount -t tmpfs tmpfs /run && "+tool(t, command)+" --noflush --test "+file))
 	}
 }

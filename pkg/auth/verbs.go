@@ -36,7 +36,7 @@ const (
 	VerbRestore Verb = "restore"
 	// VerbAdopt takes over a guest that the platform did not make.
 	VerbAdopt Verb = "adopt"
-	// VerbWeaken gives a guest less isolation than is the default.
+	// VerbWeaken gives a guest less isolation than is the default, or opens the management of a network.
 	VerbWeaken Verb = "weaken"
 	// VerbBind gives a Role, VerbEscalate defines one, with rights that the giver has not.
 	VerbBind     Verb = "bind"

@@ -131,7 +131,8 @@ type ApplianceSpec struct {
 	// Translation of guests' addresses to the uplink.
 	Nat *ApplianceNAT `protobuf:"bytes,13,opt,name=nat" json:"nat,omitempty"`
 	// Management interface on port 9090 of the LAN address, over HTTPS: None, or Cockpit, whose
-	// packages are installed then. Who logs in as root needs a password, set in the guest.
+	// packages are installed then. Who logs in as root needs a password, set in the guest. A Vhost
+	// may lead to it (managementUI of a backend).
 	ManagementUi *string `protobuf:"bytes,14,opt,name=management_ui,json=managementUI" json:"management_ui,omitempty"`
 	// Network of Apps that do not say themselves where to go when the appliance is down: None or WAN
 	// (see the App's spec.network.fallback). Default: None.

@@ -988,7 +988,7 @@ func (x *BackendTLS) GetServerName() string {
 	return ""
 }
 
-// VhostBackend is where requests go: an App's port, or an address.
+// VhostBackend is where requests go: an App's port, an address, or the management UI.
 type VhostBackend struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// App in the same namespace.
@@ -996,7 +996,11 @@ type VhostBackend struct {
 	// External backend as host:port.
 	Address *string `protobuf:"bytes,2,opt,name=address" json:"address,omitempty"`
 	// Weight among the backends of a rule, 1 to 1000; default 1.
-	Weight        *int32 `protobuf:"varint,3,opt,name=weight" json:"weight,omitempty"`
+	Weight *int32 `protobuf:"varint,3,opt,name=weight" json:"weight,omitempty"`
+	// True leads to the management UI of the appliance that serves the name, if it has one
+	// (spec.managementUI). The Vhost has no other rule and backend then, no wildcard, and answers
+	// over HTTPS only; to create and to change it takes the verb weaken.
+	ManagementUi  *bool `protobuf:"varint,4,opt,name=management_ui,json=managementUI" json:"management_ui,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1050,6 +1054,13 @@ func (x *VhostBackend) GetWeight() int32 {
 		return *x.Weight
 	}
 	return 0
+}
+
+func (x *VhostBackend) GetManagementUi() bool {
+	if x != nil && x.ManagementUi != nil {
+		return *x.ManagementUi
+	}
+	return false
 }
 
 // AppPortReference names a port of an App.
@@ -1564,12 +1575,13 @@ const file_proximity_v1alpha1_vhost_proto_rawDesc = "" +
 	"BackendTLS\x120\n" +
 	"\x14insecure_skip_verify\x18\x01 \x01(\bR\x12insecureSkipVerify\x12\x1f\n" +
 	"\vserver_name\x18\x02 \x01(\tR\n" +
-	"serverName\"\x8b\x01\n" +
+	"serverName\"\xb0\x01\n" +
 	"\fVhostBackend\x12=\n" +
 	"\aapp_ref\x18\x01 \x01(\v2$.proximity.v1alpha1.AppPortReferenceR\x06appRef\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\"\n" +
 	"\x06weight\x18\x03 \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\xe8\a(\x01R\x06weight\"n\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x01R\x06weight\x12#\n" +
+	"\rmanagement_ui\x18\x04 \x01(\bR\fmanagementUI\"n\n" +
 	"\x10AppPortReference\x12F\n" +
 	"\x04name\x18\x01 \x01(\tB2\xbaH\x03\xc8\x01\x01\xea\xda\x18(the name of an App in the same namespaceR\x04name\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\tR\x04port\"\x94\x02\n" +

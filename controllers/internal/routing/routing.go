@@ -85,12 +85,18 @@ func IndexApps(apps []*v1alpha1.App) map[string]*v1alpha1.App {
 	return m
 }
 
-// Backends resolves a Vhost's rules to addresses. Backends that cannot be resolved are left
-// out and named in unresolved, each with its reason.
-func Backends(v *v1alpha1.Vhost, apps map[string]*v1alpha1.App) (rules []appliance.Rule, unresolved []string) {
+// Backends resolves a Vhost's rules to addresses, as the appliance that serves it does. Backends
+// that cannot be resolved are left out and named in unresolved, each with its reason.
+func Backends(v *v1alpha1.Vhost, apps map[string]*v1alpha1.App, a *v1alpha1.Appliance) (rules []appliance.Rule, unresolved []string) {
 	for _, r := range v.GetSpec().GetRules() {
 		rule := renderRule(r)
 		for _, b := range r.GetBackends() {
+			if b.GetManagementUi() {
+				if rule.ManagementUI = hasUI(a); !rule.ManagementUI {
+					unresolved = append(unresolved, fmt.Sprintf("Appliance %s has no management UI; set its spec.managementUI to Cockpit", a.GetMetadata().GetName()))
+				}
+				continue
+			}
 			addr, why := backendAddress(v, b, apps)
 			if why != "" {
 				unresolved = append(unresolved, why)
@@ -102,6 +108,15 @@ func Backends(v *v1alpha1.Vhost, apps map[string]*v1alpha1.App) (rules []applian
 	}
 	return rules, unresolved
 }
+
+// LeadsToUI tells whether a Vhost leads to the management UI of its appliance.
+func LeadsToUI(v *v1alpha1.Vhost) bool {
+	return slices.ContainsFunc(v.GetSpec().GetRules(), func(r *v1alpha1.VhostRule) bool {
+		return slices.ContainsFunc(r.GetBackends(), (*v1alpha1.VhostBackend).GetManagementUi)
+	})
+}
+
+func hasUI(a *v1alpha1.Appliance) bool { return a.GetSpec().GetManagementUi() == "Cockpit" }
 
 func backendAddress(v *v1alpha1.Vhost, b *v1alpha1.VhostBackend, apps map[string]*v1alpha1.App) (addr, why string) {
 	if a := b.GetAddress(); a != "" {

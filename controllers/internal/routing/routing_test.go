@@ -52,7 +52,7 @@ func TestBackends(t *testing.T) {
 		"port 70000":      {toApp("web", "70000"), "", "has no port"},
 		"without address": {toApp("new", ""), "", "no address yet"},
 	} {
-		rules, unresolved := Backends(vhost("v", "", []string{"x"}, tc.backend), apps)
+		rules, unresolved := Backends(vhost("v", "", []string{"x"}, tc.backend), apps, nil)
 		got := ""
 		if len(rules[0].Backends) > 0 {
 			got = rules[0].Backends[0].Address
@@ -115,5 +115,26 @@ func TestWhichAppliance(t *testing.T) {
 	v := vhost("v", "", []string{"x"}, toApp("web", ""))
 	if got := VhostAppliance(v, IndexApps([]*v1alpha1.App{web}), two); got != "b" {
 		t.Errorf("that of its App: %q", got)
+	}
+}
+
+// TestManagementUI: a Vhost leads there only where there is one, and never in the clear.
+func TestManagementUI(t *testing.T) {
+	v := vhost("v", "", []string{"x"}, &v1alpha1.VhostBackend{ManagementUi: proto.Bool(true)})
+	for ui, want := range map[string]bool{"Cockpit": true, "None": false, "": false} {
+		a := &v1alpha1.Appliance{Metadata: &v1alpha1.ObjectMeta{Name: "a"}, Spec: &v1alpha1.ApplianceSpec{ManagementUi: proto.String(ui)}}
+		rules, unresolved := Backends(v, nil, a)
+		if len(rules) != 1 || rules[0].ManagementUI != want || len(rules[0].Backends) > 0 {
+			t.Errorf("%q: %+v", ui, rules)
+		}
+		if got := strings.Join(unresolved, ";"); (got == "") != want || !want && !strings.Contains(got, "Appliance a has no management UI; set its spec.managementUI to Cockpit") {
+			t.Errorf("%q: %s", ui, got)
+		}
+		if r := Render(v, nil, a, Credentials{}); !r.TLS.Redirect {
+			t.Errorf("%q: answers over HTTP", ui)
+		}
+	}
+	if !LeadsToUI(v) || LeadsToUI(vhost("v", "", []string{"x"}, toApp("web", ""))) {
+		t.Error("which Vhost leads there")
 	}
 }

@@ -37,7 +37,7 @@ func (c Credentials) Lacking(err error) (Credentials, error) {
 // Render is a Vhost as an appliance serves it.
 func Render(v *v1alpha1.Vhost, apps map[string]*v1alpha1.App, a *v1alpha1.Appliance, c Credentials) appliance.Vhost {
 	spec := v.GetSpec()
-	rules, _ := Backends(v, apps)
+	rules, _ := Backends(v, apps, a)
 	out := appliance.Vhost{
 		Key: Key(v.GetMetadata()), UID: v.GetMetadata().GetUid(), Hosts: spec.GetHosts(), Rules: rules, Unready: c.Missing,
 		TLS:     renderTLS(spec, a, c),
@@ -63,6 +63,9 @@ func Render(v *v1alpha1.Vhost, apps map[string]*v1alpha1.App, a *v1alpha1.Applia
 // browsers trust the certificate.
 func Redirects(v *v1alpha1.Vhost) bool {
 	t := v.GetSpec().GetTls()
+	if LeadsToUI(v) { // whose password is never to go in the clear
+		return true
+	}
 	if t != nil && t.Redirect != nil {
 		return t.GetRedirect()
 	}

@@ -235,7 +235,7 @@ iptables_rules() {
 			/^\*/ { table = $1 }
 			/^:PROXIMITY-/ { print tool, table, $1; if ($1 == ":PROXIMITY-IN") ours = 1 }
 			/^-A PROXIMITY-/ { print tool, table, $0 }
-			/^-A (INPUT|FORWARD|PREROUTING|POSTROUTING) / && table != "*mangle" && !seen[table, $2]++ { print tool, table, $0 }
+			/^-A (INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING) / && table != "*mangle" && !seen[table, $2]++ { print tool, table, $0 }
 			END { exit !ours }' || return 1
 	done
 }

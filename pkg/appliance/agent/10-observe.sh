@@ -31,10 +31,12 @@ probe_http() {
 			printf "probe %s %s %d %d\n", $4, ok ? "ok" : "fail", $2, $3 * 1000; fflush() }'
 }
 
+# As the proxy's user, whom the rules do not let everywhere.
 probe_tcp() {
 	grep -q '^tcp ' $ETC/probes 2>/dev/null || return 0
 	# shellcheck disable=SC2016 # expanded by that bash
-	awk '$1 == "tcp" { split($2, a, ":"); print a[1], a[2], $5 }' $ETC/probes | timeout 2.3 bash -c '
+	awk '$1 == "tcp" { split($2, a, ":"); print a[1], a[2], $5 }' $ETC/probes |
+		setpriv --reuid caddy --regid caddy --clear-groups timeout 2.3 bash -c '
 		probe() {
 			local start=${EPOCHREALTIME/./} state=ok
 			timeout 1 bash -c "exec 3<>/dev/tcp/\$0/\$1" "$1" "$2" 2>/dev/null || state=fail

@@ -103,7 +103,7 @@ reload_caddy() {
 # iptables_text <tool> <file>: what is to be loaded, for the tables as they are now. A jump that is
 # there already goes first, wherever it stands; so do chains of ours that are no part of it any more.
 iptables_text() {
-	timeout 6 "$1-save" 2>/dev/null | awk -v nets="$(wan_nets)" -v rules="$2" '
+	timeout 6 "$1-save" 2>/dev/null | awk -v nets="$(wan_nets)" -v user="$(id -u caddy 2>/dev/null)" -v rules="$2" '
 		/^\*/ { table = $1 }
 		/^:PROXIMITY-/ { had[table] = had[table] " " substr($1, 2) }
 		/^-A [A-Z]+ -j PROXIMITY-[A-Z]+$/ { jumps[table, $2, $4]++ }
@@ -119,6 +119,10 @@ iptables_text() {
 				if (line ~ /@WAN@/) {
 					for (k = 1; k <= subnets; k++) { filled = line; sub(/@WAN@/, subnet[k], filled); print filled }
 					continue
+				}
+				if (line ~ /@PROXY@/) {
+					if (user == "") continue
+					sub(/@PROXY@/, user, line)
 				}
 				if (line ~ /^-I /) {
 					split(line, f, " ")
@@ -147,7 +151,8 @@ load_iptables() {
 nat_start() {
 	if uses_nft; then
 		nets=$(wan_nets)
-		out=$({ cat $ETC/nat.nft; if [ -n "$nets" ]; then echo "add element inet proximity wan { $nets }"; fi; } | timeout 10 nft -f - 2>&1)
+		user=$(id -u caddy 2>/dev/null)
+		out=$({ cat $ETC/nat.nft; if [ -n "$user" ]; then echo "add element inet proximity proxy { $user }"; fi; if [ -n "$nets" ]; then echo "add element inet proximity wan { $nets }"; fi; } | timeout 10 nft -f - 2>&1)
 	else
 		: >$NAT_RECORD.iptables && out=$(load_iptables $ETC)
 	fi || { printf '%s\n' "$out" | problem nat; return 1; }

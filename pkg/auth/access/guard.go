@@ -41,6 +41,8 @@ func (g *Guard) Asks(kind string, is resource.Object) bool {
 		return is != nil
 	case "App", "Appliance":
 		return adopts(is) || len(weaknesses(is)) > 0
+	case "Vhost":
+		return managementIn(is) != ""
 	}
 	return false
 }
@@ -66,6 +68,8 @@ func (g *Guard) Check(ctx context.Context, tx store.Tx, was, is resource.Object)
 			return nil
 		}
 		return checkGuest(ctx, was, is)
+	case *v1alpha1.Vhost:
+		return checkManagement(ctx, was, is)
 	case *v1alpha1.Operation:
 		if was == nil {
 			return g.checkOperation(ctx, o)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
+
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/auth"
 	"github.com/proximity-pve/proximity/pkg/resource"
@@ -66,6 +68,37 @@ func checkGuest(ctx context.Context, was, is resource.Object) error {
 		if err := auth.Authorize(ctx, auth.VerbWeaken, kind, namespace); err != nil {
 			return fmt.Errorf("%s gives guests less isolation: %w", path, err)
 		}
+	}
+	return nil
+}
+
+// managementIn is the path of the field by which a Vhost leads to the management UI of an appliance,
+// "" for none.
+func managementIn(o resource.Object) string {
+	v, _ := o.(*v1alpha1.Vhost)
+	for i, rule := range v.GetSpec().GetRules() {
+		for j, b := range rule.GetBackends() {
+			if b.GetManagementUi() {
+				return fmt.Sprintf("spec.rules[%d].backends[%d].managementUI", i, j)
+			}
+		}
+	}
+	return ""
+}
+
+// checkManagement: to lead a name to the management UI takes the right to, and so does every change
+// of such a Vhost, for each of its fields is a part of who comes there, and how.
+func checkManagement(ctx context.Context, was, is resource.Object) error {
+	path := managementIn(is)
+	if path == "" {
+		return nil
+	}
+	before, _ := was.(*v1alpha1.Vhost)
+	if managementIn(was) != "" && proto.Equal(before.GetSpec(), is.(*v1alpha1.Vhost).GetSpec()) {
+		return nil
+	}
+	if err := auth.Authorize(ctx, auth.VerbWeaken, is.GetKind(), is.GetMetadata().GetNamespace()); err != nil {
+		return fmt.Errorf("%s opens the management of the network: %w", path, err)
 	}
 	return nil
 }

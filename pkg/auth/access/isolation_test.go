@@ -139,6 +139,60 @@ func TestEveryFieldOfAnApplianceIsJudged(t *testing.T) {
 	}
 }
 
+// TestManagementTakesTheVerb: who may change Vhosts may not open the management of the network with
+// one, nor change one that does. The fields of a backend are counted, so that one that leads
+// elsewhere is thought of here.
+func TestManagementTakesTheVerb(t *testing.T) {
+	if have, want := fieldsOf(&v1alpha1.VhostBackend{}, ""), []string{"address", "appRef", "managementUI", "weight"}; !slices.Equal(have, want) {
+		t.Errorf("a backend has the fields %v, judged are %v", have, want)
+	}
+	vhost := func(change func(*v1alpha1.Vhost)) *v1alpha1.Vhost {
+		v := &v1alpha1.Vhost{ApiVersion: proto.String(resource.APIVersion), Kind: proto.String("Vhost"),
+			Metadata: &v1alpha1.ObjectMeta{Name: "ui", Namespace: "web"},
+			Spec: &v1alpha1.VhostSpec{Hosts: []string{"ui.prox.local"}, AllowFrom: []string{"192.168.1.0/24"}, Rules: []*v1alpha1.VhostRule{
+				{Path: proto.String("/"), Backends: []*v1alpha1.VhostBackend{{ManagementUi: proto.Bool(true)}}},
+			}}}
+		if change != nil {
+			change(v)
+		}
+		return v
+	}
+	open := vhost(nil)
+	plain := vhost(func(v *v1alpha1.Vhost) {
+		v.Spec.Rules[0].Backends[0] = &v1alpha1.VhostBackend{Address: proto.String("10.0.0.9:80")}
+	})
+	w, guard := judges(t)
+	alice, boss := w.as(auth.User("alice")), w.as(auth.User("boss"))
+	if !guard.Asks("Vhost", open) || guard.Asks("Vhost", plain) {
+		t.Error("which Vhosts the guard is asked about")
+	}
+	for what, tt := range map[string]struct {
+		was, is resource.Object
+		want    bool
+	}{
+		"new":                 {nil, open, false},
+		"led there":           {plain, open, false},
+		"another name":        {open, vhost(func(v *v1alpha1.Vhost) { v.Spec.Hosts = append(v.Spec.Hosts, "x.prox.local") }), false},
+		"for everybody":       {open, vhost(func(v *v1alpha1.Vhost) { v.Spec.AllowFrom = nil }), false},
+		"another header":      {open, vhost(func(v *v1alpha1.Vhost) { v.Spec.RequestHeaders = &v1alpha1.HeaderChanges{Remove: []string{"Origin"}} }), false},
+		"a label":             {open, vhost(func(v *v1alpha1.Vhost) { v.Metadata.Labels = map[string]string{"a": "b"} }), true},
+		"led away":            {open, plain, true},
+		"deleted":             {open, nil, true},
+		"one that never does": {nil, plain, true},
+	} {
+		err := guard.Check(alice, nil, tt.was, tt.is)
+		if (err == nil) != tt.want || err != nil && (!errors.Is(err, auth.ErrForbidden) || !strings.Contains(err.Error(), "may not weaken Vhost") || !strings.Contains(err.Error(), "spec.rules[0].backends[0].managementUI opens the management of the network")) {
+			t.Errorf("%s: %v, want allowed %t", what, err, tt.want)
+		}
+		if err := guard.Check(boss, nil, tt.was, tt.is); err != nil {
+			t.Errorf("%s, by an administrator: %v", what, err)
+		}
+	}
+	if auth.Authorize(alice, auth.VerbUpdate, "Vhost", "web") != nil {
+		t.Error("alice is not who the test is about")
+	}
+}
+
 // weakening is an object without a weakness, with it, and with it and something else.
 type weakening struct{ plain, weak, changed resource.Object }
 

@@ -48,6 +48,7 @@ func validateVhost(v *v1alpha1.Vhost, p *problems) {
 		}
 	}
 	validateVhostFields(spec, p)
+	validateManagement(spec, p)
 	p.reference("spec.applianceRef", spec.GetApplianceRef())
 }
 
@@ -86,8 +87,12 @@ func isPathPrefix(s string) bool {
 
 func validateBackend(at string, b *v1alpha1.VhostBackend, p *problems) {
 	switch {
+	case b.GetManagementUi():
+		if b.AppRef != nil || b.Address != nil {
+			p.unsupported(at+".managementUI", "true", "a backend has an appRef, an address or managementUI; leave the others out")
+		}
 	case b.AppRef == nil && b.Address == nil:
-		p.required(at, "an appRef or an address")
+		p.required(at, "an appRef, an address or managementUI")
 	case b.AppRef != nil && b.Address != nil:
 		p.unsupported(at+".address", b.GetAddress(), "a backend has either an appRef or an address; leave one out")
 	case b.AppRef != nil:
@@ -99,6 +104,41 @@ func validateBackend(at string, b *v1alpha1.VhostBackend, p *problems) {
 		}
 	default:
 		validateBackendAddress(at+".address", b.GetAddress(), p)
+	}
+}
+
+// validateManagement holds a Vhost that leads to the management UI to what keeps it safe: passwords
+// never go in the clear, and nothing else answers under the same name, for a page from there could
+// act as whoever is logged in.
+func validateManagement(spec *v1alpha1.VhostSpec, p *problems) {
+	const why = "a Vhost of the management UI "
+	for i, rule := range spec.GetRules() {
+		at := resource.IndexPath("spec.rules", i)
+		for j, b := range rule.GetBackends() {
+			if !b.GetManagementUi() {
+				continue
+			}
+			switch {
+			case len(spec.GetRules()) > 1 || rule.GetPath() != "/":
+				p.unsupported(at+".path", rule.GetPath(), why+"has one rule, for /; leave the others out")
+			case len(rule.GetBackends()) > 1:
+				p.unsupported(resource.IndexPath(at+".backends", j)+".managementUI", "true", why+"has no other backend; leave the others out")
+			case rule.BackendTls != nil:
+				p.unsupported(at+".backendTLS", "backendTLS", "the way to the management UI is known; leave it out")
+			case rule.HealthCheck != nil:
+				p.unsupported(at+".healthCheck", "healthCheck", "the appliance looks after its management UI; leave it out")
+			case spec.GetTls().GetMode() == "off":
+				p.unsupported("spec.tls.mode", "off", why+"answers over HTTPS only")
+			case spec.GetTls().Redirect != nil && !spec.GetTls().GetRedirect():
+				p.unsupported("spec.tls.redirect", "false", why+"answers over HTTPS only; leave redirect out")
+			}
+			for k, h := range spec.GetHosts() {
+				if strings.HasPrefix(h, "*.") {
+					p.unsupported(resource.IndexPath("spec.hosts", k), h, why+"has whole names only")
+				}
+			}
+			return
+		}
 	}
 }
 

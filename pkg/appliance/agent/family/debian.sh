@@ -7,6 +7,7 @@ MASKED='dnsmasq.service caddy.service caddy-api.service nftables.service'
 PRIORITIES=yes
 JOURNAL=/etc/systemd/journald.conf.d/50-proximity.conf
 COCKPIT=/etc/systemd/system/cockpit.socket.d/50-proximity.conf
+COCKPIT_CONF=/etc/cockpit/cockpit.conf
 
 # Commands the guest needs, each with its package.
 NEEDED='dnsmasq:dnsmasq-base caddy:caddy curl:curl ip:iproute2 bash:bash'
@@ -84,8 +85,24 @@ reload_logs() {
 	timeout 20 systemctl restart systemd-journald.service >/dev/null 2>&1 || :
 }
 
+# link_cockpit_conf: Cockpit reads one file only. One that somebody else wrote is put aside while
+# Vhosts lead to Cockpit, and comes back after that.
+link_cockpit_conf() {
+	if [ ! -e $ETC/cockpit.conf ]; then
+		[ "$(readlink $COCKPIT_CONF)" = $ETC/cockpit.conf ] || return 0
+		rm -f $COCKPIT_CONF
+		[ ! -e $COCKPIT_CONF.before-proximity ] || mv -f $COCKPIT_CONF.before-proximity $COCKPIT_CONF
+		return 0
+	fi
+	[ "$(readlink $COCKPIT_CONF)" != $ETC/cockpit.conf ] || return 0
+	mkdir -p "${COCKPIT_CONF%/*}"
+	[ ! -e $COCKPIT_CONF ] || mv -f $COCKPIT_CONF $COCKPIT_CONF.before-proximity
+	ln -sfn $ETC/cockpit.conf $COCKPIT_CONF
+}
+
 # reload_cockpit: the distribution's own socket, on our address, for root too.
 reload_cockpit() {
+	link_cockpit_conf
 	if ! has_cockpit; then
 		[ -L $COCKPIT ] || return 0
 		rm -f $COCKPIT
