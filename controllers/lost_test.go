@@ -12,6 +12,7 @@ import (
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/ownership"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
+	"github.com/proximity-pve/proximity/pkg/pvesim"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
 
@@ -61,11 +62,13 @@ func TestGuestOfALostObject(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(m *ownership.Mark)
 		made   bool
+		hidden bool // once, by the node, which says that there is no such guest
 	}{
-		"of this name":         {func(*ownership.Mark) {}, false},
-		"of another namespace": {func(m *ownership.Mark) { m.Namespace = "other" }, true},
-		"a copy":               {func(m *ownership.Mark) { m.VMID = 299 }, true},
-		"another installation": {func(m *ownership.Mark) { m.Installation = "installation-2" }, true},
+		"of this name":            {func(*ownership.Mark) {}, false, false},
+		"of this name, and hides": {func(*ownership.Mark) {}, false, true},
+		"of another namespace":    {func(m *ownership.Mark) { m.Namespace = "other" }, true, false},
+		"a copy":                  {func(m *ownership.Mark) { m.VMID = 299 }, true, false},
+		"another installation":    {func(m *ownership.Mark) { m.Installation = "installation-2" }, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {
@@ -76,6 +79,9 @@ func TestGuestOfALostObject(t *testing.T) {
 				w.deployed()
 				check := w.untouched(300)
 				again := appKeyOf("again")
+				if tc.hidden {
+					w.node.Faults().Add(pvesim.Fault{Method: "GET", Path: "/nodes/*/lxc/300/config", Nth: 1, Status: 500, Text: "Configuration file 'nodes/pve/lxc/300.conf' does not exist"})
+				}
 				w.apply("apiVersion: proximity/v1alpha1\nkind: App\nmetadata: {name: again}\n")
 				if tc.made {
 					w.until("made", w.ready(again))

@@ -75,7 +75,7 @@ func (r *reconciler) attached(ctx context.Context, s *session, conn *cluster.Con
 		}
 		cfg, err := conn.API.LXCConfig(ctx, row.Node, int(row.VMID))
 		if proxmox.IsNotExist(err) {
-			continue
+			return lxc.ListedOnly(row.Node, int(row.VMID))
 		}
 		if err != nil {
 			return lxc.Classify(fmt.Errorf("read configuration of guest %d: %w", row.VMID, err))

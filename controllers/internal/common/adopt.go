@@ -20,7 +20,7 @@ func AdoptedMACs(ctx context.Context, conn *cluster.Connection, vmid int32, rows
 		}
 		cfg, err := conn.API.LXCConfig(ctx, row.Node, int(row.VMID))
 		if proxmox.IsNotExist(err) {
-			return nil, nil
+			return nil, lxc.ListedOnly(row.Node, int(row.VMID))
 		}
 		if err != nil {
 			return nil, lxc.Classify(fmt.Errorf("read the guest to adopt: %w", err))

@@ -15,6 +15,6 @@
 // and the list shows it as it was made.
 //
 // What the Driver never does: change or delete a guest without our mark; take a missing
-// row in a list for a missing guest; repeat a request whose outcome is not known. Such a
+// row in a list, or one answer of a node, for a missing guest that is to be removed; repeat a request whose outcome is not known. Such a
 // request ends the reconcile; the next one observes first.
 package lxc

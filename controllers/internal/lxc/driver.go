@@ -27,6 +27,9 @@ const (
 	taskRecheck = time.Second
 	// lockRecheck is the pause when somebody else works on the guest (backup, migration).
 	lockRecheck = 3 * time.Second
+	// absentRecheck is the pause before a guest that is to be removed, and that nobody of ours has
+	// removed, is believed to be gone.
+	absentRecheck = 3 * time.Second
 	// queuedRecheck is the pause of a guest that waits for its turn, which it is told of.
 	queuedRecheck = 30 * time.Second
 	// shutdownPatience is how long a guest may take to stop before it is killed.
@@ -109,6 +112,7 @@ func (d *Driver) converge(ctx context.Context, desired *Desired, mark ownership.
 		mark: mark, node: at, direct: desired == nil || d.Memory == nil,
 		never: desired != nil && !desired.Adopt && !desired.ReadOnly && node == "" && d.Place != nil,
 	}
+	sure := false
 	for range maxRounds {
 		ended, err := d.settle(ctx, mark.VMID)
 		if err != nil {
@@ -124,6 +128,14 @@ func (d *Driver) converge(ctx context.Context, desired *Desired, mark ownership.
 		o, err := d.observe(ctx, l)
 		if err != nil {
 			return o, nil, d.away(ctx, o.Node, mark.VMID, err)
+		}
+		if desired == nil && !o.Present && ended != ActionDestroy && !sure {
+			// What is believed to be gone is not looked for ever again. A token without rights sees
+			// no guest in the list, and one wrong answer of the node would be enough.
+			if sure, err = true, pause(ctx, absentRecheck); err != nil {
+				return o, nil, err
+			}
+			continue
 		}
 		if desired != nil && !o.Present && o.Elsewhere == 0 && !desired.Adopt {
 			if err := d.replace(ctx, desired, mark, node); err != nil {
@@ -163,6 +175,17 @@ func (d *Driver) converge(ctx context.Context, desired *Desired, mark ownership.
 		}
 	}
 	return Observed{}, nil, runtime.Waiting(lockRecheck, "NotSettling", "guest %d keeps changing while it is worked on", mark.VMID)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Settle waits for the task in the journal, if there is one. It is about the guest vmid.
@@ -282,8 +305,7 @@ func (d *Driver) observe(ctx context.Context, l look) (Observed, error) {
 	}
 	cfg, err := d.API.LXCConfig(ctx, o.Node, mark.VMID)
 	if proxmox.IsNotExist(err) && listed {
-		// It goes or moves right now, or one of the two answers is wrong.
-		return o, runtime.Waiting(taskRecheck, "ChangedMeanwhile", "guest %d is in the list of guests, and node %s says that it does not exist", mark.VMID, o.Node)
+		return o, ListedOnly(o.Node, mark.VMID)
 	}
 	if proxmox.IsNotExist(err) {
 		return o, nil
@@ -307,6 +329,13 @@ func (d *Driver) observe(ctx context.Context, l look) (Observed, error) {
 		d.Memory.Saw(begin, o.Node, cfg.Digest, status, o)
 	}
 	return o, nil
+}
+
+// ListedOnly waits with a guest that the list of guests has and its node says not to know: it goes
+// or moves right now, or one of the two answers is wrong. Which one is not known, so nothing
+// follows from either.
+func ListedOnly(node string, vmid int) error {
+	return runtime.Waiting(taskRecheck, "ChangedMeanwhile", "guest %d is in the list of guests, and node %s says that it does not exist", vmid, node)
 }
 
 // search looks for a guest of which it is not known where it was made, if it was: a crash

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
@@ -91,6 +92,10 @@ func (n *bareNode) LXCConfig(context.Context, string, int) (proxmox.LXCConfig, e
 
 func (n *bareNode) LXCStatus(context.Context, string, int) (proxmox.LXCStatus, error) {
 	return proxmox.LXCStatus{Status: map[bool]string{true: "running", false: "stopped"}[n.running]}, nil
+}
+
+func (n *bareNode) Nodes(context.Context) ([]proxmox.Node, error) {
+	return []proxmox.Node{{Node: "pve", Status: "online"}}, nil
 }
 
 func (n *bareNode) ListStorage(context.Context, string, string) ([]proxmox.Storage, error) {
@@ -195,6 +200,51 @@ func TestNoSuchTemplate(t *testing.T) {
 		if !errors.As(err, &stalled) || stalled.Reason != reason || !IsAboutTemplate(stalled.Reason) || len(node.calls) > 0 {
 			t.Errorf("%s: %v, calls %v", want, err, node.calls)
 		}
+	}
+}
+
+// lyingNode has the guest, which its lists lack, and says the first time that it has not.
+type lyingNode struct {
+	bareNode
+	asked int
+}
+
+func (n *lyingNode) LXCConfig(ctx context.Context, node string, vmid int) (proxmox.LXCConfig, error) {
+	n.asked++
+	there := n.created
+	n.created = there && n.asked > 1
+	defer func() { n.created = there }()
+	return n.bareNode.LXCConfig(ctx, node, vmid)
+}
+
+func (n *lyingNode) DeleteLXC(context.Context, string, int, proxmox.LXCDelete) (proxmox.UPID, error) {
+	n.created = false
+	return n.task("vzdestroy")
+}
+
+// One wrong answer does not make an orphan: an object whose guest is taken for gone is forgotten.
+func TestGoneIsSeenTwice(t *testing.T) {
+	for name, c := range map[string]struct {
+		there       bool
+		last, calls string
+		looks       int
+	}{
+		"hidden once":  {true, "pve", "vzdestroy", 3},
+		"gone":         {false, "pve", "", 2},
+		"never made":   {false, "", "", 2},
+		"not seen yet": {true, "", "vzdestroy", 4}, // the node is searched for, and found
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				node, journal := &lyingNode{}, &diary{}
+				node.created = c.there
+				d := &Driver{API: node, Journal: journal, Report: journal, Log: slog.New(slog.DiscardHandler)}
+				_, _, err := d.Converge(t.Context(), nil, testMark, c.last, func(o Observed) ([]Step, *Blocked) { return Plan(nil, testMark, o) })
+				if err != nil || strings.Join(node.calls, " ") != c.calls || node.asked != c.looks {
+					t.Errorf("calls %v, %d looks, %v", node.calls, node.asked, err)
+				}
+			})
+		})
 	}
 }
 

@@ -53,10 +53,6 @@ func (n *busyNode) ClusterResources(context.Context, proxmox.ResourceKind) ([]pr
 	return rows, nil
 }
 
-func (n *busyNode) Nodes(context.Context) ([]proxmox.Node, error) {
-	return []proxmox.Node{{Node: "pve", Status: "online"}}, nil
-}
-
 func (n *busyNode) LXCConfig(ctx context.Context, node string, vmid int) (proxmox.LXCConfig, error) {
 	n.asked = append(n.asked, "config")
 	if !n.created {

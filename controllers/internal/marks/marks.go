@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/proximity-pve/proximity/controllers/internal/lxc"
 	"github.com/proximity-pve/proximity/pkg/cluster"
 	"github.com/proximity-pve/proximity/pkg/ownership"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
@@ -75,6 +76,9 @@ func (r *Reader) Unknown(ctx context.Context, conn *cluster.Connection, rows []p
 			continue
 		}
 		m, err := r.read(ctx, conn, row)
+		if proxmox.IsNotExist(err) {
+			return nil, lxc.ListedOnly(row.Node, int(row.VMID))
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read the mark of guest %d on node %s, which has our tags and no object: %w", row.VMID, row.Node, err)
 		}
@@ -104,7 +108,7 @@ func (r *Reader) read(ctx context.Context, conn *cluster.Connection, row proxmox
 		return have.mark, nil
 	}
 	cfg, err := conn.API.LXCConfig(ctx, row.Node, int(row.VMID))
-	if err != nil && !proxmox.IsNotExist(err) { // one that has gone meanwhile has no mark
+	if err != nil {
 		return nil, err
 	}
 	m := ownership.FromDescription(cfg.Description())
