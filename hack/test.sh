@@ -4,8 +4,8 @@
 #   unit  everything with the race detector, and the quickstart on real containers; the
 #         tests that are about numbers once more without it, with the numbers they promise;
 #         the proxy's module without it
-#   e2e   all end-to-end stories on real containers, certificates by ACME, and the death of the
-#         appliance's agent at each of its steps
+#   e2e   all end-to-end stories on real containers, certificates by ACME, the appliance's agent
+#         on the other systems that guests may have, and its death at each of its steps
 #
 # As root on Debian 12 the stories must run: a skip there is a failure.
 set -euo pipefail
@@ -68,7 +68,7 @@ end_lives() {
   else
     plain "$@" || true
     # Certificates from Pebble, which is a module of its own and is built for it; and the
-    # appliance's agent, killed at each of its steps.
-    plain -count=1 -timeout 14m -run '^(TestACME|TestCrashPoints)$' ./pkg/appliance || true
+    # appliance's agent, on other systems and killed at each of its steps.
+    plain -count=1 -timeout 25m -run '^(TestACME|TestCrashPoints|TestAgentOnAlpine|TestAgentWithIPTables)$' ./pkg/appliance || true
   fi
 } | go run ./hack/testreport

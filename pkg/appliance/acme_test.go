@@ -27,9 +27,7 @@ const acmeKey = "c2VjcmV0IG9mIHRoZSBBQ01FIHRlc3Q="
 // TestACME has certificates made by Pebble, for a name by HTTP-01 and for a wildcard by DNS-01
 // over RFC 2136: the proxy runs with what Render made, and is asked over TLS.
 func TestACME(t *testing.T) {
-	if os.Getenv("PROXIMITY_E2E") != "all" {
-		t.Skip("it builds Pebble: PROXIMITY_E2E=all asks for it")
-	}
+	onlyAmongAll(t, "it builds Pebble")
 	dir := t.TempDir()
 	build(t, dir, "../../hack/acme", "github.com/letsencrypt/pebble/v2/cmd/pebble")
 	build(t, dir, "../../cmd/proximity-caddy", "./internal/nameserver")

@@ -49,9 +49,7 @@ func crashing(t *testing.T, p crashPoint) string {
 
 // TestCrashPoints kills the agent at every point of an apply, and of going back.
 func TestCrashPoints(t *testing.T) {
-	if os.Getenv("PROXIMITY_E2E") != "all" {
-		t.Skip("takes a minute or two: PROXIMITY_E2E=all asks for it")
-	}
+	onlyAmongAll(t, "takes a minute or two")
 	s := newSandbox(t, debian{}, tool(t, "caddy"))
 	b := mustRender(t, quickstart())
 	firstContact(t, s, b)

@@ -215,9 +215,18 @@ func TestAgent(t *testing.T) {
 	}
 }
 
+// onlyAmongAll skips a test that takes long where not all are asked for.
+func onlyAmongAll(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("PROXIMITY_E2E") != "all" {
+		t.Skip(why + ": PROXIMITY_E2E=all asks for it")
+	}
+}
+
 // TestAgentWithIPTables: the guest has no nft, and the same packets come through and the same are
 // refused.
 func TestAgentWithIPTables(t *testing.T) {
+	onlyAmongAll(t, "takes a minute; TestAgentWithLegacyIPTables has what differs most from nft")
 	s := withoutNFT(t, "nft")
 	b := mustRender(t, s.quickstart())
 	firstContact(t, s, b)

@@ -38,6 +38,7 @@ func openRC(t *testing.T, family Family) string {
 // TestAgentOnAlpine runs the agent of the family with OpenRC and busybox. What is real of Alpine
 // itself is neither apk nor a package.
 func TestAgentOnAlpine(t *testing.T) {
+	onlyAmongAll(t, "takes two minutes")
 	s := newSandbox(t, alpine{}, tool(t, "caddy"))
 	b := mustRender(t, s.quickstart())
 	t.Run("packages", func(t *testing.T) { testApk(t, s.in(t), b) })
