@@ -230,24 +230,15 @@ func (r *reconciler) driver(s *session, conn *cluster.Connection) *lxc.Driver {
 		}
 		return announce(ctx, step)
 	}
-	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log, Before: before, Fetches: r.Guests.Of(conn).Fetch(resource.KeyOf(s.Object))}
+	return &lxc.Driver{API: conn.API, Journal: journal(s), Report: s, Log: s.Log, Before: before, Fetches: r.Guests.Of(conn).Fetch(resource.KeyOf(s.Object))}
 }
 
 // journal keeps the awaited task in the status.
-type journal struct{ s *session }
-
-func (j journal) Task() (string, string) {
-	st := j.s.Object.GetStatus()
-	return st.GetTask(), st.GetTaskPurpose()
-}
-
-func (j journal) SetTask(ctx context.Context, upid, purpose string) error {
-	st := status(j.s)
-	st.Task, st.TaskPurpose = nil, nil
-	if upid != "" {
-		st.Task, st.TaskPurpose = proto.String(upid), proto.String(purpose)
-	}
-	return j.s.SaveStatus(ctx)
+func journal(s *session) common.Journal {
+	return common.Journal{Save: s.SaveStatus, In: func() (upid, purpose **string) {
+		st := status(s)
+		return &st.Task, &st.TaskPurpose
+	}}
 }
 
 func status(s *session) *v1alpha1.ApplianceStatus {

@@ -106,10 +106,16 @@ func (r *reconciler) Reconcile(ctx context.Context, s *session) (runtime.Result,
 	return runtime.Result{RequeueAfter: tidyAfter}, nil
 }
 
-func (r *reconciler) carryOut(ctx context.Context, s *session) error {
+// status is the object's, which has one from now on.
+func status(s *session) *v1alpha1.OperationStatus {
 	if s.Object.Status == nil {
 		s.Object.Status = &v1alpha1.OperationStatus{}
 	}
+	return s.Object.Status
+}
+
+func (r *reconciler) carryOut(ctx context.Context, s *session) error {
+	status(s) // what follows writes into it
 	uid := s.Object.GetMetadata().GetUid()
 	if s.Object.GetStatus().GetPhase() == running {
 		r.mu.Lock()

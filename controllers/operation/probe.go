@@ -230,7 +230,7 @@ func markOf(op *v1alpha1.Operation, conn *cluster.Connection) ownership.Mark {
 }
 
 func (r *reconciler) driver(s *session, conn *cluster.Connection) *lxc.Driver {
-	return &lxc.Driver{API: conn.API, Journal: journal{s}, Report: s, Log: s.Log}
+	return &lxc.Driver{API: conn.API, Journal: journal(s), Report: s, Log: s.Log}
 }
 
 // converge brings the guest to what is desired (nil: gone), until that is so, it cannot be, or
@@ -288,18 +288,9 @@ func (r *reconciler) removeGuest(ctx context.Context, s *session) error {
 }
 
 // journal keeps the awaited task in the status.
-type journal struct{ s *session }
-
-func (j journal) Task() (string, string) {
-	st := j.s.Object.GetStatus()
-	return st.GetTask(), st.GetTaskPurpose()
-}
-
-func (j journal) SetTask(ctx context.Context, upid, purpose string) error {
-	st := j.s.Object.Status
-	st.Task, st.TaskPurpose = nil, nil
-	if upid != "" {
-		st.Task, st.TaskPurpose = proto.String(upid), proto.String(purpose)
-	}
-	return j.s.SaveStatus(ctx)
+func journal(s *session) common.Journal {
+	return common.Journal{Save: s.SaveStatus, In: func() (upid, purpose **string) {
+		st := status(s)
+		return &st.Task, &st.TaskPurpose
+	}}
 }
