@@ -167,6 +167,25 @@ func TestGuestOfANATTestIsRemoved(t *testing.T) {
 	}
 }
 
+// What cannot be removed for the lack of rights is removed when they are given back, though the
+// operation has ended.
+func TestGuestOfANATTestWaitsForRights(t *testing.T) {
+	inNATWorld(t, func(w *world, e *natEngine) {
+		e.slow.Store(true)
+		key := w.ask("nat", "TestNAT", "Appliance", "1m", map[string]string{"forbidden": "192.168.1.1"})
+		w.until("it runs", func() bool { p := w.probes(); return len(p) == 1 && w.guest(p[0]).Running() })
+		giveBack := w.takeRights("/vms")
+		w.until("ended", func() bool { p := w.operation(key).GetPhase(); return p == "Succeeded" || p == "Failed" })
+		time.Sleep(5 * time.Minute)
+		if len(w.probes()) != 1 || w.operation(key).GetGuest() == nil {
+			t.Fatal("the guest is gone, or forgotten")
+		}
+		giveBack()
+		w.until("removed", func() bool { return w.operation(key).GetGuest() == nil })
+		w.noProbe()
+	})
+}
+
 // A guest whose mark somebody took off is nobody's: it is left as it is.
 func TestGuestOfANATTestThatIsNotOursAnyMore(t *testing.T) {
 	inNATWorld(t, func(w *world, e *natEngine) {

@@ -276,10 +276,11 @@ func (r *reconciler) removeGuest(ctx context.Context, s *session) error {
 	}
 	if err := r.converge(ctx, s, conn, nil); err != nil {
 		var waiting *runtime.WaitingError
-		var stalled *runtime.StalledError
-		if errors.As(err, &waiting) || errors.As(err, &stalled) {
+		if errors.As(err, &waiting) {
 			return err
 		}
+		// A human may have to do something, but nobody looks at an operation that is over: it goes
+		// on by itself as soon as that is done.
 		return runtime.Waiting(removeAgain, "GuestLeft", "guest %d is not removed yet: %v", g.GetVmid(), err)
 	}
 	s.Normal(ctx, "GuestRemoved", "guest %d, made for the test, is gone", g.GetVmid())
