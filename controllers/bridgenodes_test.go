@@ -12,6 +12,7 @@ import (
 
 	v1alpha1 "github.com/proximity-pve/proximity/api/proximity/v1alpha1"
 	"github.com/proximity-pve/proximity/pkg/proxmox"
+	"github.com/proximity-pve/proximity/pkg/pvesim"
 	"github.com/proximity-pve/proximity/pkg/pvesim/engine/mem"
 	"github.com/proximity-pve/proximity/pkg/resource"
 )
@@ -152,6 +153,8 @@ func TestBridgeOnSomeNodes(t *testing.T) {
 			VMID: 500, Template: "local:vztmpl/" + templates[1], Hostname: "theirs", Unprivileged: true,
 			RootFS: proxmox.NewVolume("local-lvm", 2), NICs: map[int]proxmox.NIC{0: {Name: "eth0", Bridge: "proxlan", IP: "dhcp"}},
 		}))
+		// The node that says once that there is no such guest does not have its bridge taken away.
+		w.node.Faults().Add(pvesim.Fault{Method: "GET", Path: "/nodes/pve2/lxc/500/config", Nth: 1, Status: 500, Text: "Configuration file 'nodes/pve2/lxc/500.conf' does not exist"})
 		w.updateBridge(key, func(s *v1alpha1.BridgeSpec) { s.Nodes = []string{"pve", "pve3"} })
 		w.until("it waits for the guest", w.has(key, "Ready", "False", "GuestsAttached"))
 		if at := w.bridgeAt("proxlan"); !slices.Equal(at, []string{"pve", "pve2", "pve3"}) {

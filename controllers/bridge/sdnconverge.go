@@ -103,7 +103,7 @@ func (w *sdnWork) rounds(ctx context.Context) (sdnSeen, *runtime.Blocked, error)
 		case blocked != nil:
 			return seen, blocked, nil
 		case w.reloading(seen) && time.Now().Before(w.until):
-			if err := pause(ctx, reloadGlance); err != nil {
+			if err := runtime.Pause(ctx, reloadGlance); err != nil {
 				return seen, nil, err
 			}
 		default:
@@ -111,17 +111,6 @@ func (w *sdnWork) rounds(ctx context.Context) (sdnSeen, *runtime.Blocked, error)
 		}
 	}
 	return sdnSeen{}, nil, runtime.Waiting(DefaultProbe, "NotSettling", "SDN vnet %s keeps changing while it is worked on", w.n.names.vnet)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // look observes, and remembers it. A node that could not be looked at is left out of the rest.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -128,6 +129,28 @@ func TestSDNPlan(t *testing.T) {
 			if s.Effect != runtime.InPlace || s.Text == "" {
 				t.Errorf("%s: step %+v", name, s)
 			}
+		}
+	}
+}
+
+// A zone may be what is left of the Bridge when it has no vnet: then it may be removed, and one that
+// others use may not.
+func TestWhatToDoAboutAZone(t *testing.T) {
+	d := sdnDesire(sdnBridgeOf("vxlan", "correct", 0), sdnMark, twoNodes)
+	for name, tc := range map[string]struct {
+		tenants []string
+		kind    string
+		remove  bool
+	}{
+		"without a vnet":  {nil, d.kind, true},
+		"of others":       {[]string{"x"}, d.kind, false},
+		"of another type": {nil, "simple", false},
+	} {
+		o := asDesired(d)
+		o.vnet, o.vnetOurs, o.recorded, o.tenants, o.zone.Type = nil, false, false, tc.tenants, tc.kind
+		blocked := d.taken(o)
+		if blocked == nil || blocked.Reason != "ZoneTaken" || strings.Contains(blocked.Text, "remove it") != tc.remove {
+			t.Errorf("%s: %+v, want to be told to remove it: %v", name, blocked, tc.remove)
 		}
 	}
 }

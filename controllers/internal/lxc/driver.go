@@ -132,7 +132,7 @@ func (d *Driver) converge(ctx context.Context, desired *Desired, mark ownership.
 		if desired == nil && !o.Present && ended != ActionDestroy && !sure {
 			// What is believed to be gone is not looked for ever again. A token without rights sees
 			// no guest in the list, and one wrong answer of the node would be enough.
-			if sure, err = true, pause(ctx, absentRecheck); err != nil {
+			if sure, err = true, runtime.Pause(ctx, absentRecheck); err != nil {
 				return o, nil, err
 			}
 			continue
@@ -175,17 +175,6 @@ func (d *Driver) converge(ctx context.Context, desired *Desired, mark ownership.
 		}
 	}
 	return Observed{}, nil, runtime.Waiting(lockRecheck, "NotSettling", "guest %d keeps changing while it is worked on", mark.VMID)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // Settle waits for the task in the journal, if there is one. It is about the guest vmid.
